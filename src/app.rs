@@ -1,0 +1,174 @@
+//! Puts the parts together.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{ObjectsError, ObjectsFile, Selections};
+use crate::collect::{Collector, Request, Shared};
+use crate::config::{Command, Config, ListenHost, NodeConfig};
+use crate::exposition::{Encoding, Exposition, Format, Prepared};
+use crate::health::Health;
+use crate::node::{self, Fixture, FixtureError, Measure, NoTable, Node};
+use crate::process;
+use crate::server::{self, Page, Routes};
+use crate::shutdown::Shutdown;
+use crate::snapshot::Snapshot;
+
+/// Why the program ends.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// `--mount-table`, or the usual tables.
+    #[error("{0}; give --mount-table, or --rootfs where the node's root file system is mounted")]
+    Table(#[from] NoTable),
+    /// `--objects`.
+    #[error("--objects: {0}")]
+    Objects(#[from] ObjectsError),
+    /// `--fixture`.
+    #[error("--fixture: {0}; give a directory like those in fixtures/nodes")]
+    Fixture(#[from] FixtureError),
+    /// The port.
+    #[error(
+        "cannot listen on {host} port {port}: {source}; choose another by --listen-host and --listen-port"
+    )]
+    Listen {
+        /// What was asked for.
+        host: String,
+        /// What was asked for.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something of the system that the program cannot do without.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// A fault of this program.
+    #[error("the collection failed")]
+    Collection,
+}
+
+impl AppError {
+    /// 2 for a setting that cannot be used, 1 for everything else.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Table(_) | Self::Objects(_) | Self::Fixture(_) => ExitCode::from(2),
+            Self::Listen { .. } | Self::System(_) | Self::Collection => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Does what the settings say.
+///
+/// # Errors
+///
+/// If it cannot.
+pub fn run(config: Config) -> Result<(), AppError> {
+    let collector = collector(&config)?;
+    match config.command {
+        Some(Command::Metrics) => print_metrics(collector, config.stat_timeout),
+        None => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(serve(config, collector))
+        }
+    }
+}
+
+fn collector(config: &Config) -> Result<Collector, AppError> {
+    let NodeConfig { rootfs, mount_table, objects, fixture } = &config.node;
+    let settings = node::Settings {
+        rootfs: rootfs.clone(),
+        mount_table: mount_table.clone(),
+        recognition: node::Recognition {
+            kubelet_root: config.kubelet_root.clone(),
+            volume_regex: config.volume_regex.clone(),
+        },
+    };
+    let measure: Arc<dyn Measure> = match fixture {
+        Some(fixture) => Arc::new(Fixture::load(fixture)?),
+        None => Arc::new(settings.kernel()),
+    };
+    let selections =
+        Selections { pv_labels: config.pv_labels.clone(), pvc_labels: config.pvc_labels.clone() };
+    let node = Node::open(settings, measure)?;
+    let objects = objects.as_ref().map(|path| ObjectsFile::open(path, selections)).transpose()?;
+    Ok(Collector::new(node, objects))
+}
+
+fn print_metrics(mut collector: Collector, stat_timeout: Duration) -> Result<(), AppError> {
+    let (_, prepared) =
+        collect(&mut collector, &mut Exposition::default(), Instant::now() + stat_timeout, None);
+    let text = Encoding { format: Format::Text, gzip: false };
+    match io::stdout().write_all(&prepared.write(text)) {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+fn collect(
+    collector: &mut Collector,
+    exposition: &mut Exposition,
+    deadline: Instant,
+    previous_total_time: Option<Duration>,
+) -> (Snapshot, Prepared) {
+    let mut snapshot = collector.collect(deadline);
+    snapshot.exporter.previous_total_time = previous_total_time;
+    snapshot.exporter.process = process::status();
+    let prepared = exposition.prepare(&snapshot);
+    (snapshot, prepared)
+}
+
+async fn serve(config: Config, mut collector: Collector) -> Result<(), AppError> {
+    let mut shutdown = Shutdown::listen()?;
+    let listener = listen(config.listen_host.as_ref(), config.listen_port)?;
+    announce(listener.local_addr()?, config.node.fixture.as_ref());
+    let health = Arc::new(Health::default());
+    let collected = Arc::clone(&health);
+    let mut exposition = Exposition::default();
+    let scrapes = Shared::start(
+        move |deadline, previous| {
+            let (_, prepared) = collect(&mut collector, &mut exposition, deadline, previous);
+            collected.set_collected();
+            prepared
+        },
+        |prepared: &Prepared, encoding| prepared.write(encoding),
+    )?;
+    let page = Page { fixture: config.node.fixture.map(|path| path.display().to_string()) };
+    let routes = Arc::new(Routes {
+        scrapes: scrapes.clone(),
+        stat_timeout: config.stat_timeout,
+        health,
+        page: page.html(),
+    });
+    let first = scrapes.ask(Request {
+        deadline: Instant::now() + config.stat_timeout,
+        form: Encoding { format: Format::Text, gzip: false },
+    });
+    let stop = async {
+        let signal = shutdown.wait().await;
+        tracing::info!(signal, "stopping");
+    };
+    let serving = server::run(listener, routes, stop);
+    let (_, ()) = tokio::join!(first, serving);
+    Ok(())
+}
+
+fn listen(host: Option<&ListenHost>, port: u16) -> Result<tokio::net::TcpListener, AppError> {
+    let addresses = host.map(|ListenHost(addresses)| addresses.as_slice());
+    server::listen(addresses, port).map_err(|source| AppError::Listen {
+        host: addresses.map_or("all interfaces".into(), |a| format!("{a:?}")),
+        port,
+        source,
+    })
+}
+
+fn announce(address: SocketAddr, fixture: Option<&PathBuf>) {
+    if let Some(fixture) = fixture {
+        tracing::warn!(fixture = %fixture.display(), "showing a recorded node, not this machine");
+    }
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, "listening");
+}

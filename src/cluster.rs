@@ -1,0 +1,19 @@
+//! The Kubernetes side: what the objects of the cluster say about the volumes of this node.
+
+mod objects;
+mod quantity;
+mod schema;
+mod source;
+
+pub use objects::{ObjectsError, ObjectsFile};
+
+use crate::volume::LabelSelection;
+
+/// Which labels of which objects become metric labels.
+#[derive(Debug, Clone)]
+pub struct Selections {
+    /// Of `PersistentVolume`s.
+    pub pv_labels: LabelSelection,
+    /// Of `PersistentVolumeClaim`s.
+    pub pvc_labels: LabelSelection,
+}

@@ -1,0 +1,107 @@
+//! What a person wants to read in the log: which volumes begin and cease to fail, once each.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::snapshot::{Snapshot, VolumeStatus};
+use crate::volume::{Failure, Reason};
+
+/// The failures of the last snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    failing: BTreeMap<String, Vec<Reason>>,
+}
+
+/// A difference between two snapshots.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    Failing(String, Vec<Reason>),
+    Recovered(String),
+    Gone(String),
+}
+
+impl Changes {
+    /// Logs how this snapshot differs from the last one.
+    pub(super) fn log(&mut self, snapshot: &Snapshot) {
+        for change in self.update(snapshot) {
+            match change {
+                Change::Failing(pv_name, _) => {
+                    let volume = snapshot.volumes.iter().find(|v| v.volume.pv_name == pv_name);
+                    volume.into_iter().for_each(warn);
+                }
+                Change::Recovered(pv_name) => {
+                    tracing::info!(pv_name, "every mount of the volume can be measured again");
+                }
+                Change::Gone(pv_name) => tracing::info!(pv_name, "the failing volume is no longer mounted"),
+            }
+        }
+    }
+
+    fn update(&mut self, snapshot: &Snapshot) -> Vec<Change> {
+        let mut before = std::mem::take(&mut self.failing);
+        let mut changes = Vec::new();
+        for volume in &snapshot.volumes {
+            let name = &volume.volume.pv_name;
+            let reasons: Vec<Reason> = volume.failures().iter().map(|failure| failure.reason).collect();
+            let known = before.remove(name);
+            if reasons.is_empty() {
+                changes.extend(known.map(|_| Change::Recovered(name.clone())));
+                continue;
+            }
+            if known.as_ref() != Some(&reasons) {
+                changes.push(Change::Failing(name.clone(), reasons.clone()));
+            }
+            self.failing.insert(name.clone(), reasons);
+        }
+        changes.extend(before.into_keys().map(Change::Gone));
+        changes
+    }
+}
+
+fn warn(volume: &VolumeStatus) {
+    let pv_name = &volume.volume.pv_name;
+    for (mount, answer) in volume.volume.mounts.iter().zip(&volume.answers) {
+        if let Err(Failure { reason, errno }) = answer {
+            let error = errno.map(|errno| io::Error::from_raw_os_error(errno).to_string());
+            let mountpoint = mount.mountpoint.to_string_lossy();
+            let reason = reason.as_str();
+            tracing::warn!(pv_name, reason, error, %mountpoint, "a mount of the volume cannot be measured");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::samples::mount;
+    use crate::volume::{Answer, Figures, Volume};
+    use std::sync::Arc;
+
+    fn snapshot(volumes: &[(&str, Answer)]) -> Snapshot {
+        let status = |(name, answer): &(&str, Answer)| VolumeStatus {
+            volume: Volume { pv_name: (*name).into(), mounts: vec![Arc::new(mount(name, "nfs", "uid"))] },
+            answers: vec![*answer],
+            pods: vec![None],
+            pv: None,
+            claim: None,
+        };
+        Snapshot { volumes: volumes.iter().map(status).collect(), ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_failure_is_told_when_it_begins_changes_and_ends() {
+        let good: Answer = Ok(Figures::Block { size: 1 });
+        let bad = |reason: Reason| -> Answer { Err(reason.into()) };
+        let failing = |reason| Change::Failing("a".into(), vec![reason]);
+        let mut changes = Changes::default();
+        let mut update = |volumes: &[(&str, Answer)]| changes.update(&snapshot(volumes));
+        assert_eq!(update(&[("a", good)]), []);
+        assert_eq!(update(&[("a", bad(Reason::Io))]), [failing(Reason::Io)]);
+        assert_eq!(update(&[("a", bad(Reason::Io))]), []);
+        assert_eq!(update(&[("a", bad(Reason::Stale))]), [failing(Reason::Stale)]);
+        assert_eq!(update(&[("a", good)]), [Change::Recovered("a".into())]);
+        assert_eq!(update(&[("a", bad(Reason::Io))]), [failing(Reason::Io)]);
+        assert_eq!(update(&[]), [Change::Gone("a".into())]);
+        assert_eq!(update(&[]), []);
+    }
+}

@@ -1,0 +1,107 @@
+//! Mounts and metadata to volumes, and with what was measured to their state; pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::snapshot::VolumeStatus;
+use crate::volume::{Answer, Claim, Metadata, Mount, PersistentVolume, Volume};
+
+/// The volumes that are certainly `PersistentVolume`s.
+#[derive(Debug, Default)]
+pub(super) struct Grouped {
+    /// Sorted by name.
+    pub(super) volumes: Vec<Volume>,
+    /// Names left out, for different volumes carry them.
+    pub(super) ambiguous: usize,
+}
+
+/// Groups mounts by the name of their volume. Pods' own volumes are left out: those that the pod objects list, and
+/// names whose mounts are not of one volume.
+pub(super) fn group(mounts: Vec<Arc<Mount>>, metadata: &Metadata) -> Grouped {
+    let mut by_name: BTreeMap<String, Vec<Arc<Mount>>> = BTreeMap::new();
+    for mount in mounts.into_iter().filter(|mount| !is_inline(mount, metadata)) {
+        by_name.entry(mount.name.clone()).or_default().push(mount);
+    }
+    let mut grouped = Grouped::default();
+    for (pv_name, mounts) in by_name {
+        if mounts.iter().all(|mount| is_same_volume(mount, &mounts[0])) {
+            grouped.volumes.push(Volume { pv_name, mounts });
+        } else {
+            grouped.ambiguous += 1;
+        }
+    }
+    grouped
+}
+
+fn is_inline(mount: &Mount, metadata: &Metadata) -> bool {
+    let pod = mount.pod_uid.as_ref().and_then(|uid| metadata.pods.get(uid));
+    pod.is_some_and(|pod| {
+        let volume = (mount.plugin.clone(), mount.name.clone());
+        pod.inline_volumes.contains(&volume)
+    })
+}
+
+fn is_same_volume(a: &Mount, b: &Mount) -> bool {
+    let same_storage = match (&a.csi, &b.csi) {
+        (Some(a), Some(b)) => a == b,
+        _ => is_same_storage(a, b),
+    };
+    a.plugin == b.plugin && a.mode == b.mode && same_storage
+}
+
+/// By the device's number, which tells network and FUSE mounts of one export apart: there the source tells, where
+/// it names a place and not just a kind.
+fn is_same_storage(a: &Mount, b: &Mount) -> bool {
+    let same_number = a.device_number.is_some() && a.device_number == b.device_number;
+    let source = a.device.to_string_lossy();
+    let names_a_place = source.starts_with('/') || source.contains(':');
+    a.root == b.root && (same_number || (names_a_place && a.device == b.device))
+}
+
+/// One mount's measurement.
+pub(super) struct Measured {
+    pub(super) answer: Answer,
+    /// Whether it was still in the table after it was measured.
+    pub(super) still_mounted: bool,
+}
+
+/// Joins the volumes with their measurements, one a mount in the same order, and with what is known of them. What was
+/// unmounted meanwhile is left out.
+pub(super) fn join(volumes: Vec<Volume>, measured: Vec<Measured>, metadata: &Metadata) -> Vec<VolumeStatus> {
+    let mut measured = measured.into_iter();
+    let statuses = volumes.into_iter().filter_map(|volume| {
+        let results = volume.mounts.into_iter().zip(measured.by_ref());
+        let there = results.filter(|(_, measured)| measured.still_mounted);
+        let (mounts, answers): (Vec<_>, Vec<_>) =
+            there.map(|(mount, measured)| (mount, measured.answer)).unzip();
+        let volume = Volume { pv_name: volume.pv_name, mounts };
+        (!volume.mounts.is_empty()).then(|| status(volume, answers, metadata))
+    });
+    statuses.collect()
+}
+
+fn status(volume: Volume, answers: Vec<Answer>, metadata: &Metadata) -> VolumeStatus {
+    let pods = volume.mounts.iter().map(|mount| metadata.pods.get(mount.pod_uid.as_ref()?).cloned());
+    let pv = metadata.persistent_volumes.get(&volume.pv_name);
+    VolumeStatus {
+        pods: pods.collect(),
+        claim: pv.and_then(|pv| claim(pv, metadata)),
+        pv: pv.cloned(),
+        volume,
+        answers,
+    }
+}
+
+/// The claim that the `PersistentVolume` is bound to. Another one may have its name by now: the uid tells.
+fn claim(pv: &PersistentVolume, metadata: &Metadata) -> Option<Arc<Claim>> {
+    let reference = pv.claim.as_ref()?;
+    let claim = metadata.claims.get(&reference.key)?;
+    let is_it = match (&reference.uid, &claim.uid) {
+        (Some(wanted), Some(found)) => wanted == found,
+        _ => true,
+    };
+    is_it.then(|| Arc::clone(claim))
+}
+
+#[cfg(test)]
+mod tests;

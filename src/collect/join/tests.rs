@@ -1,0 +1,137 @@
+use super::*;
+use crate::volume::samples::mount;
+use crate::volume::{ClaimKey, ClaimRef, CsiVolume, Figures, Pod, Reason, VolumeMode};
+
+fn grouped(mounts: &[Mount], metadata: &Metadata) -> (Vec<(String, usize)>, usize) {
+    let grouped = group(mounts.iter().cloned().map(Arc::new).collect(), metadata);
+    let volumes = grouped.volumes.into_iter();
+    (volumes.map(|v| (v.pv_name, v.mounts.len())).collect(), grouped.ambiguous)
+}
+
+fn csi(name: &str, pod_uid: &str, handle: &str, device_number: (u32, u32)) -> Mount {
+    Mount {
+        csi: Some(CsiVolume { driver: "d".into(), handle: handle.into() }),
+        device_number: Some(device_number),
+        device: "s3fs".into(),
+        ..mount(name, "csi", pod_uid)
+    }
+}
+
+#[test]
+fn one_pv_in_several_pods_is_one_volume() {
+    let none = Metadata::default();
+    let mounts = [mount("b", "nfs", "1"), mount("a", "nfs", "1"), mount("b", "nfs", "2")];
+    assert_eq!(grouped(&mounts, &none), (vec![("a".into(), 1), ("b".into(), 2)], 0));
+    let fuse = [csi("pv", "1", "h", (0, 51)), csi("pv", "2", "h", (0, 52))];
+    assert_eq!(grouped(&fuse, &none), (vec![("pv".into(), 2)], 0), "the handle tells, not the device");
+    let mut unshared = [mount("pv", "nfs", "1"), mount("pv", "nfs", "2")];
+    unshared[1].device_number = Some((0, 51));
+    assert_eq!(grouped(&unshared, &none), (vec![("pv".into(), 2)], 0), "one export, mounted twice");
+}
+
+#[test]
+fn names_of_different_volumes_are_ambiguous() {
+    let none = Metadata::default();
+    let base = mount("data", "nfs", "1");
+    let other = |change: &dyn Fn(&mut Mount)| {
+        let mut other = mount("data", "nfs", "2");
+        change(&mut other);
+        [base.clone(), other, mount("fine", "nfs", "3")]
+    };
+    let ambiguous = (vec![("fine".to_owned(), 1)], 1);
+    assert_eq!(grouped(&other(&|m| m.plugin = "iscsi".into()), &none), ambiguous);
+    assert_eq!(grouped(&other(&|m| m.mode = VolumeMode::Block), &none), ambiguous);
+    assert_eq!(grouped(&other(&|m| m.root = Some("/sub".into())), &none), ambiguous);
+    let elsewhere = |m: &mut Mount| {
+        m.device_number = Some((0, 51));
+        m.device = "other:/export".into();
+    };
+    assert_eq!(grouped(&other(&elsewhere), &none), ambiguous);
+    let handles = [csi("pv", "1", "h1", (8, 0)), csi("pv", "2", "h2", (8, 0))];
+    assert_eq!(grouped(&handles, &none), (vec![], 1));
+    let mut vague = [mount("data", "nfs", "1"), mount("data", "nfs", "2")];
+    for (minor, mount) in (51..).zip(&mut vague) {
+        mount.device = "tmpfs".into();
+        mount.device_number = Some((0, minor));
+    }
+    assert_eq!(grouped(&vague, &none), (vec![], 1), "a source that names no place tells nothing");
+}
+
+#[test]
+fn a_pods_own_volume_is_no_pv() {
+    let inline = |plugin: &str| Pod {
+        inline_volumes: [(plugin.to_owned(), "data".to_owned())].into(),
+        ..Pod::default()
+    };
+    let mut elsewhere = mount("data", "nfs", "2");
+    elsewhere.device = "other:/export".into();
+    elsewhere.device_number = Some((0, 51));
+    let mounts = [mount("data", "nfs", "1"), elsewhere];
+    let mut metadata = Metadata::default();
+    metadata.pods.insert("1".into(), Arc::new(inline("nfs")));
+    assert_eq!(grouped(&mounts, &metadata), (vec![("data".into(), 1)], 0), "that of pod 2 is a PV");
+    metadata.pods.insert("1".into(), Arc::new(inline("iscsi")));
+    assert_eq!(
+        grouped(&mounts[..1], &metadata),
+        (vec![("data".into(), 1)], 0),
+        "the other one is not this mount"
+    );
+}
+
+const GOOD: Answer = Ok(Figures::Block { size: 1 });
+
+fn joined(mounts: &[Mount], measured: &[(Answer, bool)], metadata: &Metadata) -> Vec<VolumeStatus> {
+    let volumes = group(mounts.iter().cloned().map(Arc::new).collect(), metadata).volumes;
+    let measured = measured
+        .iter()
+        .map(|(answer, still_mounted)| Measured { answer: *answer, still_mounted: *still_mounted });
+    join(volumes, measured.collect(), metadata)
+}
+
+#[test]
+fn what_was_unmounted_meanwhile_is_left_out() {
+    let io: Answer = Err(Reason::Io.into());
+    let mounts = [mount("a", "nfs", "1"), mount("b", "nfs", "1"), mount("b", "nfs", "2")];
+    let statuses = joined(&mounts, &[(GOOD, false), (GOOD, false), (io, true)], &Metadata::default());
+    let [status] = &statuses[..] else { panic!("one volume expected: {statuses:?}") };
+    assert_eq!(status.volume.pv_name, "b");
+    assert_eq!(status.volume.mounts[0].pod_uid.as_deref(), Some("2"));
+    assert_eq!(status.answers, [io], "the answer belongs to the mount that stays");
+}
+
+#[test]
+fn a_claim_is_found_by_namespace_name_and_uid() {
+    let key = |namespace: &str| ClaimKey { namespace: namespace.into(), name: "c".into() };
+    let pv = |uid: Option<&str>| PersistentVolume {
+        claim: Some(ClaimRef { key: key("right"), uid: uid.map(Into::into) }),
+        ..PersistentVolume::default()
+    };
+    let claim = |uid: &str| Arc::new(Claim { uid: Some(uid.into()), ..Claim::default() });
+    let mut metadata = Metadata::default();
+    metadata.claims.insert(key("wrong"), claim("1"));
+    metadata.claims.insert(key("right"), claim("2"));
+    let uid_of = |metadata: &Metadata, pv: PersistentVolume| {
+        let mut metadata = metadata.clone();
+        metadata.persistent_volumes.insert("pv".into(), Arc::new(pv));
+        let statuses = joined(&[mount("pv", "nfs", "1")], &[(GOOD, true)], &metadata);
+        statuses[0].claim.as_ref().and_then(|claim| claim.uid.clone())
+    };
+    assert_eq!(uid_of(&metadata, pv(Some("2"))).as_deref(), Some("2"));
+    assert_eq!(uid_of(&metadata, pv(None)).as_deref(), Some("2"));
+    assert_eq!(uid_of(&metadata, pv(Some("1"))), None, "a later claim of the same name");
+    assert_eq!(uid_of(&metadata, PersistentVolume::default()), None, "not bound");
+    metadata.claims.remove(&key("right"));
+    assert_eq!(uid_of(&metadata, pv(Some("2"))), None, "deleted while mounted");
+}
+
+#[test]
+fn pods_are_found_by_the_uid_in_the_path() {
+    let mut metadata = Metadata::default();
+    let pod = Pod { namespace: "n".into(), name: "p".into(), ..Pod::default() };
+    metadata.pods.insert("2".into(), Arc::new(pod));
+    let mounts = [mount("pv", "nfs", "1"), mount("pv", "nfs", "2")];
+    let statuses = joined(&mounts, &[(GOOD, true), (GOOD, true)], &metadata);
+    let names: Vec<_> =
+        statuses[0].pods.iter().map(|pod| pod.as_ref().map(|pod| pod.name.as_str())).collect();
+    assert_eq!(names, [None, Some("p")]);
+}

@@ -1,0 +1,177 @@
+//! Settings: what was typed, checked and made whole.
+
+mod args;
+mod duration;
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use regex::bytes::Regex;
+use tracing::level_filters::LevelFilter;
+
+pub use args::{Args, Command};
+pub use values::{ListenHost, LogLevel, Source};
+
+use crate::volume::LabelSelection;
+
+/// Where containers have the node's root by convention.
+const USUAL_ROOTFS: &str = "/rootfs";
+
+/// Everything that can be set.
+#[derive(Debug)]
+pub struct Config {
+    /// What to do.
+    pub command: Option<Command>,
+    /// Address to listen on; `None` is every interface.
+    pub listen_host: Option<ListenHost>,
+    /// Port to listen on.
+    pub listen_port: u16,
+    /// How to log.
+    pub log: LogConfig,
+    /// Which node to show.
+    pub node: NodeConfig,
+    /// Which mountpoints are volumes.
+    pub volume_regex: Option<Regex>,
+    /// The kubelet's directory as the host sees it.
+    pub kubelet_root: Option<PathBuf>,
+    /// How long one scrape waits for mounts that do not answer.
+    pub stat_timeout: Duration,
+    /// Labels of `PersistentVolume`s that become metric labels.
+    pub pv_labels: LabelSelection,
+    /// Labels of `PersistentVolumeClaim`s that become metric labels.
+    pub pvc_labels: LabelSelection,
+}
+
+/// How to log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogConfig {
+    /// Least severity.
+    pub level: LevelFilter,
+    /// Lines for people instead of JSON.
+    pub human: bool,
+}
+
+/// Which node to show.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Where its root file system is mounted.
+    pub rootfs: PathBuf,
+    /// The mount table, if it is not one of the usual.
+    pub mount_table: Option<PathBuf>,
+    /// A file of Kubernetes objects.
+    pub objects: Option<PathBuf>,
+    /// The recorded node that all this is of, if it is not this machine.
+    pub fixture: Option<PathBuf>,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A directory that is none.
+    #[error("invalid value {value:?} for '--{flag}': not a directory; give {remedy}")]
+    NoDirectory {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: PathBuf,
+        /// What should be.
+        remedy: &'static str,
+    },
+    /// A path that should begin with `/`.
+    #[error(
+        "invalid value {0:?} for '--kubelet-root': not an absolute path; give the kubelet's --root-dir, such as /var/lib/kubelet"
+    )]
+    RelativeKubeletRoot(PathBuf),
+}
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        let Args {
+            command,
+            listen_host,
+            listen_port,
+            log_level: LogLevel(level),
+            debug,
+            log_human,
+            rootfs,
+            kubelet_root,
+            mount_table,
+            volume_regex,
+            fixture,
+            stat_timeout,
+            // There is but one source to choose.
+            sources: _,
+            objects,
+            pv_labels,
+            pvc_labels,
+        } = args;
+        let node = match fixture {
+            Some(fixture) => NodeConfig::recorded(fixture)?,
+            None => NodeConfig::real(rootfs, mount_table, objects)?,
+        };
+        Ok(Self {
+            command,
+            listen_host,
+            listen_port,
+            log: LogConfig {
+                level: if debug { level.max(LevelFilter::DEBUG) } else { level },
+                human: log_human,
+            },
+            node,
+            volume_regex,
+            kubelet_root: kubelet_root.map(absolute).transpose()?,
+            stat_timeout,
+            pv_labels,
+            pvc_labels,
+        })
+    }
+}
+
+/// Without a slash at its end, or doubled ones.
+fn absolute(root: PathBuf) -> Result<PathBuf, ConfigError> {
+    if root.is_absolute() {
+        Ok(root.components().collect())
+    } else {
+        Err(ConfigError::RelativeKubeletRoot(root))
+    }
+}
+
+fn directory(flag: &'static str, value: PathBuf, remedy: &'static str) -> Result<PathBuf, ConfigError> {
+    if value.is_dir() { Ok(value) } else { Err(ConfigError::NoDirectory { flag, value, remedy }) }
+}
+
+impl NodeConfig {
+    fn real(
+        rootfs: Option<PathBuf>,
+        mount_table: Option<PathBuf>,
+        objects: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        let usual = || if Path::new(USUAL_ROOTFS).is_dir() { USUAL_ROOTFS } else { "/" }.into();
+        let remedy = "the directory where the node's root file system is mounted, or / on the node itself";
+        let rootfs = directory("rootfs", rootfs.unwrap_or_else(usual), remedy)?;
+        Ok(Self {
+            // The table has no relative paths to compare it with.
+            rootfs: std::path::absolute(&rootfs).unwrap_or(rootfs).components().collect(),
+            mount_table,
+            objects,
+            fixture: None,
+        })
+    }
+
+    fn recorded(fixture: PathBuf) -> Result<Self, ConfigError> {
+        let fixture = directory("fixture", fixture, "a directory like those in fixtures/nodes")?;
+        let file = |name| Some(fixture.join(name)).filter(|path| path.exists());
+        Ok(Self {
+            rootfs: fixture.join("rootfs"),
+            mount_table: file("mountinfo").or(Some(fixture.join("mounts"))),
+            objects: file("objects.json"),
+            fixture: Some(fixture),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

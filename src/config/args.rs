@@ -1,0 +1,113 @@
+//! What is typed: flags and their environment names.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use regex::bytes::Regex;
+
+use super::duration;
+use super::values::{ListenHost, LogLevel, Source, flag, volume_regex};
+use crate::volume::LabelSelection;
+
+/// Tells Prometheus how full every Kubernetes volume on this node is.
+#[derive(Debug, Parser)]
+#[command(name = "disk-usage-exporter", version, max_term_width = 110)]
+pub struct Args {
+    /// What to do; without a command, serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Address to listen on [default: all interfaces, IPv6 and IPv4].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LISTEN_HOST", value_name = "ADDRESS")]
+    pub listen_host: Option<ListenHost>,
+
+    /// Port to listen on; 0 picks a free one and logs it.
+    #[arg(
+        long,
+        visible_alias = "metrics-port",
+        env = "DISK_USAGE_EXPORTER_LISTEN_PORT",
+        value_name = "PORT",
+        default_value_t = 9274
+    )]
+    pub listen_port: u16,
+
+    /// Least severity that is logged: trace, debug, info, warn or warning, error, critical, fatal.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+
+    /// The same as --log-level=debug.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_DEBUG", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
+    pub debug: bool,
+
+    /// Log lines for people instead of JSON lines.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LOG_HUMAN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
+    pub log_human: bool,
+
+    /// Directory where the node's root file system is mounted [default: /rootfs where that exists, else /].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_ROOTFS", value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+
+    /// The kubelet's directory as the host sees it [default: found in the mount table].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_ROOT", value_name = "DIR")]
+    pub kubelet_root: Option<PathBuf>,
+
+    /// Mount table to read [default: the rootfs's /proc/self/mountinfo, its /proc/mounts, or /proc/self/mountinfo].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_MOUNT_TABLE", value_name = "FILE")]
+    pub mount_table: Option<PathBuf>,
+
+    /// Which mountpoints are volumes, with the groups `name` (a must), `pod_uid` and `plugin` [default: the kubelet's layout].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_VOLUME_REGEX", value_name = "REGEX", value_parser = volume_regex)]
+    pub volume_regex: Option<Regex>,
+
+    /// Directory of a recorded node to show instead of this machine.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_FIXTURE", value_name = "DIR", conflicts_with_all = ["rootfs", "mount_table", "objects"])]
+    pub fixture: Option<PathBuf>,
+
+    /// How long one scrape waits for mounts that do not answer.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_STAT_TIMEOUT", value_name = "DURATION", default_value = "2s", value_parser = duration::parse_positive)]
+    pub stat_timeout: Duration,
+
+    /// Where figures come from, a comma list; this version knows mounts.
+    #[arg(
+        long,
+        env = "DISK_USAGE_EXPORTER_SOURCES",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "mounts"
+    )]
+    pub sources: Vec<Source>,
+
+    /// File of `kubectl get pv,pvc,pods -A -o json` to take labels from; it is read again when it changes.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_OBJECTS", value_name = "FILE")]
+    pub objects: Option<PathBuf>,
+
+    /// Labels of PersistentVolumes that become metric labels: *, nothing, or a comma list of names and prefix*.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_PV_LABELS", value_name = "LIST", default_value = "*")]
+    pub pv_labels: LabelSelection,
+
+    /// Labels of PersistentVolumeClaims that become metric labels: *, nothing, or a comma list of names and prefix*.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_PVC_LABELS", value_name = "LIST", default_value = "*")]
+    pub pvc_labels: LabelSelection,
+}
+
+impl Args {
+    /// Reads the command line and the environment; ends the program with a message where they are wrong. Flags may
+    /// stand before or after the command.
+    #[must_use]
+    pub fn typed() -> Self {
+        let matches = Self::command_line().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    pub(super) fn command_line() -> clap::Command {
+        Self::command().mut_args(|arg| arg.global(true))
+    }
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Print one exposition and end.
+    Metrics,
+}

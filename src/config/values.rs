@@ -1,0 +1,113 @@
+//! Values of flags that need a type of their own.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+use regex::bytes::Regex;
+use tracing::level_filters::LevelFilter;
+
+/// The addresses that a name or number stands for, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenHost(pub Vec<IpAddr>);
+
+impl FromStr for ListenHost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = bare.parse() {
+            return Ok(Self(vec![address]));
+        }
+        let remedy = "give an IP address of this machine, or leave the flag out to listen on all interfaces";
+        if text.is_empty() {
+            return Err(remedy.into());
+        }
+        let found = (bare, 0).to_socket_addrs().map_err(|error| format!("{error}; {remedy}"))?;
+        Ok(Self(found.map(|address| address.ip()).collect()))
+    }
+}
+
+/// Least severity that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLevel(pub LevelFilter);
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(match text.to_ascii_lowercase().as_str() {
+            "trace" => LevelFilter::TRACE,
+            "debug" => LevelFilter::DEBUG,
+            "info" => LevelFilter::INFO,
+            "warn" | "warning" => LevelFilter::WARN,
+            "error" | "critical" | "fatal" => LevelFilter::ERROR,
+            _ => return Err("give trace, debug, info, warn, warning, error, critical or fatal".into()),
+        }))
+    }
+}
+
+/// Where figures come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The mount table and the kernel.
+    Mounts,
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "mounts" => Ok(Self::Mounts),
+            _ => Err("give mounts, the only source that this version knows".into()),
+        }
+    }
+}
+
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("give true, false, 1 or 0".into()),
+    }
+}
+
+pub(super) fn volume_regex(text: &str) -> Result<Regex, String> {
+    let regex = Regex::new(text).map_err(|error| error.to_string())?;
+    if regex.capture_names().flatten().any(|name| name == "name") {
+        Ok(regex)
+    } else {
+        Err("it has no group named `name`; write (?P<name>…) around the part of the mountpoint that is the volume's name".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_addresses_or_names() {
+        let parsed = |text: &str| text.parse::<ListenHost>();
+        assert_eq!(parsed("[::1]"), parsed("::1"));
+        assert_eq!(parsed("127.0.0.1").unwrap().0, [IpAddr::from([127, 0, 0, 1])]);
+        assert!(parsed("localhost").unwrap().0.iter().all(IpAddr::is_loopback));
+        assert!(parsed("").is_err());
+        assert!(parsed("no such host").unwrap_err().contains("give an IP address"));
+    }
+
+    #[test]
+    fn levels_are_known_in_any_case() {
+        let parsed = |text: &str| text.parse::<LogLevel>().map(|level| level.0);
+        assert_eq!(parsed("WARNING"), Ok(LevelFilter::WARN));
+        assert_eq!(parsed("Critical"), Ok(LevelFilter::ERROR));
+        assert!(parsed("loud").is_err());
+    }
+
+    #[test]
+    fn a_regex_must_name_the_volume() {
+        assert!(volume_regex("(?P<name>[^/]+)$").is_ok());
+        assert!(volume_regex("(?<name>.)(?P<pod_uid>.)").is_ok());
+        assert!(volume_regex("(?P<pod_uid>[^/]+)$").unwrap_err().contains("no group named `name`"));
+        assert!(volume_regex("(").unwrap_err().contains("unclosed group"));
+    }
+}

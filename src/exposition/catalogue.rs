@@ -1,0 +1,139 @@
+//! Every metric: its full name, its type and what it says. The README's table is held to this one.
+
+/// A metric's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up; the name ends in `_total`.
+    Counter,
+}
+
+impl Kind {
+    /// As `# TYPE` writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+        }
+    }
+}
+
+/// A metric family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// The samples' name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Unit and source of the figure.
+    pub help: &'static str,
+}
+
+impl Family {
+    /// The family's name in `OpenMetrics`: a counter's without `_total`.
+    #[must_use]
+    pub fn openmetrics_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
+            Kind::Gauge => self.name,
+        }
+    }
+
+    /// The unit, where the family's name ends in it.
+    #[must_use]
+    pub fn unit(&self) -> Option<&'static str> {
+        let name = self.openmetrics_name();
+        ["seconds", "bytes"]
+            .into_iter()
+            .find(|unit| name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')))
+    }
+}
+
+macro_rules! catalogue {
+    ($($id:ident = $kind:ident $name:literal $help:literal;)*) => {
+        $(pub(super) const $id: Family = Family { name: $name, kind: Kind::$kind, help: $help };)*
+        /// All families, in the order of the exposition.
+        pub const FAMILIES: &[Family] = &[$($id),*];
+    };
+}
+
+catalogue! {
+    BYTES_TOTAL = Gauge "pv_disk_usage_bytes_total" "Size of the volume in bytes: f_blocks times f_frsize of statvfs; of a block volume the size of its device.";
+    BYTES_USED = Gauge "pv_disk_usage_bytes_used" "Bytes in use on the volume: f_blocks less f_bfree of statvfs, times f_frsize.";
+    BYTES_AVAILABLE = Gauge "pv_disk_usage_bytes_available" "Bytes that pods may still write to the volume: f_bavail times f_frsize of statvfs.";
+    PERCENT_USED = Gauge "pv_disk_usage_percent_used" "Bytes in use in percent of bytes in use and available, as df prints it.";
+    INODES = Gauge "pv_disk_usage_inodes" "Inodes of the volume: f_files of statvfs.";
+    INODES_USED = Gauge "pv_disk_usage_inodes_used" "Inodes in use on the volume: f_files less f_ffree of statvfs.";
+    INODES_AVAILABLE = Gauge "pv_disk_usage_inodes_available" "Free inodes of the volume: f_ffree of statvfs.";
+    INODES_PERCENT_USED = Gauge "pv_disk_usage_inodes_percent_used" "Inodes in use in percent of all inodes.";
+    READONLY = Gauge "pv_disk_usage_readonly" "1 if every mount of the volume is read-only now, by statvfs or by the mount table's super options; else 0.";
+    UP = Gauge "pv_disk_usage_up" "1 if the volume was measured in this scrape, 0 if none of its mounts could be.";
+    ERROR = Gauge "pv_disk_usage_error" "1 for each reason for which a mount of the volume could not be measured in this scrape.";
+    MOUNT_INFO = Gauge "pv_disk_usage_mount_info" "1 for each mount of the volume, from the mount table; root is the directory of its file system that is mounted.";
+    VOLUME_INFO = Gauge "pv_disk_usage_volume_info" "1 for each volume, with what its PersistentVolume, or else vol_data.json, says of it.";
+    CLAIM_REQUESTED_BYTES = Gauge "pv_disk_usage_claim_requested_bytes" "Bytes that the volume's PersistentVolumeClaim requests.";
+    TIMING_COLLECT = Gauge "pv_disk_usage_timing_collect_seconds" "Seconds that this collection took: reading the mount table, measuring and joining.";
+    TIMING_TOTAL = Gauge "pv_disk_usage_timing_total_seconds" "Seconds that the last finished scrape before this one took, from the request to the written answer.";
+    SOURCE_SUCCESS = Gauge "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
+    VOLUMES = Gauge "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline.";
+    AMBIGUOUS_VOLUMES = Gauge "disk_usage_exporter_ambiguous_volumes" "Names left out because the mounts that carry them are of different volumes: pods' own volumes.";
+    MOUNTS = Gauge "disk_usage_exporter_mounts" "Rows of the mount table at its last reading.";
+    MOUNT_TABLE_READS = Counter "disk_usage_exporter_mount_table_reads_total" "Readings of the mount table; an unchanged one is not read again for a minute.";
+    MALFORMED_MOUNT_LINES = Gauge "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";
+    MOUNT_PROPAGATION = Gauge "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";
+    UNPROPAGATED_MOUNTS = Gauge "disk_usage_exporter_unpropagated_mounts" "Volumes in the mount table of the host's first process that are not in the one that is read here.";
+    METADATA_AGE = Gauge "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
+    DROPPED_SERIES = Counter "disk_usage_exporter_dropped_series_total" "Series left out because one with the same labels was already written.";
+    BUILD_INFO = Gauge "disk_usage_exporter_build_info" "1, with the version and source revision of this program.";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" "Seconds of CPU time that this process has used.";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" "File descriptors that this process has open.";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" "File descriptors that this process may have open.";
+    PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" "Virtual memory of this process in bytes.";
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" "Resident memory of this process in bytes.";
+    PROCESS_THREADS = Gauge "process_threads" "Threads of this process.";
+    PROCESS_START = Gauge "process_start_time_seconds" "Start of this process in seconds since 1970-01-01 UTC.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_in_both_formats_and_valid() {
+        let names: HashSet<_> = FAMILIES.iter().map(|family| family.name).collect();
+        let openmetrics: HashSet<_> = FAMILIES.iter().map(Family::openmetrics_name).collect();
+        assert_eq!((names.len(), openmetrics.len()), (FAMILIES.len(), FAMILIES.len()));
+        for family in FAMILIES {
+            assert!(family.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", family.name);
+            let is_counter = family.kind == Kind::Counter;
+            let inherited = family.name == "pv_disk_usage_bytes_total";
+            assert_eq!(family.name.ends_with("_total"), is_counter || inherited, "{}", family.name);
+            assert!(
+                family.help.ends_with('.') && !family.help.contains(['\n', '\\', '"']),
+                "{}",
+                family.name
+            );
+        }
+    }
+
+    #[test]
+    fn units_are_told_where_the_name_ends_in_one() {
+        let with_unit: Vec<_> = FAMILIES.iter().filter_map(|f| Some((f.name, f.unit()?))).collect();
+        assert_eq!(
+            with_unit,
+            [
+                ("pv_disk_usage_claim_requested_bytes", "bytes"),
+                ("pv_disk_usage_timing_collect_seconds", "seconds"),
+                ("pv_disk_usage_timing_total_seconds", "seconds"),
+                ("disk_usage_exporter_metadata_age_seconds", "seconds"),
+                ("process_cpu_seconds_total", "seconds"),
+                ("process_virtual_memory_bytes", "bytes"),
+                ("process_resident_memory_bytes", "bytes"),
+                ("process_start_time_seconds", "seconds"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Label sets: the labels of a volume, and how a set is written.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::snapshot::VolumeStatus;
+use crate::volume::{Labels, VolumeSource};
+
+/// Names that mean one thing whatever the objects' labels are called.
+const FIXED: [&str; 7] = [
+    "pv_name",
+    "pvc_name",
+    "pvc_namespace",
+    "volume_name",
+    "volume_label_source",
+    "volume_type",
+    "volume_instance",
+];
+
+/// A label set as it is written: `{a="b",c="d"}`, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct LabelSet(Vec<u8>);
+
+impl LabelSet {
+    pub(super) fn new<'a>(labels: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>) -> Self {
+        let mut set = Self::default();
+        for (name, value) in labels {
+            set.push(name, &value);
+        }
+        set.close()
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn push(&mut self, name: &str, value: &str) {
+        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"=\"");
+        for byte in value.bytes() {
+            match byte {
+                b'\\' => self.0.extend_from_slice(b"\\\\"),
+                b'"' => self.0.extend_from_slice(b"\\\""),
+                b'\n' => self.0.extend_from_slice(b"\\n"),
+                _ => self.0.push(byte),
+            }
+        }
+        self.0.push(b'"');
+    }
+
+    fn close(mut self) -> Self {
+        if !self.0.is_empty() {
+            self.0.push(b'}');
+        }
+        self
+    }
+}
+
+/// A system's string as a label's value: bytes that are no UTF-8 become U+FFFD.
+pub(super) fn lossy(text: &OsStr) -> Cow<'_, str> {
+    String::from_utf8_lossy(text.as_bytes())
+}
+
+/// Where a volume's data is: as its object says, else as `vol_data.json` does.
+pub(super) fn source(status: &VolumeStatus) -> Option<Cow<'_, VolumeSource>> {
+    match &status.pv {
+        Some(pv) => pv.source.as_ref().map(Cow::Borrowed),
+        None => {
+            let csi = status.volume.mounts.iter().find_map(|mount| mount.csi.as_ref())?;
+            Some(Cow::Owned(VolumeSource::from(csi)))
+        }
+    }
+}
+
+/// The labels of the series of one volume.
+pub(super) fn of_volume(status: &VolumeStatus) -> LabelSet {
+    let mut set = LabelSet::default();
+    let mut used = FIXED.map(str::to_owned).into();
+    let pv_name = status.volume.pv_name.as_str();
+    set.push("pv_name", pv_name);
+    let pv = status.pv.as_deref();
+    if let Some(pv) = pv {
+        push_prefixed(&mut set, "pv_", &pv.labels, &mut used);
+    }
+    let claim_key = pv.and_then(|pv| pv.claim.as_ref()).map(|claim| &claim.key);
+    if let Some(key) = claim_key {
+        set.push("pvc_name", &key.name);
+        set.push("pvc_namespace", &key.namespace);
+    }
+    let claim = status.claim.as_deref();
+    if let Some(claim) = claim {
+        push_prefixed(&mut set, "pvc_", &claim.labels, &mut used);
+    }
+    set.push("volume_name", claim_key.map_or(pv_name, |key| &key.name));
+    let of_claim = claim.map(|claim| ("pvc", &claim.labels)).filter(|(_, labels)| !labels.is_empty());
+    let labels = of_claim.or(pv.map(|pv| ("pv", &pv.labels)));
+    if let Some((label_source, _)) = labels {
+        set.push("volume_label_source", label_source);
+    }
+    if let Some(source) = source(status) {
+        set.push("volume_type", &source.kind);
+        if let Some(instance) = &source.instance {
+            set.push("volume_instance", instance);
+        }
+    }
+    if let Some((_, labels)) = labels {
+        push_prefixed(&mut set, "volume_", labels, &mut used);
+    }
+    set.close()
+}
+
+/// Adds an object's labels. Those that would get one name, or a name that is taken, each get a number instead.
+fn push_prefixed(set: &mut LabelSet, prefix: &str, labels: &Labels, used: &mut HashSet<String>) {
+    let named: Vec<(String, &str)> =
+        labels.iter().map(|(key, value)| (format!("{prefix}{}", sanitize(key)), value.as_str())).collect();
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, _) in &named {
+        *count.entry(name).or_default() += 1;
+    }
+    let conflicts = |name: &str| count[name] > 1 || FIXED.contains(&name);
+    // Names without a conflict stay as they are, whatever number others would get.
+    used.extend(named.iter().filter(|(name, _)| !conflicts(name)).map(|(name, _)| name.clone()));
+    for (name, value) in &named {
+        if conflicts(name) {
+            set.push(&numbered(name, used), value);
+        } else {
+            set.push(name, value);
+        }
+    }
+}
+
+fn numbered(name: &str, used: &mut HashSet<String>) -> String {
+    let mut number = 1;
+    loop {
+        let candidate = format!("{name}_conflict{number}");
+        if used.insert(candidate.clone()) {
+            return candidate;
+        }
+        number += 1;
+    }
+}
+
+fn sanitize(key: &str) -> String {
+    let known = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    key.chars().map(known).collect()
+}
+
+#[cfg(test)]
+mod tests;

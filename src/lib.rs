@@ -1,0 +1,47 @@
+//! `disk-usage-exporter`: how full every Kubernetes volume on a node is, for Prometheus.
+//!
+//! # Layout
+//!
+//! | module | its job |
+//! | --- | --- |
+//! | [`volume`] | the domain: volumes, mounts, figures, metadata |
+//! | [`snapshot`] | the immutable result of one collection |
+//! | [`node`] | the node's side: mount table, volumes, `statvfs` |
+//! | [`cluster`] | the Kubernetes side: what objects say about volumes |
+//! | [`collect`] | one collection, shared by all scrapes that ask during it |
+//! | [`exposition`] | snapshots as bytes |
+//! | [`server`] | HTTP: the listener, its limits, the routes |
+//! | [`config`], [`logging`], [`health`], [`process`], [`shutdown`] | what every program needs |
+//! | [`app`] | puts the parts together; the only module that knows them all |
+//!
+//! # How data flows
+//!
+//! ```text
+//!  mount table ──► mounts ──► volumes ──► measurements ──┐
+//!     node          node      collect        node        ├─► Snapshot ──► series ──► bytes ──► socket
+//!                               ▲                        │    collect     exposition           server
+//!            objects ──► Metadata ───────────────────────┘
+//!            cluster
+//! ```
+//!
+//! One way, and no part asks one to its right. `node` and `cluster` do not know each other.
+
+pub mod app;
+pub mod cluster;
+pub mod collect;
+pub mod config;
+pub mod exposition;
+pub mod health;
+pub mod logging;
+pub mod node;
+pub mod process;
+pub mod server;
+pub mod shutdown;
+pub mod snapshot;
+pub mod volume;
+
+/// The source revision that this program was built from.
+pub const REVISION: &str = match option_env!("DISK_USAGE_EXPORTER_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};

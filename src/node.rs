@@ -1,0 +1,200 @@
+//! The node's side: which volumes are mounted here, and how full the kernel says they are.
+
+mod block;
+mod discovery;
+mod fixture;
+mod layout;
+mod mount_table;
+mod mountinfo;
+mod paths;
+mod probe;
+mod statvfs;
+mod vol_data;
+mod volumes;
+
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use discovery::Recognition;
+pub use fixture::{Fixture, FixtureError};
+pub use mount_table::NoTable;
+pub use statvfs::{Kernel, Measure, Target};
+
+use crate::snapshot::TableStatus;
+use crate::volume::{Answer, Mount};
+use mount_table::MountTable;
+use paths::Rootfs;
+use probe::Prober;
+use volumes::Volumes;
+
+/// Where the node is, and what on it is a volume.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the node's root file system is mounted.
+    pub rootfs: PathBuf,
+    /// Instead of the usual mount tables.
+    pub mount_table: Option<PathBuf>,
+    /// Which mounts are volumes.
+    pub recognition: Recognition,
+}
+
+impl Settings {
+    /// The kernel, as it measures this node.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        let rootfs = Rootfs::new(self.rootfs.clone());
+        Kernel { sysfs: block::sysfs(&rootfs) }
+    }
+}
+
+/// A node that can be scanned and measured.
+pub struct Node {
+    rootfs: Rootfs,
+    recognition: Recognition,
+    table: MountTable,
+    /// The table of the host's own first process, to tell which mounts did not reach this one's.
+    host_table: Option<MountTable>,
+    host_mountpoints: HashSet<PathBuf>,
+    volumes: Volumes,
+    status: TableStatus,
+    kubelet_roots: Vec<Vec<u8>>,
+    prober: Prober,
+}
+
+impl Node {
+    /// Opens the mount table.
+    ///
+    /// # Errors
+    ///
+    /// If none can be read.
+    pub fn open(settings: Settings, measure: Arc<dyn Measure>) -> Result<Self, NoTable> {
+        let rootfs = Rootfs::new(settings.rootfs);
+        let table = MountTable::choose(settings.mount_table.as_deref(), &rootfs)?;
+        let host_table = (table.is_own() && !rootfs.is_host_root())
+            .then(|| MountTable::open(&rootfs.join(Path::new("/proc/1/mountinfo"))).ok())
+            .flatten();
+        Ok(Self {
+            rootfs,
+            recognition: settings.recognition,
+            table,
+            host_table,
+            host_mountpoints: HashSet::new(),
+            volumes: Volumes::default(),
+            status: TableStatus::default(),
+            kubelet_roots: Vec::new(),
+            prober: Prober::new(measure),
+        })
+    }
+
+    /// The table that is read.
+    #[must_use]
+    pub fn table_path(&self) -> &Path {
+        self.table.path()
+    }
+
+    /// The kubelet's directories, as the last scan found them.
+    #[must_use]
+    pub fn kubelet_roots(&self) -> Vec<&Path> {
+        self.kubelet_roots.iter().map(|root| paths::path(root)).collect()
+    }
+
+    /// What is known of the table since the last scan.
+    #[must_use]
+    pub fn status(&self) -> TableStatus {
+        self.status.clone()
+    }
+
+    /// The mounts that are volumes now. A table that cannot be read shows none: what it said before is no knowledge.
+    pub fn scan(&mut self, now: Instant) -> Vec<Arc<Mount>> {
+        match self.table.refresh(now) {
+            Ok(Some(bytes)) => self.take(&bytes),
+            Ok(None) => self.volumes.retry(&self.rootfs),
+            Err(error) => self.lose(&error),
+        }
+        self.count_unpropagated(now);
+        self.volumes.mounts()
+    }
+
+    /// Measures mounts until the deadline: one answer each, in the same order.
+    pub fn measure(&mut self, mounts: &[Arc<Mount>], deadline: Instant) -> Vec<Answer> {
+        let own_table = self.table.is_own();
+        let targets: Vec<Arc<Target>> = mounts
+            .iter()
+            .map(|mount| {
+                Arc::new(Target {
+                    path: self.rootfs.join(&mount.mountpoint),
+                    mountpoint: mount.mountpoint.clone(),
+                    id: mount.id,
+                    own_table,
+                    mode: mount.mode,
+                })
+            })
+            .collect();
+        self.prober.measure(&targets, deadline)
+    }
+
+    /// Which of these mounts are still in the table: one answer each, in the same order. Asked after measuring, so
+    /// that a volume unmounted in between is left out, not reported as broken.
+    pub fn still_mounted(&mut self, mounts: &[Arc<Mount>], now: Instant) -> Vec<bool> {
+        match self.table.refresh_if_told(now) {
+            Ok(None) => return vec![true; mounts.len()],
+            Ok(Some(bytes)) => self.take(&bytes),
+            Err(error) => self.lose(&error),
+        }
+        let there: HashSet<_> = self.volumes.mounts().iter().map(|mount| volumes::key(mount)).collect();
+        mounts.iter().map(|mount| there.contains(&volumes::key(mount))).collect()
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let found = discovery::discover(bytes, &self.rootfs, &self.recognition, self.table.is_own());
+        self.volumes.replace(found.candidates, &self.rootfs);
+        if self.kubelet_roots != found.kubelet_roots {
+            self.kubelet_roots = found.kubelet_roots;
+            let roots: Vec<_> =
+                self.kubelet_roots.iter().map(|root| root.escape_ascii().to_string()).collect();
+            tracing::info!(?roots, "kubelet roots");
+        }
+        self.status = TableStatus {
+            readable: true,
+            rows: found.rows,
+            malformed: found.malformed,
+            reads: self.table.reads(),
+            propagation: found.propagation,
+            unpropagated: self.status.unpropagated,
+        };
+    }
+
+    fn lose(&mut self, error: &std::io::Error) {
+        if self.status.readable || self.status.reads == 0 {
+            let table = self.table.path().as_os_str().as_bytes().escape_ascii().to_string();
+            tracing::error!(table, %error, "the mount table cannot be read; no volume is shown until it can");
+        }
+        self.volumes = Volumes::default();
+        self.status = TableStatus { reads: self.table.reads(), ..TableStatus::default() };
+    }
+
+    fn count_unpropagated(&mut self, now: Instant) {
+        let Some(host_table) = &mut self.host_table else {
+            return;
+        };
+        let host = Rootfs::new(PathBuf::from("/"));
+        match host_table.refresh(now) {
+            Ok(Some(bytes)) => {
+                let found = discovery::discover(&bytes, &host, &self.recognition, true);
+                let mountpoints = found.candidates.into_iter().map(|c| c.mount.mountpoint);
+                self.host_mountpoints = mountpoints.collect();
+            }
+            Ok(None) => {}
+            Err(_) => {
+                self.status.unpropagated = None;
+                return;
+            }
+        }
+        let here: HashSet<&PathBuf> = self.volumes.mountpoints().collect();
+        let missing = self.host_mountpoints.iter().filter(|path| !here.contains(path));
+        self.status.unpropagated = Some(missing.count());
+    }
+}

@@ -1,0 +1,187 @@
+//! Which mountpoints are volumes: the kubelet's directory layout; pure.
+
+use regex::bytes::Regex;
+
+/// Where the kubelet keeps its files unless it is told otherwise.
+const DEFAULT_KUBELET_ROOT: &[u8] = b"/var/lib/kubelet";
+
+/// GKE mounts some volumes by a helper with a root of its own, which shows the node's mounts again.
+const GKE_MOUNTER: &[u8] = b"/home/kubernetes/containerized_mounter/";
+
+/// The kubelet's own plugins that can hold a `PersistentVolume` and mount it below the pod's directory.
+/// The last five are gone from Kubernetes but still met on older nodes.
+const PLUGINS: [&[u8]; 20] = [
+    b"csi",
+    b"gce-pd",
+    b"aws-ebs",
+    b"azure-disk",
+    b"azure-file",
+    b"cinder",
+    b"vsphere-volume",
+    b"portworx-volume",
+    b"rbd",
+    b"cephfs",
+    b"glusterfs",
+    b"nfs",
+    b"iscsi",
+    b"fc",
+    b"local-volume",
+    b"flocker",
+    b"photon-pd",
+    b"quobyte",
+    b"scaleio",
+    b"storageos",
+];
+
+/// What a mountpoint is; names are bytes as in the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// A file system of a pod.
+    Filesystem(Volume<'a>),
+    /// A block device whose path has its name.
+    Block(Volume<'a>),
+    /// A block device that only the pod's own link to it names.
+    UnnamedBlock {
+        /// The kubelet's root.
+        root: &'a [u8],
+        plugin: &'a [u8],
+        pod_uid: &'a [u8],
+    },
+}
+
+/// The parts of a volume's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Volume<'a> {
+    /// Without `kubernetes.io~`; empty where a regular expression does not tell it.
+    pub(crate) plugin: &'a [u8],
+    pub(crate) name: &'a [u8],
+    pub(crate) pod_uid: Option<&'a [u8]>,
+}
+
+/// How mountpoints are told apart.
+#[derive(Debug)]
+pub(crate) enum Layout {
+    /// The kubelet's, under these roots.
+    Kubelet { roots: Vec<Vec<u8>> },
+    /// The user's, with the groups `name`, `pod_uid` and `plugin`.
+    Regex(Regex),
+}
+
+impl Layout {
+    /// What the mountpoint `path`, as the host sees it, is.
+    pub(crate) fn classify<'a>(&'a self, path: &'a [u8]) -> Option<Place<'a>> {
+        match self {
+            Self::Kubelet { roots } => roots.iter().find_map(|root| below_kubelet(path, root)),
+            Self::Regex(regex) => by_regex(path, regex),
+        }
+    }
+}
+
+fn below_kubelet<'a>(path: &'a [u8], root: &'a [u8]) -> Option<Place<'a>> {
+    let names: Vec<&[u8]> = super::paths::strip(path, root)?.split(|&b| b == b'/').skip(1).collect();
+    if names.iter().any(|name| matches!(*name, b"" | b"." | b"..")) {
+        return None;
+    }
+    match names[..] {
+        [b"pods", pod_uid, b"volumes", b"kubernetes.io~csi", name, b"mount"] => {
+            Some(Place::Filesystem(volume(b"csi", name, pod_uid)))
+        }
+        [b"pods", pod_uid, b"volumes", escaped, name] => {
+            let plugin = plugin(escaped).filter(|plugin| *plugin != b"csi")?;
+            Some(Place::Filesystem(volume(plugin, name, pod_uid)))
+        }
+        // The kubelet mounts a CSI device twice; `publish` holds the other one.
+        [b"plugins", b"kubernetes.io", b"csi", b"volumeDevices", name, b"dev", pod_uid] => {
+            Some(Place::Block(volume(b"csi", name, pod_uid)))
+        }
+        [b"plugins", b"kubernetes.io~local-volume", b"volumeDevices", name, pod_uid] => {
+            Some(Place::Block(volume(b"local-volume", name, pod_uid)))
+        }
+        [b"plugins", b"kubernetes.io", plugin, b"volumeDevices", .., pod_uid]
+            if plugin != b"csi" && PLUGINS.contains(&plugin) && is_pod_uid(pod_uid) =>
+        {
+            Some(Place::UnnamedBlock { root, plugin, pod_uid })
+        }
+        _ => None,
+    }
+}
+
+fn volume<'a>(plugin: &'a [u8], name: &'a [u8], pod_uid: &'a [u8]) -> Volume<'a> {
+    Volume { plugin, name, pod_uid: Some(pod_uid) }
+}
+
+/// The plugin behind a directory's name, if it can hold a `PersistentVolume`: one of the kubelet's own, or a
+/// `FlexVolume` driver, `<vendor>~<driver>`.
+fn plugin(escaped: &[u8]) -> Option<&[u8]> {
+    match escaped.strip_prefix(b"kubernetes.io~") {
+        Some(own) => PLUGINS.contains(&own).then_some(own),
+        None => escaped.contains(&b'~').then_some(escaped),
+    }
+}
+
+fn by_regex<'a>(path: &'a [u8], regex: &Regex) -> Option<Place<'a>> {
+    let groups = regex.captures(path)?;
+    let group = |name| groups.name(name).map(|found| found.as_bytes());
+    let plugin = group("plugin").unwrap_or_default();
+    Some(Place::Filesystem(Volume {
+        plugin: plugin.strip_prefix(b"kubernetes.io~").unwrap_or(plugin),
+        name: group("name").filter(|name| !name.is_empty())?,
+        pod_uid: group("pod_uid"),
+    }))
+}
+
+/// A pod's uid as in the API, or a static pod's hash.
+fn is_pod_uid(name: &[u8]) -> bool {
+    match name.len() {
+        32 => name.iter().all(u8::is_ascii_hexdigit),
+        36 => name.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        }),
+        _ => false,
+    }
+}
+
+/// A row of the table, as far as kubelet roots are told by it.
+pub(crate) struct RootHint<'a> {
+    pub(crate) path: &'a [u8],
+    pub(crate) fstype: &'a [u8],
+}
+
+/// The kubelet's roots: the usual one, and whatever else holds pods' volumes, but no kubelet that runs inside a
+/// volume or a container of another.
+pub(crate) fn kubelet_roots<'a>(rows: impl Iterator<Item = RootHint<'a>> + Clone) -> Vec<Vec<u8>> {
+    let containers: Vec<&[u8]> =
+        rows.clone().filter(|row| is_container_root(row)).map(|row| row.path).collect();
+    let inside = |path: &[u8], outer: &[u8]| super::paths::strip(path, outer).is_some();
+    let mut roots = vec![DEFAULT_KUBELET_ROOT];
+    for root in rows.filter_map(|row| root_of(row.path)) {
+        let nested = root.starts_with(GKE_MOUNTER) || containers.iter().any(|c| inside(root, c));
+        if !nested && !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    let outermost = |root: &&[u8]| !roots.iter().any(|o| o != root && inside(root, o));
+    roots.iter().copied().filter(outermost).map(<[u8]>::to_vec).collect()
+}
+
+/// Whether this is the root directory of a container, as far as a table can tell. The node's own root may be an
+/// overlay too.
+fn is_container_root(row: &RootHint<'_>) -> bool {
+    row.path != b"/"
+        && (row.fstype == b"overlay" || row.path.ends_with(b"/rootfs") || row.path.ends_with(b"/merged"))
+}
+
+/// `<root>` of `<root>/pods/<uid>/volumes/…`, the shortest there is.
+fn root_of(path: &[u8]) -> Option<&[u8]> {
+    const PODS: &[u8] = b"/pods/";
+    let starts = path.windows(PODS.len()).enumerate().filter(|(_, window)| *window == PODS).map(|(at, _)| at);
+    starts.filter(|at| *at > 0).find_map(|at| {
+        let mut names = path[at + PODS.len()..].split(|&b| b == b'/');
+        let is_pod = is_pod_uid(names.next()?) && names.next()? == b"volumes";
+        is_pod.then(|| &path[..at])
+    })
+}
+
+#[cfg(test)]
+mod tests;

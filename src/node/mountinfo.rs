@@ -1,0 +1,245 @@
+//! The mount table: bytes to rows, in the formats of `/proc/<pid>/mountinfo` and `/proc/<pid>/mounts`; pure.
+
+use std::borrow::Cow;
+
+/// One row. What the format does not carry is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row<'a> {
+    pub(crate) id: Option<u64>,
+    pub(crate) device_number: Option<(u32, u32)>,
+    pub(crate) root: Option<Cow<'a, [u8]>>,
+    pub(crate) mountpoint: Cow<'a, [u8]>,
+    pub(crate) options: &'a [u8],
+    /// Whether mounts made elsewhere appear below this one: a `shared:` or `master:` tag.
+    pub(crate) propagated: Option<bool>,
+    pub(crate) fstype: Cow<'a, [u8]>,
+    pub(crate) source: Cow<'a, [u8]>,
+    pub(crate) super_options: &'a [u8],
+}
+
+impl Row<'_> {
+    /// The mount itself is read-only.
+    pub(crate) fn read_only(&self) -> bool {
+        has_option(self.options, &[b"ro"])
+    }
+
+    /// Its file system is read-only: mounted so, turned so after an error, or shut down.
+    pub(crate) fn superblock_read_only(&self) -> bool {
+        has_option(self.super_options, &[b"ro", b"emergency_ro", b"shutdown"])
+    }
+}
+
+fn has_option(options: &[u8], wanted: &[&[u8]]) -> bool {
+    options.split(|&b| b == b',').any(|option| wanted.contains(&option))
+}
+
+/// A whole table.
+pub(crate) struct Table<'a> {
+    pub(crate) rows: Vec<Row<'a>>,
+    /// Lines that are no rows.
+    pub(crate) malformed: usize,
+}
+
+/// Reads a table of either format. A line that is neither costs itself only.
+pub(crate) fn parse(bytes: &[u8]) -> Table<'_> {
+    let mut table = Table { rows: Vec::new(), malformed: 0 };
+    for line in bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
+        match parse_mountinfo(line).or_else(|| parse_mounts(line)) {
+            Some(row) => table.rows.push(row),
+            None => table.malformed += 1,
+        }
+    }
+    table
+}
+
+/// `36 35 98:0 /root /mountpoint rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue`
+fn parse_mountinfo(line: &[u8]) -> Option<Row<'_>> {
+    let mut fields = line.split(|&b| b == b' ');
+    let id = number(fields.next()?)?;
+    let _parent: u64 = number(fields.next()?)?;
+    let mut device = fields.next()?.splitn(2, |&b| b == b':');
+    let device_number = (number(device.next()?)?, number(device.next()?)?);
+    let root = unescape(fields.next()?);
+    let mountpoint = absolute(fields.next()?)?;
+    let options = fields.next()?;
+    let mut propagated = false;
+    loop {
+        match fields.next()? {
+            b"-" => break,
+            tag => propagated |= tag.starts_with(b"shared:") || tag.starts_with(b"master:"),
+        }
+    }
+    Some(Row {
+        id: Some(id),
+        device_number: Some(device_number),
+        root: Some(root),
+        mountpoint,
+        options,
+        propagated: Some(propagated),
+        fstype: unescape(fields.next()?),
+        source: unescape(fields.next()?),
+        super_options: fields.next()?,
+    })
+}
+
+/// `/dev/sda1 /mountpoint ext4 rw,noatime 0 0`
+fn parse_mounts(line: &[u8]) -> Option<Row<'_>> {
+    let mut fields = line.split(|&b| b == b' ');
+    let source = unescape(fields.next()?);
+    let mountpoint = absolute(fields.next()?)?;
+    let fstype = unescape(fields.next()?);
+    let options = fields.next()?;
+    let _dump: u32 = number(fields.next()?)?;
+    let _pass: u32 = number(fields.next()?)?;
+    fields.next().is_none().then_some(Row {
+        id: None,
+        device_number: None,
+        root: None,
+        mountpoint,
+        options,
+        propagated: None,
+        fstype,
+        source,
+        // This format merges both kinds of options in one field.
+        super_options: options,
+    })
+}
+
+fn number<T: std::str::FromStr>(field: &[u8]) -> Option<T> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+fn absolute(field: &[u8]) -> Option<Cow<'_, [u8]>> {
+    field.starts_with(b"/").then(|| unescape(field))
+}
+
+/// Decodes every `\ooo` in one pass, so that an escaped backslash is not read as the begin of another escape.
+fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
+    if !field.contains(&b'\\') {
+        return Cow::Borrowed(field);
+    }
+    let mut decoded = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        let (byte, after) = octal_escape(rest).unwrap_or((first, tail));
+        decoded.push(byte);
+        rest = after;
+    }
+    Cow::Owned(decoded)
+}
+
+fn octal_escape(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] = bytes else {
+        return None;
+    };
+    Some(((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mountpoints(table: &[u8]) -> Vec<Vec<u8>> {
+        let rows = parse(table).rows;
+        rows.into_iter().map(|row| row.mountpoint.into_owned()).collect()
+    }
+
+    // The example of proc_pid_mountinfo(5).
+    #[test]
+    fn reads_every_field_of_a_mountinfo_row() {
+        let line = b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n";
+        let table = parse(line);
+        assert_eq!(table.malformed, 0);
+        assert_eq!(
+            table.rows,
+            [Row {
+                id: Some(36),
+                device_number: Some((98, 0)),
+                root: Some(Cow::Borrowed(b"/mnt1")),
+                mountpoint: Cow::Borrowed(b"/mnt2"),
+                options: b"rw,noatime",
+                propagated: Some(true),
+                fstype: Cow::Borrowed(b"ext3"),
+                source: Cow::Borrowed(b"/dev/root"),
+                super_options: b"rw,errors=continue",
+            }]
+        );
+    }
+
+    #[test]
+    fn reads_every_field_of_a_mounts_row() {
+        let table = parse(b"server:/export /mnt nfs4 ro,vers=4.2 0 0");
+        assert_eq!(table.malformed, 0);
+        let [row] = &table.rows[..] else { panic!("one row expected, got {:?}", table.rows) };
+        assert_eq!(
+            (&*row.source, &*row.mountpoint, &*row.fstype),
+            (&b"server:/export"[..], &b"/mnt"[..], &b"nfs4"[..])
+        );
+        assert_eq!((row.id, row.device_number, row.propagated, &row.root), (None, None, None, &None));
+        assert!(row.read_only() && row.superblock_read_only());
+    }
+
+    #[test]
+    fn decodes_every_escape_in_one_pass() {
+        let cases: [(&[u8], &[u8]); 8] = [
+            (b"/a\\040b", b"/a b"),
+            (b"/a\\011b\\012c", b"/a\tb\nc"),
+            (b"/a\\134b", b"/a\\b"),
+            (b"/a\\134040b", b"/a\\040b"),
+            (b"/\\377\\200", b"/\xff\x80"),
+            (b"/\\400", b"/\\400"),
+            (b"/\\04", b"/\\04"),
+            (b"/\\", b"/\\"),
+        ];
+        for (escaped, plain) in cases {
+            assert_eq!(&*unescape(escaped), plain, "{}", escaped.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn keeps_an_empty_source() {
+        let table = parse(b"1 2 0:3 / /a rw - tmpfs  rw\n /b tmpfs rw 0 0");
+        assert_eq!(table.malformed, 0);
+        assert!(table.rows.iter().all(|row| row.source.is_empty()));
+    }
+
+    #[test]
+    fn a_bad_line_costs_itself_only() {
+        let table = b"1 2 0:3 / /good rw - tmpfs tmpfs rw\n\
+            1 2 0:3 / /cut rw\n\
+            1 2 0:3 / relative rw - tmpfs tmpfs rw\n\
+            x 2 0:3 / /id rw - tmpfs tmpfs rw\n\
+            1 2 03 / /device rw - tmpfs tmpfs rw\n\
+            1 2 0:3 / /no-super rw - tmpfs tmpfs\n\
+            tmpfs /six tmpfs rw 0\n\
+            tmpfs /eight tmpfs rw 0 0 0\n\
+            \0\xff\xfe\n\
+            \n\
+            tmpfs /also-good tmpfs rw 0 0\n";
+        assert_eq!(mountpoints(table), [&b"/good"[..], b"/also-good"]);
+        assert_eq!(parse(table).malformed, 8);
+    }
+
+    #[test]
+    fn tells_read_only_from_options_that_only_contain_the_letters() {
+        let cases: [(&[u8], bool); 6] = [
+            (b"rw,errors=remount-ro", false),
+            (b"rw,emergency_ro,errors=remount-ro", true),
+            (b"rw,shutdown", true),
+            (b"ro", true),
+            (b"rw,acl=ro_all", false),
+            (b"", false),
+        ];
+        for (options, expected) in cases {
+            assert_eq!(has_option(options, &[b"ro", b"emergency_ro", b"shutdown"]), expected);
+        }
+    }
+
+    #[test]
+    fn propagation_is_told_by_shared_and_master_alone() {
+        let table = b"1 2 0:3 / /a rw shared:4 - t t rw\n1 2 0:3 / /b rw - t t rw\n\
+            1 2 0:3 / /c rw master:2 propagate_from:3 - t t rw\n1 2 0:3 / /d rw unbindable - t t rw\n";
+        let tags: Vec<_> = parse(table).rows.iter().map(|row| row.propagated).collect();
+        assert_eq!(tags, [Some(true), Some(false), Some(true), Some(false)]);
+    }
+}

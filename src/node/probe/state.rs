@@ -1,0 +1,132 @@
+//! What the workers and the scrape's thread share: the round's queue and answers, and who is being asked.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::statvfs::Target;
+use crate::volume::{Answer, Reason};
+
+/// A worker that has waited this long for one mount is not waited for when workers are counted.
+const HUNG_AFTER: Duration = Duration::from_millis(100);
+/// Threads that may hang before mounts that never answered are tried one at a time only.
+const MOST_HUNG: usize = 256;
+/// Threads at most: those that hang, and the workers.
+const MOST_THREADS: usize = MOST_HUNG + super::MOST_WORKERS;
+/// Workers that stay for the next round.
+const KEPT_IDLE: usize = super::FIRST_WORKERS;
+
+/// One mount to be asked.
+pub(super) struct Job {
+    /// Whose answer it is.
+    pub(super) slot: usize,
+    pub(super) target: Arc<Target>,
+    /// The mount has answered before.
+    pub(super) proven: bool,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// Answers to earlier rounds are thrown away.
+    round: u64,
+    queue: VecDeque<Job>,
+    answers: Vec<Option<Answer>>,
+    missing: usize,
+    /// Who is being asked, in this or an earlier round, since when.
+    asked: HashMap<Arc<Target>, Instant>,
+    /// A mount that never answered is being tried, though too many hang.
+    trial: Option<Arc<Target>>,
+    pub(super) threads: usize,
+    pub(super) idle: usize,
+    /// Nobody will ask again.
+    pub(super) closed: bool,
+}
+
+impl State {
+    /// A mount still being asked by an earlier round has its answer: time-out.
+    pub(super) fn begin(&mut self, slots: usize, jobs: Vec<Job>) {
+        self.round += 1;
+        self.answers = vec![None; slots];
+        self.queue.clear();
+        for job in jobs {
+            if self.asked.contains_key(&job.target) {
+                self.answers[job.slot] = Some(Err(Reason::Timeout.into()));
+            } else {
+                self.queue.push_back(job);
+            }
+        }
+        self.missing = self.queue.len();
+    }
+
+    /// The round is over: who is still being asked timed out, who is still in the queue was skipped.
+    pub(super) fn end(&mut self) -> Vec<Answer> {
+        self.round += 1;
+        for job in self.queue.drain(..) {
+            self.answers[job.slot] = Some(Err(Reason::Skipped.into()));
+        }
+        let answers = std::mem::take(&mut self.answers).into_iter();
+        answers.map(|answer| answer.unwrap_or(Err(Reason::Timeout.into()))).collect()
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.missing == 0
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// How many workers must be woken or started to have this many at work.
+    pub(super) fn missing_workers(&self, wanted: usize, now: Instant) -> usize {
+        let at_work = self.asked.len() - self.hung(now);
+        let missing = wanted.saturating_sub(at_work).min(self.queue.len());
+        missing.min(self.idle + MOST_THREADS.saturating_sub(self.threads))
+    }
+
+    fn hung(&self, now: Instant) -> usize {
+        let hung = |since: &&Instant| now.saturating_duration_since(**since) >= HUNG_AFTER;
+        self.asked.values().filter(hung).count()
+    }
+
+    /// The next mount to be asked, and the round that asks.
+    pub(super) fn take(&mut self, now: Instant) -> Option<(u64, Job)> {
+        let next = self.queue.front()?;
+        // Proven mounts come first in the queue, so nothing behind this one may be taken either.
+        if !next.proven && self.asked.len() >= MOST_HUNG && self.hung(now) >= MOST_HUNG {
+            if self.trial.is_some() {
+                return None;
+            }
+            self.trial = Some(Arc::clone(&next.target));
+        }
+        let job = self.queue.pop_front()?;
+        self.asked.insert(Arc::clone(&job.target), now);
+        Some((self.round, job))
+    }
+
+    /// Takes an answer; whether it is the last of its round.
+    pub(super) fn finish(&mut self, round: u64, job: &Job, answer: Answer) -> bool {
+        self.asked.remove(&job.target);
+        if self.trial.as_ref() == Some(&job.target) {
+            self.trial = None;
+        }
+        if round != self.round {
+            return false;
+        }
+        self.answers[job.slot] = Some(answer);
+        self.missing -= 1;
+        self.missing == 0
+    }
+
+    /// Whether a worker that finds nothing to do should end.
+    pub(super) fn is_superfluous(&self) -> bool {
+        self.closed || self.idle >= KEPT_IDLE
+    }
+}
+
+#[cfg(test)]
+impl State {
+    /// Whether nobody asks this mount.
+    pub(super) fn is_free(&self, target: &Arc<Target>) -> bool {
+        !self.asked.contains_key(target)
+    }
+}

@@ -1,0 +1,142 @@
+use super::*;
+use crate::volume::{Figures, VolumeMode};
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+/// Answers at once, but for mounts whose path begins with `/hang`: these wait until the test lets them go.
+struct Scripted {
+    gate: Mutex<mpsc::Receiver<()>>,
+    asked: Mutex<Vec<PathBuf>>,
+}
+
+const SIZE: Answer = Ok(Figures::Block { size: 1 });
+
+impl Measure for Scripted {
+    fn measure(&self, target: &Target) -> Answer {
+        self.asked.lock().unwrap().push(target.path.clone());
+        assert!(!target.path.starts_with("/panic"), "a bug");
+        if target.path.starts_with("/hang") {
+            let _ = self.gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        }
+        SIZE
+    }
+}
+
+fn prober() -> (Prober, Arc<Scripted>, mpsc::Sender<()>) {
+    let (release, gate) = mpsc::channel();
+    let scripted = Arc::new(Scripted { gate: Mutex::new(gate), asked: Mutex::default() });
+    (Prober::new(scripted.clone()), scripted, release)
+}
+
+fn targets(paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Vec<Arc<Target>> {
+    let target = |path: PathBuf| {
+        Arc::new(Target {
+            mountpoint: path.clone(),
+            path,
+            id: None,
+            own_table: true,
+            mode: VolumeMode::Filesystem,
+        })
+    };
+    paths.into_iter().map(|path| target(path.into())).collect()
+}
+
+fn healthy(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("/ok/{i}")).collect()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_millis(300)
+}
+
+fn late() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+const TIMEOUT: Answer = Err(crate::volume::Failure { reason: Reason::Timeout, errno: None });
+const SKIPPED: Answer = Err(crate::volume::Failure { reason: Reason::Skipped, errno: None });
+
+#[test]
+fn every_mount_is_asked_once_and_answers_keep_their_order() {
+    let (mut prober, scripted, _release) = prober();
+    let targets = targets(healthy(1000));
+    for round in 1..=3 {
+        assert_eq!(prober.measure(&targets, late()), vec![SIZE; 1000]);
+        assert_eq!(scripted.asked.lock().unwrap().len(), 1000 * round);
+    }
+    assert!(prober.shared.lock().threads <= MOST_WORKERS);
+    assert_eq!(prober.measure(&[], late()), []);
+}
+
+#[test]
+fn a_hung_mount_costs_one_deadline_and_one_thread() {
+    let (mut prober, scripted, release) = prober();
+    let targets = targets(["/ok/1", "/hang/1", "/ok/2"]);
+    assert_eq!(prober.measure(&targets, soon()), [SIZE, TIMEOUT, SIZE]);
+    for _ in 0..20 {
+        // Were the hung mount waited for, this would take its minute.
+        assert_eq!(prober.measure(&targets, late()), [SIZE, TIMEOUT, SIZE]);
+    }
+    let asked = scripted.asked.lock().unwrap().clone();
+    assert_eq!(asked.iter().filter(|path| path.starts_with("/hang")).count(), 1);
+    assert!(prober.shared.lock().threads <= 1 + FIRST_WORKERS);
+    release.send(()).unwrap();
+    // The late answer is thrown away; the round that finds the mount free again asks it anew.
+    drop(release);
+    while !prober.shared.lock().is_free(&targets[1]) {
+        std::thread::yield_now();
+    }
+    assert_eq!(prober.measure(&targets, late()), [SIZE; 3]);
+}
+
+#[test]
+fn more_hung_mounts_than_workers_hide_none_that_answers() {
+    let (mut prober, _scripted, release) = prober();
+    let mut paths: Vec<String> = (0..MOST_WORKERS * 2).map(|i| format!("/hang/{i}")).collect();
+    paths.extend(healthy(100));
+    let targets = targets(paths);
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let answers = prober.measure(&targets, deadline);
+    assert_eq!(answers[MOST_WORKERS * 2..], vec![SIZE; 100]);
+    assert_eq!(answers[..MOST_WORKERS * 2], vec![TIMEOUT; MOST_WORKERS * 2]);
+    drop(release);
+}
+
+#[test]
+fn who_was_not_asked_is_skipped_and_goes_first_next_time() {
+    let (mut prober, scripted, release) = prober();
+    let targets = targets(healthy(3));
+    let past = Instant::now();
+    assert_eq!(prober.measure(&targets, past), [SKIPPED; 3]);
+    assert!(scripted.asked.lock().unwrap().is_empty());
+    assert_eq!(prober.measure(&targets[1..], late()), [SIZE; 2]);
+    // 1 and 2 answered; 0 was never asked.
+    let order: Vec<usize> = prober.order(&targets).iter().map(|job| job.slot).collect();
+    assert_eq!(order, [1, 2, 0]);
+    assert_eq!(prober.measure(&targets[2..], past), [SKIPPED]);
+    let order: Vec<usize> = prober.order(&targets).iter().map(|job| job.slot).collect();
+    assert_eq!(order, [2, 0, 1], "2 was left out; what is gone for a round is forgotten");
+    drop(release);
+}
+
+#[test]
+fn a_panic_costs_one_measurement() {
+    let (mut prober, _scripted, _release) = prober();
+    let targets = targets(["/ok/1", "/panic/1", "/ok/2"]);
+    for _ in 0..3 {
+        let answers = prober.measure(&targets, late());
+        assert_eq!(answers, [SIZE, Err(Reason::Other.into()), SIZE]);
+    }
+    assert!(prober.shared.lock().threads <= MOST_WORKERS);
+}
+
+#[test]
+fn workers_end_with_their_prober() {
+    let (mut prober, _scripted, _release) = prober();
+    prober.measure(&targets(healthy(10)), late());
+    let shared = Arc::clone(&prober.shared);
+    drop(prober);
+    while Arc::strong_count(&shared) > 1 {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,132 @@
+//! A stream whose reader must keep up: an answer that is not taken in time is cut off.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A stream with a limit on how long writing may take, from the first write that must wait until the writer has
+/// flushed all it had. A reader that takes a byte now and then gains no time by it.
+pub(super) struct Paced<S> {
+    stream: S,
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl<S> Paced<S> {
+    pub(super) fn new(stream: S, limit: Duration) -> Self {
+        Self { stream, limit, timer: Box::pin(sleep(limit)), waiting: false }
+    }
+
+    fn check<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_pending() && !self.waiting {
+            self.waiting = true;
+            self.timer.as_mut().reset(Instant::now() + self.limit);
+        }
+        if self.waiting && self.timer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.check(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.check(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
+        // hyper flushes the stream when it has written all it had.
+        self.waiting = false;
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn paused() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap()
+    }
+
+    #[test]
+    fn a_reader_that_drips_is_cut_off() {
+        paused().block_on(async {
+            let (mut reader, writer) = duplex(16);
+            let mut writer = Paced::new(writer, LIMIT);
+            let dripping = tokio::spawn(async move {
+                let start = Instant::now();
+                while reader.read_u8().await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                start.elapsed()
+            });
+            let error = writer.write_all(&[0; 1000]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            drop(writer);
+            assert!(dripping.await.unwrap() >= LIMIT);
+        });
+    }
+
+    #[test]
+    fn a_reader_that_keeps_up_may_read_for_ever() {
+        paused().block_on(async {
+            let (mut reader, writer) = duplex(16);
+            let mut writer = Paced::new(writer, LIMIT);
+            let reading = tokio::spawn(async move {
+                let mut taken = [0; 32];
+                while reader.read_exact(&mut taken).await.is_ok() {
+                    tokio::time::sleep(LIMIT / 2).await;
+                }
+            });
+            for _ in 0..10 {
+                writer.write_all(&[0; 32]).await.unwrap();
+                writer.flush().await.unwrap();
+            }
+            drop(writer);
+            reading.await.unwrap();
+        });
+    }
+}

@@ -1,0 +1,159 @@
+//! Paths to answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::collect::{self, Shared};
+use crate::exposition::{self, Encoding};
+use crate::health::Health;
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+
+/// An answer takes its time to be written and sent: this share of the client's time, this much at most.
+const SENDING_SHARE: f64 = 0.1;
+const MOST_SENDING: f64 = 0.5;
+
+/// What a connection may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    Full,
+    ProbesOnly,
+}
+
+/// Everything that answers are made from.
+pub struct Routes {
+    /// Who collects.
+    pub scrapes: Shared<Encoding>,
+    /// How long a collection may wait for mounts.
+    pub stat_timeout: Duration,
+    /// For the probes.
+    pub health: Arc<Health>,
+    /// The page on `/`.
+    pub page: Bytes,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Routes {
+    pub(super) async fn answer<B>(&self, request: &Request<B>, admission: Admission) -> Answer {
+        let path = request.uri().path();
+        if !matches!(path, "/" | "/metrics" | "/healthz" | "/health" | "/readyz" | "/ready") {
+            return plain(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered\n");
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        match path {
+            "/healthz" | "/health" => plain(StatusCode::OK, "ok\n"),
+            "/readyz" | "/ready" => match self.health.ready() {
+                Ok(()) => plain(StatusCode::OK, "ok\n"),
+                Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+            },
+            _ if admission == Admission::ProbesOnly => {
+                let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, "too many connections\n");
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                answer
+            }
+            "/" => self.page(),
+            _ => self.metrics(request.headers()).await,
+        }
+    }
+
+    fn page(&self) -> Answer {
+        let mut answer = with_body(StatusCode::OK, "text/html; charset=utf-8", self.page.clone());
+        let policy = HeaderValue::from_static("default-src 'none'");
+        answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        answer
+    }
+
+    async fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let encoding =
+            exposition::negotiate(&all(headers, &header::ACCEPT), &all(headers, &header::ACCEPT_ENCODING));
+        let client_time = scrape_timeout(headers);
+        let budget = client_time.map_or(self.stat_timeout, |time| time.min(self.stat_timeout));
+        let request = collect::Request { deadline: Instant::now() + budget, form: encoding };
+        let collected = self.scrapes.ask(request);
+        let collected = match client_time {
+            // The collection shared may be one that began for a more patient client.
+            Some(time) => match tokio::time::timeout(time, collected).await {
+                Ok(collected) => collected,
+                Err(_) => {
+                    return plain(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "a collection is under way that takes longer than this scrape may\n",
+                    );
+                }
+            },
+            None => collected.await,
+        };
+        match collected {
+            Ok(body) => exposition_answer(encoding, body),
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// The time that the client gives, less what the answer needs to reach it.
+fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.parse().ok()?;
+    let sending = (seconds * SENDING_SHARE).min(MOST_SENDING);
+    Duration::try_from_secs_f64(seconds - sending).ok().filter(|time| !time.is_zero())
+}
+
+/// All lines of a header as one: they mean the same.
+fn all(headers: &HeaderMap, name: &HeaderName) -> String {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.collect::<Vec<_>>().join(",")
+}
+
+fn exposition_answer(encoding: Encoding, body: Bytes) -> Answer {
+    let mut answer = with_body(StatusCode::OK, encoding.format.content_type(), body);
+    let headers = answer.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if encoding.gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    with_body(status, PLAIN, text.into())
+}
+
+fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_time_is_less_what_sending_takes() {
+        let time = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SCRAPE_TIMEOUT, HeaderValue::from_str(text).unwrap());
+            scrape_timeout(&headers)
+        };
+        assert_eq!(time("10"), Some(Duration::from_secs_f64(9.5)));
+        assert_eq!(time("1"), Some(Duration::from_secs_f64(0.9)));
+        for nonsense in ["", "0", "-1", "NaN", "inf", "1e400", "ten", "-inf"] {
+            assert_eq!(time(nonsense), None, "{nonsense}");
+        }
+        assert_eq!(scrape_timeout(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! The immutable result of one collection: everything an exposition, a page or a table is written from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::volume::{Answer, Claim, Failure, Figures, PersistentVolume, Pod, Reason, Volume};
+
+/// One collection.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Every volume found, sorted by the name of its `PersistentVolume`.
+    pub volumes: Vec<VolumeStatus>,
+    /// Names left out because several pods use them for different volumes of their own.
+    pub ambiguous: usize,
+    /// About the mount table.
+    pub table: TableStatus,
+    /// About the other sources, by the names of `disk_usage_exporter_source_success`.
+    pub sources: Vec<SourceStatus>,
+    /// The age of the oldest metadata in use.
+    pub metadata_age: Option<Duration>,
+    /// About the program.
+    pub exporter: ExporterStatus,
+}
+
+/// A volume, what was measured of it and what is known about it.
+#[derive(Debug)]
+pub struct VolumeStatus {
+    /// The volume and its mounts.
+    pub volume: Volume,
+    /// One answer a mount, in the same order.
+    pub answers: Vec<Answer>,
+    /// One pod a mount, in the same order, where it is known.
+    pub pods: Vec<Option<Arc<Pod>>>,
+    /// Its `PersistentVolume`.
+    pub pv: Option<Arc<PersistentVolume>>,
+    /// The claim bound to it, proven to be the one by its uid.
+    pub claim: Option<Arc<Claim>>,
+}
+
+/// The states of `disk_usage_exporter_volumes`; each volume is in exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Has figures.
+    Measured,
+    /// Every mount that was asked answered with an error.
+    Failed,
+    /// A mount did not answer, and none has figures.
+    Hung,
+    /// No mount was asked.
+    Skipped,
+}
+
+impl VolumeStatus {
+    /// The figures: those of the first mount that answered.
+    #[must_use]
+    pub fn figures(&self) -> Option<Figures> {
+        self.answers.iter().find_map(|answer| answer.ok())
+    }
+
+    /// Whether every mount of a measured file system is read-only now.
+    #[must_use]
+    pub fn read_only(&self) -> Option<bool> {
+        let mounts = self.volume.mounts.iter().zip(&self.answers);
+        let mut answered = mounts
+            .filter_map(|(mount, answer)| match answer {
+                Ok(Figures::Filesystem(usage)) => Some(usage.read_only || mount.superblock_read_only),
+                _ => None,
+            })
+            .peekable();
+        answered.peek()?;
+        Some(answered.all(|read_only| read_only))
+    }
+
+    /// Each distinct failure of its mounts, by reason.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Failure> {
+        let mut failures: Vec<_> = self.answers.iter().filter_map(|a| a.err()).collect();
+        failures.sort_by_key(|failure| failure.reason);
+        failures.dedup_by_key(|failure| failure.reason);
+        failures
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        if self.figures().is_some() {
+            return State::Measured;
+        }
+        let all = |reason| self.answers.iter().all(|a| a.is_err_and(|f| f.reason == reason));
+        if all(Reason::Skipped) {
+            State::Skipped
+        } else if self.answers.iter().any(|a| a.is_err_and(|f| f.reason == Reason::Timeout)) {
+            State::Hung
+        } else {
+            State::Failed
+        }
+    }
+}
+
+/// What is known of the mount table.
+#[derive(Debug, Clone, Default)]
+pub struct TableStatus {
+    /// Whether it could be read.
+    pub readable: bool,
+    /// Rows of the last reading.
+    pub rows: usize,
+    /// Lines of the last reading that are no rows.
+    pub malformed: usize,
+    /// Readings since the program's start.
+    pub reads: u64,
+    /// Whether mounts made on the host appear here; `None` where it cannot be told.
+    pub propagation: Option<bool>,
+    /// Volumes in the host's own table that are not in this one; `None` where that table cannot be read.
+    pub unpropagated: Option<usize>,
+}
+
+/// Whether a source of metadata could be read the last time.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceStatus {
+    /// Its name in `disk_usage_exporter_source_success`.
+    pub name: &'static str,
+    /// The outcome.
+    pub success: bool,
+}
+
+/// About this program.
+#[derive(Debug, Clone, Default)]
+pub struct ExporterStatus {
+    /// How long this collection took.
+    pub collect_time: Duration,
+    /// How long the last finished scrape before this one took, writing included.
+    pub previous_total_time: Option<Duration>,
+    /// What the system says of this process.
+    pub process: ProcessStatus,
+}
+
+/// The figures behind the standard `process_*` metrics; `None` where the system does not tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessStatus {
+    /// CPU time since the start, in seconds.
+    pub cpu_seconds: Option<f64>,
+    /// Open file descriptors.
+    pub open_fds: Option<u64>,
+    /// Most file descriptors allowed.
+    pub max_fds: Option<u64>,
+    /// Virtual memory in bytes.
+    pub virtual_bytes: Option<u64>,
+    /// Resident memory in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// Start, in seconds since 1970.
+    pub start_time: Option<f64>,
+}

@@ -1,0 +1,84 @@
+//! Which labels of an object become metric labels.
+
+use std::str::FromStr;
+
+use super::Labels;
+
+/// `*`, nothing, or a comma list of names and `prefix*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelSelection(Vec<Pattern>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Pattern {
+    Name(String),
+    Prefix(String),
+}
+
+/// A pattern that is none.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no label name; give `*`, nothing, or a comma list of names and `prefix*`")]
+pub struct BadPattern(String);
+
+impl FromStr for LabelSelection {
+    type Err = BadPattern;
+
+    fn from_str(text: &str) -> Result<Self, BadPattern> {
+        let patterns = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+        patterns.map(pattern).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn pattern(text: &str) -> Result<Pattern, BadPattern> {
+    let (name, is_prefix) = match text.strip_suffix('*') {
+        Some(prefix) => (prefix, true),
+        None => (text, false),
+    };
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if !name.chars().all(known) {
+        return Err(BadPattern(text.into()));
+    }
+    Ok(if is_prefix { Pattern::Prefix(name.into()) } else { Pattern::Name(name.into()) })
+}
+
+impl LabelSelection {
+    /// Keeps the chosen labels.
+    #[must_use]
+    pub fn select(&self, labels: Labels) -> Labels {
+        let chosen = |name: &str| {
+            self.0.iter().any(|pattern| match pattern {
+                Pattern::Name(wanted) => name == wanted,
+                Pattern::Prefix(prefix) => name.starts_with(prefix),
+            })
+        };
+        labels.into_iter().filter(|(name, _)| chosen(name)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(selection: &str) -> Vec<String> {
+        let names = ["app", "app.kubernetes.io/name", "app.kubernetes.io/part-of", "team"];
+        let labels = names.map(|name| (name.to_owned(), String::new())).into();
+        let selection: LabelSelection = selection.parse().unwrap();
+        selection.select(labels).into_keys().collect()
+    }
+
+    #[test]
+    fn chooses_by_name_and_prefix() {
+        let all = ["app", "app.kubernetes.io/name", "app.kubernetes.io/part-of", "team"];
+        assert_eq!(selected("*"), all);
+        assert_eq!(selected(""), [""; 0]);
+        assert_eq!(selected("app"), ["app"]);
+        assert_eq!(selected(" team , app.kubernetes.io/* "), all[1..]);
+        assert_eq!(selected("nothing,app.*,"), all[1..3]);
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named() {
+        let error = "app,te*am".parse::<LabelSelection>().unwrap_err();
+        assert!(error.to_string().starts_with("\"te*am\" is no label name"), "{error}");
+        assert!("app name".parse::<LabelSelection>().is_err());
+    }
+}

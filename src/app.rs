@@ -144,17 +144,21 @@ async fn serve(config: Config, mut collector: Collector) -> Result<(), AppError>
         health,
         page: page.html(),
     });
-    let first = scrapes.ask(Request {
-        deadline: Instant::now() + config.stat_timeout,
-        form: Encoding { format: Format::Text, gzip: false },
-    });
+    let first = async {
+        let form = Encoding { format: Format::Text, gzip: false };
+        let _ = scrapes.ask(Request { deadline: Instant::now() + config.stat_timeout, form }).await;
+        // Only the server's end is the program's.
+        std::future::pending::<()>().await;
+    };
     let stop = async {
         let signal = shutdown.wait().await;
         tracing::info!(signal, "stopping");
     };
     let serving = server::run(listener, routes, stop);
-    let (_, ()) = tokio::join!(first, serving);
-    Ok(())
+    tokio::select! {
+        () = serving => Ok(()),
+        () = first => Ok(()),
+    }
 }
 
 fn listen(host: Option<&ListenHost>, port: u16) -> Result<tokio::net::TcpListener, AppError> {

@@ -8,11 +8,12 @@ mod mount_table;
 mod mountinfo;
 mod paths;
 mod probe;
+mod proof;
 mod statvfs;
 mod vol_data;
 mod volumes;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::volume::{Answer, Mount};
 use mount_table::MountTable;
 use paths::Rootfs;
 use probe::Prober;
-use volumes::Volumes;
+use volumes::{MountKey, Volumes};
 
 /// Where the node is, and what on it is a volume.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub struct Node {
     volumes: Volumes,
     status: TableStatus,
     kubelet_roots: Vec<Vec<u8>>,
+    /// The mounts of the last measurement.
+    targets: HashMap<MountKey, Arc<Target>>,
     prober: Prober,
 }
 
@@ -85,6 +88,7 @@ impl Node {
             volumes: Volumes::default(),
             status: TableStatus::default(),
             kubelet_roots: Vec::new(),
+            targets: HashMap::new(),
             prober: Prober::new(measure),
         })
     }
@@ -121,16 +125,16 @@ impl Node {
     /// Measures mounts until the deadline: one answer each, in the same order.
     pub fn measure(&mut self, mounts: &[Arc<Mount>], deadline: Instant) -> Vec<Answer> {
         let own_table = self.table.is_own();
+        let mut known = std::mem::take(&mut self.targets);
         let targets: Vec<Arc<Target>> = mounts
             .iter()
             .map(|mount| {
-                Arc::new(Target {
-                    path: self.rootfs.join(&mount.mountpoint),
-                    mountpoint: mount.mountpoint.clone(),
-                    id: mount.id,
-                    own_table,
-                    mode: mount.mode,
-                })
+                let key = volumes::key(mount);
+                let target = known.remove(&key).unwrap_or_else(|| {
+                    Arc::new(Target::new(mount, self.rootfs.join(&mount.mountpoint), own_table))
+                });
+                self.targets.insert(key, Arc::clone(&target));
+                target
             })
             .collect();
         self.prober.measure(&targets, deadline)
@@ -156,6 +160,12 @@ impl Node {
             let roots: Vec<_> =
                 self.kubelet_roots.iter().map(|root| root.escape_ascii().to_string()).collect();
             tracing::info!(?roots, "kubelet roots");
+        }
+        if found.propagation == Some(false) && self.status.propagation != Some(false) {
+            tracing::warn!(
+                "mounts made on the host from now on will not be seen here: mount the host's directory with \
+                 mountPropagation HostToContainer"
+            );
         }
         self.status = TableStatus {
             readable: true,

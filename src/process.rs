@@ -29,12 +29,12 @@ pub fn status() -> ProcessStatus {
 
 /// Seconds since 1970, from ticks since the system's start.
 fn start_time(start_ticks: u64, ticks: u64) -> Option<f64> {
-    #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
     let boot = procfs::boot_time_secs().ok()? as f64;
     Some(boot + seconds(start_ticks, ticks))
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a metric's value is a double")]
+#[expect(clippy::cast_precision_loss, reason = "a metric's value is a double")]
 fn seconds(ticks: u64, per_second: u64) -> f64 {
     ticks as f64 / per_second as f64
 }

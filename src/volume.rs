@@ -138,7 +138,7 @@ impl Inodes {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a percentage needs no more than a double has")]
+#[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than a double has")]
 fn percent(part: u128, whole: u128) -> Option<f64> {
     (whole > 0).then(|| 100.0 * part as f64 / whole as f64)
 }

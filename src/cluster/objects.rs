@@ -72,10 +72,11 @@ impl ObjectsFile {
             Ok(metadata) => self.stamp != Some(stamp(&metadata)),
             Err(_) => true,
         };
-        if changed && let Err(error) = self.read() {
-            if std::mem::replace(&mut self.success, false) {
-                tracing::error!(%error, "the objects file cannot be read; its last objects stay in use");
-            }
+        if changed
+            && let Err(error) = self.read()
+            && std::mem::replace(&mut self.success, false)
+        {
+            tracing::error!(%error, "the objects file cannot be read; its last objects stay in use");
         }
         Arc::clone(&self.metadata)
     }

@@ -24,7 +24,10 @@ pub(super) fn group(mounts: Vec<Arc<Mount>>, metadata: &Metadata) -> Grouped {
     }
     let mut grouped = Grouped::default();
     for (pv_name, mounts) in by_name {
-        if mounts.iter().all(|mount| is_same_volume(mount, &mounts[0])) {
+        // One that is known well tells more about the others.
+        let first = mounts.iter().find(|mount| mount.csi.is_some()).unwrap_or(&mounts[0]);
+        let same = |mount: &Arc<Mount>| Arc::ptr_eq(mount, first) || is_same_volume(mount, first);
+        if mounts.iter().all(same) {
             grouped.volumes.push(Volume { pv_name, mounts });
         } else {
             grouped.ambiguous += 1;
@@ -44,7 +47,9 @@ fn is_inline(mount: &Mount, metadata: &Metadata) -> bool {
 fn is_same_volume(a: &Mount, b: &Mount) -> bool {
     let same_storage = match (&a.csi, &b.csi) {
         (Some(a), Some(b)) => a == b,
-        _ => is_same_storage(a, b),
+        // What one of them is cannot be told yet: no reason to hide the one that can.
+        (Some(_), None) | (None, Some(_)) => true,
+        (None, None) => is_same_storage(a, b),
     };
     a.plugin == b.plugin && a.mode == b.mode && same_storage
 }

@@ -1,5 +1,7 @@
 //! What is typed: flags and their environment names.
 
+#![allow(clippy::doc_markdown, reason = "these comments are the help that users read")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -66,13 +66,11 @@ pub(super) fn lossy(text: &OsStr) -> Cow<'_, str> {
 
 /// Where a volume's data is: as its object says, else as `vol_data.json` does.
 pub(super) fn source(status: &VolumeStatus) -> Option<Cow<'_, VolumeSource>> {
-    match &status.pv {
-        Some(pv) => pv.source.as_ref().map(Cow::Borrowed),
-        None => {
-            let csi = status.volume.mounts.iter().find_map(|mount| mount.csi.as_ref())?;
-            Some(Cow::Owned(VolumeSource::from(csi)))
-        }
+    if let Some(pv) = &status.pv {
+        return pv.source.as_ref().map(Cow::Borrowed);
     }
+    let csi = status.volume.mounts.iter().find_map(|mount| mount.csi.as_ref())?;
+    Some(Cow::Owned(VolumeSource::from(csi)))
 }
 
 /// The labels of the series of one volume.

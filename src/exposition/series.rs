@@ -124,8 +124,7 @@ pub(super) fn of(snapshot: &Snapshot, dropped: &mut u64) -> Series {
     }
     let volumes: Vec<&VolumeStatus> = distinct.iter().map(|(_, status)| *status).collect();
     add_infos(&mut series, &volumes, dropped);
-    add_exporter(&mut series, snapshot);
-    series.add_one(c::DROPPED_SERIES, Some(*dropped));
+    add_exporter(&mut series, snapshot, *dropped);
     add_process(&mut series, snapshot.exporter.process);
     series
 }
@@ -225,7 +224,7 @@ fn volume_info(status: &VolumeStatus) -> LabelSet {
     pv_labels(status, claim_labels(status).into_iter().chain(others))
 }
 
-fn add_exporter(series: &mut Series, snapshot: &Snapshot) {
+fn add_exporter(series: &mut Series, snapshot: &Snapshot, dropped: u64) {
     series.add_one(c::TIMING_COLLECT, Some(snapshot.exporter.collect_time));
     series.add_one(c::TIMING_TOTAL, snapshot.exporter.previous_total_time);
     let labelled = |name, value: &'static str| Labels::Own(LabelSet::new([(name, value.into())]));
@@ -249,6 +248,7 @@ fn add_exporter(series: &mut Series, snapshot: &Snapshot) {
     series.add_one(c::MOUNT_PROPAGATION, table.propagation);
     series.add_one(c::UNPROPAGATED_MOUNTS, table.unpropagated);
     series.add_one(c::METADATA_AGE, snapshot.metadata_age);
+    series.add_one(c::DROPPED_SERIES, Some(dropped));
     let build = [("version", env!("CARGO_PKG_VERSION").into()), ("revision", crate::REVISION.into())];
     series.add(c::BUILD_INFO, vec![(Labels::Own(LabelSet::new(build)), Value::Count(1))]);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use regex::bytes::Regex;
 
-use super::layout::{self, Layout, Place, RootHint};
+use super::layout::{self, Layout, Place};
 use super::mountinfo::{self, Row};
 use super::paths::{self, Rootfs};
 use crate::volume::{Mount, VolumeMode};
@@ -72,16 +72,23 @@ pub(crate) fn discover(bytes: &[u8], rootfs: &Rootfs, recognition: &Recognition,
     }
 }
 
-/// What every path of the host carries in this table: nothing, unless it shows a container's view.
+/// What every path of the host carries in this table: nothing, unless it shows a container's view. Hosts may have a
+/// mount of that name too: then pods' volumes are outside of it, and none inside.
 fn prefix<'a>(rows: &[Row<'_>], rootfs: &'a Rootfs, own: bool) -> &'a [u8] {
-    let carried = |prefix: &&[u8]| rows.iter().any(|row| paths::strip(&row.mountpoint, prefix).is_some());
-    rootfs.prefixes(own).into_iter().find(carried).unwrap_or_default()
+    let has_pods = |paths: &[&[u8]]| paths.iter().any(|path| layout::root_of(path).is_some());
+    let is_container = |prefix: &&[u8]| {
+        let mountpoints = rows.iter().map(|row| &*row.mountpoint);
+        let (inside, outside): (Vec<&[u8]>, Vec<&[u8]>) =
+            mountpoints.partition(|path| paths::strip(path, prefix).is_some());
+        !inside.is_empty() && (own || has_pods(&inside) || !has_pods(&outside))
+    };
+    rootfs.prefixes(own).into_iter().find(is_container).unwrap_or_default()
 }
 
 fn kubelet_roots(rows: &[(&[u8], &Row<'_>)], recognition: &Recognition) -> Vec<Vec<u8>> {
     match &recognition.kubelet_root {
         Some(root) => vec![root.as_os_str().as_bytes().to_vec()],
-        None => layout::kubelet_roots(rows.iter().map(|(path, row)| RootHint { path, fstype: &row.fstype })),
+        None => layout::kubelet_roots(rows.iter().map(|(path, _)| *path)),
     }
 }
 
@@ -153,3 +160,6 @@ fn detail(mount: &Mount, place: &Place<'_>) -> Detail {
     };
     vol_data.map_or(Detail::Complete, Detail::VolData)
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,20 +142,13 @@ fn is_pod_uid(name: &[u8]) -> bool {
     }
 }
 
-/// A row of the table, as far as kubelet roots are told by it.
-pub(crate) struct RootHint<'a> {
-    pub(crate) path: &'a [u8],
-    pub(crate) fstype: &'a [u8],
-}
-
 /// The kubelet's roots: the usual one, and whatever else holds pods' volumes, but no kubelet that runs inside a
 /// volume or a container of another.
-pub(crate) fn kubelet_roots<'a>(rows: impl Iterator<Item = RootHint<'a>> + Clone) -> Vec<Vec<u8>> {
-    let containers: Vec<&[u8]> =
-        rows.clone().filter(|row| is_container_root(row)).map(|row| row.path).collect();
+pub(crate) fn kubelet_roots<'a>(mountpoints: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<Vec<u8>> {
+    let containers: Vec<&[u8]> = mountpoints.clone().filter(|path| is_container_root(path)).collect();
     let inside = |path: &[u8], outer: &[u8]| super::paths::strip(path, outer).is_some();
     let mut roots = vec![DEFAULT_KUBELET_ROOT];
-    for root in rows.filter_map(|row| root_of(row.path)) {
+    for root in mountpoints.filter_map(root_of) {
         let nested = root.starts_with(GKE_MOUNTER) || containers.iter().any(|c| inside(root, c));
         if !nested && !roots.contains(&root) {
             roots.push(root);
@@ -165,15 +158,13 @@ pub(crate) fn kubelet_roots<'a>(rows: impl Iterator<Item = RootHint<'a>> + Clone
     roots.iter().copied().filter(outermost).map(<[u8]>::to_vec).collect()
 }
 
-/// Whether this is the root directory of a container, as far as a table can tell. The node's own root may be an
-/// overlay too.
-fn is_container_root(row: &RootHint<'_>) -> bool {
-    row.path != b"/"
-        && (row.fstype == b"overlay" || row.path.ends_with(b"/rootfs") || row.path.ends_with(b"/merged"))
+/// Whether a container's root directory is mounted here, by the names that container runtimes give to them.
+fn is_container_root(mountpoint: &[u8]) -> bool {
+    mountpoint.ends_with(b"/rootfs") || mountpoint.ends_with(b"/merged")
 }
 
 /// `<root>` of `<root>/pods/<uid>/volumes/…`, the shortest there is.
-fn root_of(path: &[u8]) -> Option<&[u8]> {
+pub(crate) fn root_of(path: &[u8]) -> Option<&[u8]> {
     const PODS: &[u8] = b"/pods/";
     let starts = path.windows(PODS.len()).enumerate().filter(|(_, window)| *window == PODS).map(|(at, _)| at);
     starts.filter(|at| *at > 0).find_map(|at| {

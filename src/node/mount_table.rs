@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::paths::Rootfs;
 
 /// The kernel does not tell when a superblock turns read-only, so a reading is never trusted for longer.
-const MOST_AGE: Duration = Duration::from_secs(60);
+const MOST_AGE: Duration = Duration::from_mins(1);
 
 const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 

@@ -106,6 +106,8 @@ fn parse_mounts(line: &[u8]) -> Option<Row<'_>> {
 }
 
 fn number<T: std::str::FromStr>(field: &[u8]) -> Option<T> {
+    // Rust also takes a sign.
+    field.first().filter(|first| first.is_ascii_digit())?;
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
@@ -209,6 +211,7 @@ mod tests {
             1 2 0:3 / /cut rw\n\
             1 2 0:3 / relative rw - tmpfs tmpfs rw\n\
             x 2 0:3 / /id rw - tmpfs tmpfs rw\n\
+            +1 2 0:3 / /sign rw - tmpfs tmpfs rw\n\
             1 2 03 / /device rw - tmpfs tmpfs rw\n\
             1 2 0:3 / /no-super rw - tmpfs tmpfs\n\
             tmpfs /six tmpfs rw 0\n\
@@ -217,7 +220,7 @@ mod tests {
             \n\
             tmpfs /also-good tmpfs rw 0 0\n";
         assert_eq!(mountpoints(table), [&b"/good"[..], b"/also-good"]);
-        assert_eq!(parse(table).malformed, 8);
+        assert_eq!(parse(table).malformed, 9);
     }
 
     #[test]

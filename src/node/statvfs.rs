@@ -1,15 +1,18 @@
-//! The only place that asks the kernel about a path of a volume.
+//! Figures: the only place that asks the kernel about a path of a volume.
 
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{AtFlags, CWD, FileType, StatVfs, StatVfsMountFlags, Statx, StatxAttributes, StatxFlags};
+use rustix::fs::{FileType, StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::block;
-use crate::volume::{Answer, Failure, Figures, Inodes, Reason, Usage, VolumeMode};
+use super::proof::{look, proven};
+use crate::volume::{Answer, Failure, Figures, Inodes, Mount, Reason, Usage, VolumeMode};
 
-/// A mount to be measured.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A mount to be measured, the same from scrape to scrape.
+#[derive(Debug)]
 pub struct Target {
     /// Where this process reaches it.
     pub path: PathBuf,
@@ -21,6 +24,35 @@ pub struct Target {
     pub own_table: bool,
     /// File system or block device.
     pub mode: VolumeMode,
+    /// The id that the kernel gives to one mount ever, as last seen; 0 before.
+    pub(super) unique_id: AtomicU64,
+}
+
+impl Target {
+    pub(super) fn new(mount: &Mount, path: PathBuf, own_table: bool) -> Self {
+        Self {
+            path,
+            mountpoint: mount.mountpoint.clone(),
+            id: mount.id,
+            own_table,
+            mode: mount.mode,
+            unique_id: AtomicU64::new(0),
+        }
+    }
+}
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        (self.id, &self.mountpoint) == (other.id, &other.mountpoint)
+    }
+}
+
+impl Eq for Target {}
+
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.id, &self.mountpoint).hash(state);
+    }
 }
 
 /// Whoever gives the figures of a mount: the kernel, or a fixture. May block for ever.
@@ -41,46 +73,22 @@ pub struct Kernel {
 }
 
 impl Measure for Kernel {
-    /// The proof that the path is this mount comes after the figures: a mount that is there then was there
-    /// before, while one that is checked first may be gone when it is measured, and the disk below answers.
     fn measure(&self, target: &Target) -> Answer {
         match target.mode {
             VolumeMode::Filesystem => {
-                let figures = rustix::fs::statvfs(&target.path).map_err(failure)?;
-                prove(target)?;
+                let figures = proven(target, || rustix::fs::statvfs(&target.path).map_err(failure))?;
                 usage(&figures).map(Figures::Filesystem)
             }
             VolumeMode::Block => {
-                let device = prove(target)?;
-                let kind = FileType::from_raw_mode(device.stx_mode.into());
-                if kind != FileType::BlockDevice {
+                let device = look(target)?;
+                if FileType::from_raw_mode(device.stx_mode.into()) != FileType::BlockDevice {
                     return Err(Reason::NotMounted.into());
                 }
                 let number = (device.stx_rdev_major, device.stx_rdev_minor);
                 let size = block::size(&self.sysfs, number).filter(|size| *size > 0);
-                let size = size.ok_or(Reason::NoFigures)?;
-                Ok(Figures::Block { size })
+                size.map(|size| Figures::Block { size }).ok_or_else(|| Reason::NoFigures.into())
             }
         }
-    }
-}
-
-/// Proves that the path is the very mount of the table's row. Kernels before 5.8 tell neither the mount's id nor
-/// whether the path is a mount at all: there the table alone must do.
-fn prove(target: &Target) -> Result<Statx, Failure> {
-    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
-    let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID;
-    let found = rustix::fs::statx(CWD, &target.path, flags, wanted).map_err(failure)?;
-    if is_mount(&found, target) { Ok(found) } else { Err(Reason::NotMounted.into()) }
-}
-
-fn is_mount(found: &Statx, target: &Target) -> bool {
-    let tells_id = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
-    let tells_root = found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
-    let is_root = !tells_root || found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-    match target.id {
-        Some(id) if target.own_table && tells_id => found.stx_mnt_id == id && is_root,
-        _ => is_root,
     }
 }
 
@@ -127,16 +135,16 @@ pub(crate) fn failure(errno: Errno) -> Failure {
 mod tests {
     use super::*;
 
-    fn statvfs(blocks: u64, free: u64, available: u64, files: u64, ffree: u64) -> StatVfs {
+    fn statvfs(blocks: u64, free: u64, available: u64, inodes: u64, inodes_free: u64) -> StatVfs {
         StatVfs {
             f_bsize: 1 << 20,
             f_frsize: 4096,
             f_blocks: blocks,
             f_bfree: free,
             f_bavail: available,
-            f_files: files,
-            f_ffree: ffree,
-            f_favail: ffree,
+            f_files: inodes,
+            f_ffree: inodes_free,
+            f_favail: inodes_free,
             f_fsid: 0,
             f_flag: StatVfsMountFlags::empty(),
             f_namemax: 255,

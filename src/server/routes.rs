@@ -13,7 +13,7 @@ use crate::exposition::{self, Encoding};
 use crate::health::Health;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
-const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 
 /// An answer takes its time to be written and sent: this share of the client's time, this much at most.
 const SENDING_SHARE: f64 = 0.1;

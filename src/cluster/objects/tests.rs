@@ -86,7 +86,7 @@ fn what_has_no_such_objects_is_an_error_that_says_so() {
 #[test]
 fn a_list_without_end_ends() {
     let mut list = pv("deep");
-    for _ in 0..DEEPEST + 1 {
+    for _ in 0..=DEEPEST {
         list = json!({"items": [list, pv("shallow")]});
     }
     assert_eq!(names(&parsed(&list).unwrap()).0, ["shallow"]);

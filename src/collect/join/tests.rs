@@ -24,6 +24,10 @@ fn one_pv_in_several_pods_is_one_volume() {
     assert_eq!(grouped(&mounts, &none), (vec![("a".into(), 1), ("b".into(), 2)], 0));
     let fuse = [csi("pv", "1", "h", (0, 51)), csi("pv", "2", "h", (0, 52))];
     assert_eq!(grouped(&fuse, &none), (vec![("pv".into(), 2)], 0), "the handle tells, not the device");
+    let unknown = Mount { csi: None, ..csi("pv", "3", "", (0, 53)) };
+    for mounts in [[fuse[0].clone(), unknown.clone()], [unknown, fuse[0].clone()]] {
+        assert_eq!(grouped(&mounts, &none), (vec![("pv".into(), 2)], 0), "a half-written vol_data.json");
+    }
     let mut unshared = [mount("pv", "nfs", "1"), mount("pv", "nfs", "2")];
     unshared[1].device_number = Some((0, 51));
     assert_eq!(grouped(&unshared, &none), (vec![("pv".into(), 2)], 0), "one export, mounted twice");
@@ -54,6 +58,8 @@ fn names_of_different_volumes_are_ambiguous() {
         mount.device = "tmpfs".into();
         mount.device_number = Some((0, minor));
     }
+    vague[0].device_number = None;
+    assert_eq!(grouped(&vague[..1], &none), (vec![("data".into(), 1)], 0), "a mount is of its own volume");
     assert_eq!(grouped(&vague, &none), (vec![], 1), "a source that names no place tells nothing");
 }
 

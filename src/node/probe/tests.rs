@@ -1,5 +1,5 @@
 use super::*;
-use crate::volume::{Figures, VolumeMode};
+use crate::volume::{Figures, samples::mount};
 use std::path::PathBuf;
 use std::sync::mpsc;
 
@@ -30,13 +30,8 @@ fn prober() -> (Prober, Arc<Scripted>, mpsc::Sender<()>) {
 
 fn targets(paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Vec<Arc<Target>> {
     let target = |path: PathBuf| {
-        Arc::new(Target {
-            mountpoint: path.clone(),
-            path,
-            id: None,
-            own_table: true,
-            mode: VolumeMode::Filesystem,
-        })
+        let mount = crate::volume::Mount { mountpoint: path.clone(), ..mount("pv", "nfs", "uid") };
+        Arc::new(Target::new(&mount, path, true))
     };
     paths.into_iter().map(|path| target(path.into())).collect()
 }
@@ -50,7 +45,7 @@ fn soon() -> Instant {
 }
 
 fn late() -> Instant {
-    Instant::now() + Duration::from_secs(60)
+    Instant::now() + Duration::from_mins(1)
 }
 
 const TIMEOUT: Answer = Err(crate::volume::Failure { reason: Reason::Timeout, errno: None });

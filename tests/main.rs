@@ -1,0 +1,22 @@
+//! Whole-program tests, one binary.
+
+#![allow(clippy::float_cmp, reason = "figures are whole numbers, or made by the same arithmetic")]
+#![allow(clippy::cast_precision_loss, reason = "so are their doubles")]
+
+/// The command line: errors, exit codes, the log.
+mod cli;
+/// The project's own rules: imports, sizes, the README's tables, the manifests.
+mod conformance;
+/// Fixture nodes against their golden expositions.
+mod fixtures;
+/// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.
+mod prometheus;
+/// Whatever objects and mounts there are, the exposition is valid.
+mod property;
+/// Real mounts, in mount namespaces of the tests' own.
+mod real_mounts;
+/// The moment between reading the table and measuring, with real mounts.
+mod real_races;
+/// HTTP: routes, limits, sharing, stopping.
+mod server;
+mod support;

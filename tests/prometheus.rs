@@ -1,0 +1,170 @@
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::PATIENCE;
+use crate::support::exporter::Exporter;
+use crate::support::exposition::Exposition;
+use crate::support::http;
+use crate::support::tool::{assert_promtool_agrees, is_there, pipe};
+
+const OPENMETRICS: (&str, &str) = ("Accept", "application/openmetrics-text;version=1.0.0");
+
+/// Prints every sample that the reference parsers of both formats find, and fails where they refuse.
+const REFERENCE_PARSER: &str = "
+import sys
+if sys.argv[1] == 'openmetrics':
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+else:
+    from prometheus_client.parser import text_string_to_metric_families as parse
+for family in parse(sys.stdin.buffer.read().decode()):
+    for sample in family.samples:
+        print(family.type, sample.name, sorted(sample.labels.items()), sample.value)
+";
+
+fn nodes() -> [PathBuf; 3] {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nodes");
+    ["csi", "gke", "mixed"].map(|name| fixtures.join(name))
+}
+
+fn serving(node: &Path) -> Exporter {
+    Exporter::start(&["--stat-timeout=500ms", &format!("--fixture={}", node.display())])
+}
+
+#[test]
+fn openmetrics_passes_its_reference_parser_and_says_the_same_as_the_text_format() {
+    let name = "openmetrics_passes_its_reference_parser_and_says_the_same_as_the_text_format";
+    if !is_there(name, "python3", &["-c", "import prometheus_client.openmetrics.parser"]) {
+        return;
+    }
+    for node in nodes() {
+        let exporter = serving(&node);
+        exporter.scrape();
+        let read = |format: &str, headers: &[(&str, &str)]| {
+            let body = http::get(exporter.address, "/metrics", headers).text();
+            let output = pipe("python3", &["-c", REFERENCE_PARSER, format], &body);
+            assert!(
+                output.status.success(),
+                "{}: {}",
+                node.display(),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            let volatile = ["_timing_", "process_", "_reads", "_age_"];
+            let samples = String::from_utf8(output.stdout).unwrap();
+            let stable = samples.lines().filter(|line| !volatile.iter().any(|part| line.contains(part)));
+            stable.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let openmetrics = read("openmetrics", &[OPENMETRICS]);
+        assert!(openmetrics.len() > 20, "{openmetrics:?}");
+        assert_eq!(openmetrics, read("text", &[]), "{}", node.display());
+    }
+}
+
+#[test]
+fn promtool_has_nothing_to_say_of_a_live_scrape() {
+    if is_there("promtool_has_nothing_to_say_of_a_live_scrape", "promtool", &["--version"]) {
+        for node in nodes() {
+            let exporter = serving(&node);
+            // The second has what only a later scrape tells.
+            exporter.scrape();
+            assert_promtool_agrees(&exporter.get("/metrics").text());
+        }
+    }
+}
+
+/// A Prometheus that scrapes this address every second; ended when dropped.
+struct Prometheus {
+    child: Child,
+    address: std::net::SocketAddr,
+    _data: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start(target: std::net::SocketAddr) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+             scrape_configs: [{{job_name: node, honor_labels: true, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        );
+        let file = data.path().join("prometheus.yml");
+        std::fs::write(&file, config).unwrap();
+        // It takes no port 0: a free one is found here, and given back.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", data.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let ready = lines.any(|line| line.unwrap().contains("Server is ready"));
+        assert!(ready, "Prometheus did not start");
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address, _data: data }
+    }
+
+    fn query(&self, query: &str) -> Vec<Value> {
+        let path = format!("/api/v1/query?query={query}");
+        let response = http::get(self.address, &path, &[("Accept-Encoding", "identity")]);
+        let answer: Value = serde_json::from_slice(&response.body).unwrap();
+        answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}")).clone()
+    }
+
+    /// Waits for the first result: Prometheus tells nobody when it has scraped.
+    fn wait_for(&self, query: &str) -> Vec<Value> {
+        let start = Instant::now();
+        loop {
+            let result = self.query(query);
+            if !result.is_empty() {
+                return result;
+            }
+            assert!(start.elapsed() < PATIENCE, "no result of {query}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn prometheus_takes_every_series() {
+    if !is_there("prometheus_takes_every_series", "prometheus", &["--version"]) {
+        return;
+    }
+    for node in nodes() {
+        let exporter = serving(&node);
+        let exposition: Exposition = exporter.scrape();
+        let prometheus = Prometheus::start(exporter.address);
+        prometheus.wait_for("up==1");
+        let count = |query: &str| prometheus.query(query)[0]["value"][1].as_str().unwrap().to_owned();
+        // The first scrape of this Prometheus may have come before anything was counted.
+        for family in [
+            "pv_disk_usage_up",
+            "pv_disk_usage_bytes_total",
+            "pv_disk_usage_mount_info",
+            "pv_disk_usage_volume_info",
+        ] {
+            let expected = exposition.all(family, &[]).len();
+            assert_eq!(
+                count(&format!("count({family})")),
+                expected.to_string(),
+                "{family} of {}",
+                node.display()
+            );
+        }
+        let taken = count("scrape_samples_post_metric_relabeling");
+        let sent = count("scrape_samples_scraped");
+        assert_eq!(taken, sent);
+    }
+}

@@ -1,0 +1,123 @@
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use disk_usage_exporter::collect::Collector;
+use disk_usage_exporter::node::{Kernel, Measure, Node, Recognition, Settings, Target};
+use disk_usage_exporter::snapshot::Snapshot;
+use disk_usage_exporter::volume::{Answer, Figures};
+
+use nix::mount::{MntFlags, umount2};
+
+use crate::support::namespace::{Needs, in_namespace, tmpfs, unmount};
+
+/// The kernel, and something that happens just before it is asked.
+struct Meanwhile<F> {
+    kernel: Kernel,
+    event: Mutex<Option<F>>,
+}
+
+impl<F: FnOnce() + Send> Measure for Meanwhile<F> {
+    fn measure(&self, target: &Target) -> Answer {
+        if let Some(event) = self.event.lock().unwrap().take() {
+            event();
+        }
+        self.kernel.measure(target)
+    }
+}
+
+/// One collection, with an event between the reading of the table and the measurement.
+fn collect(table: Option<PathBuf>, event: impl FnOnce() + Send + 'static) -> Snapshot {
+    let settings = Settings { rootfs: "/".into(), mount_table: table, recognition: Recognition::default() };
+    let kernel = settings.kernel();
+    let measure = Meanwhile { kernel, event: Mutex::new(Some(event)) };
+    let node = Node::open(settings, Arc::new(measure)).unwrap();
+    Collector::new(node, None).collect(Instant::now() + Duration::from_mins(1))
+}
+
+fn total(snapshot: &Snapshot, pv_name: &str) -> Option<u128> {
+    let status = snapshot.volumes.iter().find(|status| status.volume.pv_name == pv_name)?;
+    match status.figures()? {
+        Figures::Filesystem(usage) => Some(usage.total),
+        Figures::Block { size } => Some(size),
+    }
+}
+
+#[test]
+fn a_volume_unmounted_after_the_table_was_read_is_left_out() {
+    let name = "real_races::a_volume_unmounted_after_the_table_was_read_is_left_out";
+    in_namespace(name, Needs::Mounts, |node| {
+        let path = node.tmpfs_volume("gone", "size=1m");
+        node.tmpfs_volume("there", "size=2m");
+        let snapshot = collect(None, move || unmount(&path));
+        let names: Vec<&str> = snapshot.volumes.iter().map(|v| v.volume.pv_name.as_str()).collect();
+        assert_eq!(names, ["there"]);
+        assert_eq!(total(&snapshot, "there"), Some(2 << 20));
+        assert_eq!(snapshot.table.reads, 2);
+    });
+}
+
+#[test]
+fn another_mount_in_its_place_is_not_that_volume() {
+    let name = "real_races::another_mount_in_its_place_is_not_that_volume";
+    in_namespace(name, Needs::Mounts, |node| {
+        let path = node.tmpfs_volume("swapped", "size=1m");
+        let snapshot = collect(None, move || {
+            unmount(&path);
+            tmpfs(&path, "size=4m");
+        });
+        // The kernel gives the same id to the new mount. It is what pods see now: its figures are true.
+        assert_eq!(total(&snapshot, "swapped"), Some(4 << 20));
+    });
+}
+
+#[test]
+fn the_disk_below_never_answers_however_fast_a_volume_comes_and_goes() {
+    let name = "real_races::the_disk_below_never_answers_however_fast_a_volume_comes_and_goes";
+    in_namespace(name, Needs::Mounts, |node| {
+        let path = node.tmpfs_volume("restless", "size=1m");
+        let settings =
+            Settings { rootfs: "/".into(), mount_table: None, recognition: Recognition::default() };
+        let kernel = Arc::new(settings.kernel());
+        let mut collector = Collector::new(Node::open(settings, kernel).unwrap(), None);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // Busy while it is being measured.
+                    if umount2(&path, MntFlags::empty()).is_ok() {
+                        tmpfs(&path, "size=1m");
+                    }
+                }
+            });
+            let totals: Vec<_> = (0..20_000)
+                .map(|_| total(&collector.collect(Instant::now() + Duration::from_mins(1)), "restless"))
+                .collect();
+            stop.store(true, Ordering::Relaxed);
+            let measured = totals.iter().flatten().count();
+            let wrong: Vec<_> = totals.iter().flatten().filter(|total| **total != 1 << 20).collect();
+            assert!(wrong.is_empty(), "{} of {measured} are of the disk below: {:?}", wrong.len(), wrong[0]);
+            assert!(measured > 0, "it was never measured");
+        });
+    });
+}
+
+#[test]
+fn a_table_of_another_process_is_proven_too() {
+    let name = "real_races::a_table_of_another_process_is_proven_too";
+    in_namespace(name, Needs::Mounts, |node| {
+        // Two foreign tables: a copy, whose ids mean nothing here, and one without ids.
+        let copy = node.path().join("copy");
+        for table in ["/proc/self/mountinfo", "/proc/self/mounts"] {
+            let path = node.tmpfs_volume("gone", "size=1m");
+            std::fs::write(&copy, std::fs::read(table).unwrap()).unwrap();
+            assert_eq!(total(&collect(Some(copy.clone()), || ()), "gone"), Some(1 << 20), "{table}");
+            let snapshot = collect(Some(copy.clone()), move || unmount(&path));
+            assert_eq!(total(&snapshot, "gone"), None, "{table}: the disk below must not answer");
+        }
+        let path = node.tmpfs_volume("gone", "size=1m");
+        let snapshot = collect(Some("/proc/self/mounts".into()), move || unmount(&path));
+        assert!(snapshot.volumes.is_empty(), "a live table tells that it is gone");
+    });
+}

@@ -1,0 +1,136 @@
+//! The program, running.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::PATIENCE;
+use super::exposition::Exposition;
+use super::http;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_disk-usage-exporter");
+
+/// The program with these arguments, no others from the environment.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DISK_USAGE_EXPORTER_")) {
+        command.env_remove(name);
+    }
+    command.args(args);
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+/// The program, serving; killed when dropped.
+pub(crate) struct Exporter {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<Value>>,
+    grown: Condvar,
+}
+
+impl Exporter {
+    /// Starts it on a free port of the loopback interface, and waits until it listens.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut command = command(&["--listen-host=127.0.0.1"]);
+        Self::spawn(command.args(args))
+    }
+
+    /// The same, on all interfaces.
+    pub(crate) fn start_everywhere(args: &[&str]) -> Self {
+        Self::spawn(&mut command(args))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.arg("--listen-port=0").stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Log::default());
+        let writer = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                writer.lines.lock().unwrap().push(line);
+                writer.grown.notify_all();
+            }
+        });
+        let address = log.wait_for("listening")["address"].as_str().unwrap().parse().unwrap();
+        Self { child, address, log }
+    }
+
+    /// Waits for a line of the log with this message.
+    pub(crate) fn wait_for_log(&self, message: &str) -> Value {
+        self.log.wait_for(message)
+    }
+
+    /// The lines of the log with this message, so far.
+    pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
+        let lines = self.log.lines.lock().unwrap();
+        lines.iter().filter(|line| line["message"] == message).cloned().collect()
+    }
+
+    /// One answer.
+    pub(crate) fn get(&self, path: &str) -> http::Response {
+        http::get(self.address, path, &[])
+    }
+
+    /// One scrape in the text format.
+    pub(crate) fn scrape(&self) -> Exposition {
+        let response = self.get("/metrics");
+        assert_eq!(response.status, 200, "{}", response.text());
+        Exposition::parse(&response.text())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Log {
+    fn wait_for(&self, message: &str) -> Value {
+        let start = Instant::now();
+        let mut lines = self.lines.lock().unwrap();
+        loop {
+            if let Some(line) = lines.iter().find(|line| line["message"] == message) {
+                return line.clone();
+            }
+            let left = PATIENCE.saturating_sub(start.elapsed());
+            assert!(!left.is_zero(), "no {message:?} in the log: {lines:#?}");
+            lines = self.grown.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A client that does what it is told, right or wrong.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use flate2::read::GzDecoder;
+
+use super::PATIENCE;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The body, unpacked.
+    pub(crate) fn text(&self) -> String {
+        let mut bytes = Vec::new();
+        match self.header("content-encoding") {
+            Some("gzip") => drop(GzDecoder::new(&self.body[..]).read_to_end(&mut bytes).unwrap()),
+            None => bytes.clone_from(&self.body),
+            other => panic!("unknown encoding {other:?}"),
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| panic!("no answer: {}", bytes.escape_ascii()));
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines.map(|line| {
+            let (name, value) = line.split_once(':').unwrap();
+            (name.to_owned(), value.trim().to_owned())
+        });
+        Self { status, headers: headers.collect(), body: bytes[end + 4..].to_vec() }
+    }
+}
+
+/// An open connection.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends bytes, and reads until the server closes.
+pub(crate) fn raw(address: SocketAddr, request: &[u8]) -> Vec<u8> {
+    let mut stream = connect(address);
+    // A server that refuses may close before it has read everything.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+/// One request on a connection of its own.
+pub(crate) fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        text += &[name, ": ", value, "\r\n"].concat();
+    }
+    text += "\r\n";
+    Response::parse(&raw(address, text.as_bytes()))
+}
+
+pub(crate) fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
+    request(address, "GET", path, headers)
+}

@@ -1,0 +1,112 @@
+//! A node in a mount namespace of the test's own: the test runs itself again inside one.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tempfile::TempDir;
+
+use super::skip;
+
+const INSIDE: &str = "DISK_USAGE_EXPORTER_TEST_INSIDE";
+
+/// What a test needs of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// tmpfs and bind mounts: a user namespace will do.
+    Mounts,
+    /// Loop devices: the system's own root.
+    Root,
+}
+
+/// Runs a test in a mount namespace. `name` is the test's own full name.
+pub(crate) fn in_namespace(name: &str, needs: Needs, test: impl FnOnce(&Node)) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test(&Node::new());
+    }
+    let is_root = nix::unistd::geteuid().is_root();
+    if needs == Needs::Root && !is_root {
+        return skip(name, "it needs loop devices, and so root");
+    }
+    let mut flags = vec!["--mount", "--propagation=private"];
+    if !is_root {
+        flags.extend(["--user", "--map-root-user"]);
+    }
+    let possible = Command::new("unshare").args(&flags).arg("true").output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        return skip(name, "`unshare` makes no mount namespace here, neither as root nor as a user");
+    }
+    let output = Command::new("unshare")
+        .args(&flags)
+        .arg(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// A node whose kubelet has its directory in a temporary place.
+pub(crate) struct Node {
+    directory: TempDir,
+}
+
+/// Pods' uids.
+pub(crate) const PODS: [&str; 3] = [
+    "6ad83273-bbc5-4a23-9e8c-d796d288e15a",
+    "af4310c8-1942-44e3-8442-2e5d9120afaf",
+    "e33700e9-99eb-4394-b27f-2ddda8ce417d",
+];
+
+impl Node {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// A place of the test's own.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The kubelet's directory.
+    pub(crate) fn kubelet(&self) -> PathBuf {
+        self.path().join("kubelet")
+    }
+
+    /// The directory of a pod's volume, made if it is not there.
+    pub(crate) fn volume(&self, pod: &str, plugin: &str, name: &str) -> PathBuf {
+        let path = self.kubelet().join(format!("pods/{pod}/volumes/kubernetes.io~{plugin}/{name}"));
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// A tmpfs as the first pod's NFS volume: to this program all mounts are alike.
+    pub(crate) fn tmpfs_volume(&self, name: &str, options: &str) -> PathBuf {
+        let path = self.volume(PODS[0], "nfs", name);
+        tmpfs(&path, options);
+        path
+    }
+}
+
+pub(crate) fn tmpfs(path: &Path, options: &str) {
+    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
+}
+
+pub(crate) fn bind(from: &Path, to: &Path) {
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}
+
+pub(crate) fn remount_read_only(path: &Path) {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).unwrap();
+}
+
+pub(crate) fn propagation(path: &Path, flags: MsFlags) {
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).unwrap();
+}
+
+/// Unmounts as the kubelet does: not lazily, so that whoever uses the mount makes it fail.
+pub(crate) fn unmount(path: &Path) {
+    umount2(path, MntFlags::empty()).unwrap();
+}

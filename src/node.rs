@@ -79,6 +79,7 @@ impl Node {
         let host_table = (table.is_own() && !rootfs.is_host_root())
             .then(|| MountTable::open(&rootfs.join(Path::new("/proc/1/mountinfo"))).ok())
             .flatten();
+        tracing::info!(rootfs = %rootfs.display(), table = %table.path().display(), "watching the mount table");
         Ok(Self {
             rootfs,
             recognition: settings.recognition,
@@ -91,18 +92,6 @@ impl Node {
             targets: HashMap::new(),
             prober: Prober::new(measure),
         })
-    }
-
-    /// The table that is read.
-    #[must_use]
-    pub fn table_path(&self) -> &Path {
-        self.table.path()
-    }
-
-    /// The kubelet's directories, as the last scan found them.
-    #[must_use]
-    pub fn kubelet_roots(&self) -> Vec<&Path> {
-        self.kubelet_roots.iter().map(|root| paths::path(root)).collect()
     }
 
     /// What is known of the table since the last scan.
@@ -159,7 +148,8 @@ impl Node {
             self.kubelet_roots = found.kubelet_roots;
             let roots: Vec<_> =
                 self.kubelet_roots.iter().map(|root| root.escape_ascii().to_string()).collect();
-            tracing::info!(?roots, "kubelet roots");
+            let roots = roots.join(" ");
+            tracing::info!(roots, "the kubelet's directories");
         }
         if found.propagation == Some(false) && self.status.propagation != Some(false) {
             tracing::warn!(

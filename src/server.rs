@@ -49,13 +49,13 @@ const BACKLOG: u32 = 1024;
 /// If the port cannot be opened.
 pub fn listen(host: Option<&[IpAddr]>, port: u16) -> io::Result<TcpListener> {
     let everywhere = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-    let is_missing = |error: &io::Error| host.is_none() && error.kind() != io::ErrorKind::AddrInUse;
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in host.unwrap_or(&everywhere) {
         match listen_on(SocketAddr::new(*address, port)) {
             Ok(listener) => return Ok(listener),
-            Err(error) if host.is_some() || is_missing(&error) => last = error,
-            Err(error) => return Err(error),
+            // Somebody else has the port: to take it on another address would only hide that.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) => last = error,
         }
     }
     Err(last)

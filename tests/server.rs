@@ -146,14 +146,12 @@ fn a_port_in_use_is_an_error_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let fixture = Fixture::new();
-    for host in ["127.0.0.1", "localhost"] {
-        let output = run(&[&fixture.flag(), "--listen-host", host, "--listen-port", &port.to_string()]);
+    for args in [&["--listen-host=127.0.0.1"][..], &[]] {
+        let output = run(&[&[&*fixture.flag(), "--listen-port", &port.to_string()], args].concat());
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            said.contains(&port.to_string()) && said.contains("in use") && said.contains("--listen-port"),
-            "{said}"
-        );
+        let parts = [&port.to_string(), "in use", "--listen-port"];
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     }
 }
 

@@ -9,6 +9,8 @@ use crate::volume::{Failure, Reason};
 /// The failures of the last snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
+    /// There was a snapshot before.
+    begun: bool,
     failing: BTreeMap<String, Vec<Reason>>,
 }
 
@@ -23,6 +25,11 @@ enum Change {
 impl Changes {
     /// Logs how this snapshot differs from the last one.
     pub(super) fn log(&mut self, snapshot: &Snapshot) {
+        if !std::mem::replace(&mut self.begun, true) {
+            let volumes = snapshot.volumes.len();
+            let measured = snapshot.volumes.iter().filter(|volume| volume.figures().is_some()).count();
+            tracing::info!(mounts = snapshot.table.rows, volumes, measured, "collected for the first time");
+        }
         for change in self.update(snapshot) {
             match change {
                 Change::Failing(pv_name, _) => {

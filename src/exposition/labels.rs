@@ -1,7 +1,7 @@
 //! Label sets: the labels of a volume, and how a set is written.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -76,12 +76,11 @@ pub(super) fn source(status: &VolumeStatus) -> Option<Cow<'_, VolumeSource>> {
 /// The labels of the series of one volume.
 pub(super) fn of_volume(status: &VolumeStatus) -> LabelSet {
     let mut set = LabelSet::default();
-    let mut used = FIXED.map(str::to_owned).into();
     let pv_name = status.volume.pv_name.as_str();
     set.push("pv_name", pv_name);
     let pv = status.pv.as_deref();
     if let Some(pv) = pv {
-        push_prefixed(&mut set, "pv_", &pv.labels, &mut used);
+        push_prefixed(&mut set, "pv_", &pv.labels);
     }
     let claim_key = pv.and_then(|pv| pv.claim.as_ref()).map(|claim| &claim.key);
     if let Some(key) = claim_key {
@@ -90,7 +89,7 @@ pub(super) fn of_volume(status: &VolumeStatus) -> LabelSet {
     }
     let claim = status.claim.as_deref();
     if let Some(claim) = claim {
-        push_prefixed(&mut set, "pvc_", &claim.labels, &mut used);
+        push_prefixed(&mut set, "pvc_", &claim.labels);
     }
     set.push("volume_name", claim_key.map_or(pv_name, |key| &key.name));
     let of_claim = claim.map(|claim| ("pvc", &claim.labels)).filter(|(_, labels)| !labels.is_empty());
@@ -105,45 +104,41 @@ pub(super) fn of_volume(status: &VolumeStatus) -> LabelSet {
         }
     }
     if let Some((_, labels)) = labels {
-        push_prefixed(&mut set, "volume_", labels, &mut used);
+        push_prefixed(&mut set, "volume_", labels);
     }
     set.close()
 }
 
-/// Adds an object's labels. Those that would get one name, or a name that is taken, each get a number instead.
-fn push_prefixed(set: &mut LabelSet, prefix: &str, labels: &Labels, used: &mut HashSet<String>) {
-    let named: Vec<(String, &str)> =
-        labels.iter().map(|(key, value)| (format!("{prefix}{}", sanitize(key)), value.as_str())).collect();
-    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
-    for (name, _) in &named {
+/// Adds an object's labels. Those that would get one name, or a name that is taken, each get a number instead. Names of
+/// different prefixes never meet.
+fn push_prefixed(set: &mut LabelSet, prefix: &str, labels: &Labels) {
+    let names: Vec<String> = labels.keys().map(|key| prefixed(prefix, key)).collect();
+    let mut count: HashMap<&str, usize> = HashMap::with_capacity(names.len());
+    for name in &names {
         *count.entry(name).or_default() += 1;
     }
-    let conflicts = |name: &str| count[name] > 1 || FIXED.contains(&name);
-    // Names without a conflict stay as they are, whatever number others would get.
-    used.extend(named.iter().filter(|(name, _)| !conflicts(name)).map(|(name, _)| name.clone()));
-    for (name, value) in &named {
-        if conflicts(name) {
-            set.push(&numbered(name, used), value);
-        } else {
+    let mut last_number: HashMap<&str, usize> = HashMap::new();
+    for (name, value) in names.iter().zip(labels.values()) {
+        if count[name.as_str()] == 1 && !FIXED.contains(&name.as_str()) {
             set.push(name, value);
+            continue;
         }
+        let number = last_number.entry(name).or_default();
+        let free = loop {
+            *number += 1;
+            let numbered = format!("{name}_conflict{number}");
+            if !count.contains_key(numbered.as_str()) {
+                break numbered;
+            }
+        };
+        set.push(&free, value);
     }
 }
 
-fn numbered(name: &str, used: &mut HashSet<String>) -> String {
-    let mut number = 1;
-    loop {
-        let candidate = format!("{name}_conflict{number}");
-        if used.insert(candidate.clone()) {
-            return candidate;
-        }
-        number += 1;
-    }
-}
-
-fn sanitize(key: &str) -> String {
+/// An object's label as a metric's.
+fn prefixed(prefix: &str, key: &str) -> String {
     let known = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    key.chars().map(known).collect()
+    prefix.chars().chain(key.chars().map(known)).collect()
 }
 
 #[cfg(test)]

@@ -1,1 +1,120 @@
+use super::*;
+use crate::snapshot::VolumeStatus;
+use crate::volume::samples::mount;
+use crate::volume::{Answer, Figures, Reason, Usage, Volume};
+use flate2::read::GzDecoder;
+use std::io::Read;
+use std::sync::Arc;
 
+fn status(pv_name: &str, answers: &[Answer]) -> VolumeStatus {
+    let mounts = answers.iter().map(|_| Arc::new(mount(pv_name, "nfs", "uid"))).collect();
+    VolumeStatus {
+        volume: Volume { pv_name: pv_name.into(), mounts },
+        answers: answers.to_vec(),
+        pods: answers.iter().map(|_| None).collect(),
+        pv: None,
+        claim: None,
+    }
+}
+
+fn written(volumes: Vec<VolumeStatus>, exposition: &mut Exposition, format: Format) -> String {
+    let prepared = exposition.prepare(&Snapshot { volumes, ..Snapshot::default() });
+    String::from_utf8(prepared.write(Encoding { format, gzip: false }).to_vec()).unwrap()
+}
+
+fn lines<'a>(text: &'a str, family: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| line.split(['{', ' ']).any(|word| word == family)).collect()
+}
+
+const BLOCK: Answer = Ok(Figures::Block { size: 64 << 20 });
+
+#[test]
+fn the_two_formats_differ_in_counters_units_and_end() {
+    let text = written(vec![], &mut Exposition::default(), Format::Text);
+    let openmetrics = written(vec![], &mut Exposition::default(), Format::OpenMetrics);
+    let help = "Series left out because one with the same labels was already written.";
+    assert_eq!(
+        lines(&text, "disk_usage_exporter_dropped_series_total"),
+        [
+            format!("# HELP disk_usage_exporter_dropped_series_total {help}").as_str(),
+            "# TYPE disk_usage_exporter_dropped_series_total counter",
+            "disk_usage_exporter_dropped_series_total 0",
+        ]
+    );
+    assert_eq!(
+        lines(&openmetrics, "disk_usage_exporter_dropped_series"),
+        [
+            format!("# HELP disk_usage_exporter_dropped_series {help}").as_str(),
+            "# TYPE disk_usage_exporter_dropped_series counter",
+        ]
+    );
+    assert!(openmetrics.contains("\ndisk_usage_exporter_dropped_series_total 0\n"));
+    let unit = "# UNIT pv_disk_usage_timing_collect_seconds seconds";
+    assert!(openmetrics.lines().any(|line| line == unit) && !text.contains("# UNIT"));
+    assert!(openmetrics.ends_with("\n# EOF\n") && !text.contains("# EOF"));
+}
+
+#[test]
+fn a_block_device_has_a_size_and_nothing_else() {
+    let text = written(vec![status("pv", &[BLOCK])], &mut Exposition::default(), Format::Text);
+    let labels = r#"{pv_name="pv",volume_name="pv"}"#;
+    let samples: Vec<&str> = text.lines().filter(|line| line.contains(labels)).collect();
+    assert_eq!(
+        samples,
+        [
+            format!("pv_disk_usage_bytes_total{labels} 67108864").as_str(),
+            format!("pv_disk_usage_up{labels} 1").as_str(),
+        ]
+    );
+}
+
+#[test]
+fn the_first_mount_that_answers_gives_the_figures_and_every_failure_its_reason() {
+    let usage = |total| {
+        Ok(Figures::Filesystem(Usage { total, used: 1, available: 1, inodes: None, read_only: true }))
+    };
+    let io: Answer = Err(Reason::Io.into());
+    let stale: Answer = Err(Reason::Stale.into());
+    let answers = [stale, usage(u128::MAX), io, usage(7), io];
+    let text = written(vec![status("pv", &answers)], &mut Exposition::default(), Format::Text);
+    let samples: Vec<&str> = text.lines().filter(|line| line.starts_with("pv_disk_usage_")).collect();
+    let labels = r#"{pv_name="pv",volume_name="pv"}"#;
+    assert!(samples.contains(&format!("pv_disk_usage_bytes_total{labels} {}", u128::MAX).as_str()));
+    assert!(samples.contains(&format!("pv_disk_usage_readonly{labels} 1").as_str()));
+    let errors: Vec<&&str> = samples.iter().filter(|line| line.starts_with("pv_disk_usage_error")).collect();
+    assert_eq!(
+        errors,
+        [
+            &r#"pv_disk_usage_error{pv_name="pv",reason="stale"} 1"#,
+            &r#"pv_disk_usage_error{pv_name="pv",reason="io"} 1"#,
+        ]
+    );
+}
+
+#[test]
+fn a_label_set_that_is_already_there_is_dropped_and_counted() {
+    let mut exposition = Exposition::default();
+    let dropped = |text: &str| lines(text, "disk_usage_exporter_dropped_series_total")[2].to_owned();
+    let twice = || vec![status("pv", &[BLOCK]), status("pv", &[BLOCK])];
+    let text = written(twice(), &mut exposition, Format::Text);
+    assert_eq!(text.lines().filter(|line| line.starts_with("pv_disk_usage_up{")).count(), 1);
+    assert_eq!(dropped(&text), "disk_usage_exporter_dropped_series_total 1");
+    let text = written(twice(), &mut exposition, Format::Text);
+    assert_eq!(dropped(&text), "disk_usage_exporter_dropped_series_total 2", "it counts on");
+    let same_mount = vec![status("pv", &[BLOCK, BLOCK])];
+    let text = written(same_mount, &mut exposition, Format::Text);
+    assert_eq!(text.lines().filter(|line| line.starts_with("pv_disk_usage_mount_info{")).count(), 1);
+    assert_eq!(dropped(&text), "disk_usage_exporter_dropped_series_total 3");
+}
+
+#[test]
+fn packed_and_unpacked_are_the_same() {
+    let volumes = (0..500).map(|i| status(&format!("pv-{i:03}"), &[BLOCK])).collect();
+    let prepared = Exposition::default().prepare(&Snapshot { volumes, ..Snapshot::default() });
+    let plain = prepared.write(Encoding { format: Format::Text, gzip: false });
+    let packed = prepared.write(Encoding { format: Format::Text, gzip: true });
+    let mut unpacked = Vec::new();
+    GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
+    assert!(plain.len() > PIECE_BYTES, "more than one piece");
+    assert_eq!(unpacked, plain);
+}

@@ -24,6 +24,11 @@ impl Rootfs {
         self.0 == Path::new("/")
     }
 
+    /// For messages.
+    pub(crate) fn display(&self) -> std::path::Display<'_> {
+        self.0.display()
+    }
+
     /// Where this process reaches a path of the host.
     pub(crate) fn join(&self, host_path: &Path) -> PathBuf {
         self.0.join(host_path.strip_prefix("/").unwrap_or(host_path))

@@ -1,0 +1,112 @@
+//! What a scrape costs, part by part, on a node that is a file: no system call of a volume is in these figures.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use disk_usage_exporter::cluster::{ObjectsFile, Selections};
+use disk_usage_exporter::collect::Collector;
+use disk_usage_exporter::exposition::{Encoding, Exposition, Format};
+use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
+use disk_usage_exporter::volume::{Answer, Figures, Inodes, Usage};
+use serde_json::json;
+
+/// Volumes and mounts of a node.
+const SIZES: [(usize, usize); 2] = [(100, 600), (1_000, 3_000)];
+/// Labels of a claim; the `PersistentVolume` has as many.
+const LABELS: usize = 5;
+
+struct Answers;
+
+impl Measure for Answers {
+    fn measure(&self, _: &Target) -> Answer {
+        Ok(Figures::Filesystem(Usage {
+            total: 270_553_174_016,
+            used: 20_328_435_712,
+            available: 77_244_313_600,
+            inodes: Some(Inodes { total: 16_777_216, free: 16_245_799 }),
+            read_only: false,
+        }))
+    }
+}
+
+fn uid(number: usize) -> String {
+    format!("6ad83273-bbc5-4a23-9e8c-{number:012}")
+}
+
+fn table((volumes, mounts): (usize, usize)) -> String {
+    let rows = (0..mounts).map(|id| {
+        let (plugin, name) = if id < volumes { ("csi", "pvc") } else { ("projected", "token") };
+        let tail = if id < volumes { "/mount" } else { "" };
+        let pod = uid(id);
+        format!(
+            "{id} 1 8:{id} / /var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~{plugin}/{name}-{id}{tail} \
+             rw,relatime shared:{id} - ext4 /dev/sd{id} rw,discard\n"
+        )
+    });
+    rows.collect::<Vec<_>>().concat()
+}
+
+fn objects((volumes, _): (usize, usize)) -> String {
+    let labels = |kind: &str| -> serde_json::Map<_, _> {
+        (0..LABELS).map(|i| (format!("example.com/{kind}-{i}"), format!("value-{i}").into())).collect()
+    };
+    let items = (0..volumes).flat_map(|id| {
+        let claim = json!({"namespace": "shop", "name": format!("claim-{id}")});
+        [
+            json!({"kind": "PersistentVolume", "metadata": {"name": format!("pvc-{id}"), "labels": labels("pv")},
+                "spec": {"claimRef": claim, "csi": {"driver": "csi.example.com", "volumeHandle": format!("vol-{id}")}}}),
+            json!({"kind": "PersistentVolumeClaim",
+                "metadata": {"name": format!("claim-{id}"), "namespace": "shop", "labels": labels("pvc")},
+                "spec": {"resources": {"requests": {"storage": "64Mi"}}}}),
+            json!({"kind": "Pod", "metadata": {"name": format!("pod-{id}"), "namespace": "shop", "uid": uid(id)},
+                "spec": {}}),
+        ]
+    });
+    json!({"items": items.collect::<Vec<_>>()}).to_string()
+}
+
+fn collector(directory: &Path, size: (usize, usize)) -> Collector {
+    let mount_table = directory.join("mountinfo");
+    std::fs::write(&mount_table, table(size)).unwrap();
+    let file = directory.join("objects.json");
+    std::fs::write(&file, objects(size)).unwrap();
+    let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+    let settings = Settings {
+        rootfs: directory.to_owned(),
+        mount_table: Some(mount_table),
+        recognition: Recognition::default(),
+    };
+    let node = Node::open(settings, Arc::new(Answers)).unwrap();
+    Collector::new(node, Some(ObjectsFile::open(&file, selections).unwrap()))
+}
+
+fn scrape(criterion: &mut Criterion) {
+    for size in SIZES {
+        let directory = tempfile::tempdir().unwrap();
+        let mut collector = collector(directory.path(), size);
+        let mut collect = || collector.collect(Instant::now() + Duration::from_mins(1));
+        let snapshot = collect();
+        assert_eq!(snapshot.volumes.len(), size.0);
+        let mut exposition = Exposition::default();
+        let prepared = exposition.prepare(&snapshot);
+
+        let volumes = size.0;
+        let mut group = criterion.benchmark_group("scrape");
+        // A plain file is read on every scrape; the kernel's own table only when it changed.
+        group.bench_function(BenchmarkId::new("collect_and_parse", volumes), |b| b.iter(&mut collect));
+        group.bench_function(BenchmarkId::new("prepare", volumes), |b| {
+            b.iter(|| exposition.prepare(black_box(&snapshot)));
+        });
+        for (name, gzip) in [("write_text", false), ("write_gzip", true)] {
+            let encoding = Encoding { format: Format::Text, gzip };
+            group.bench_function(BenchmarkId::new(name, volumes), |b| b.iter(|| prepared.write(encoding)));
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, scrape);
+criterion_main!(benches);

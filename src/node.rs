@@ -58,7 +58,8 @@ pub struct Node {
     table: MountTable,
     /// The table of the host's own first process, to tell which mounts did not reach this one's.
     host_table: Option<MountTable>,
-    host_mountpoints: HashSet<PathBuf>,
+    /// Its volumes; `None` where it cannot be read.
+    host_mountpoints: Option<Vec<PathBuf>>,
     volumes: Volumes,
     status: TableStatus,
     kubelet_roots: Vec<Vec<u8>>,
@@ -85,7 +86,7 @@ impl Node {
             recognition: settings.recognition,
             table,
             host_table,
-            host_mountpoints: HashSet::new(),
+            host_mountpoints: None,
             volumes: Volumes::default(),
             status: TableStatus::default(),
             kubelet_roots: Vec::new(),
@@ -107,7 +108,7 @@ impl Node {
             Ok(None) => self.volumes.retry(&self.rootfs),
             Err(error) => self.lose(&error),
         }
-        self.count_unpropagated(now);
+        self.refresh_host_table(now);
         self.volumes.mounts()
     }
 
@@ -176,25 +177,23 @@ impl Node {
         self.status = TableStatus { reads: self.table.reads(), ..TableStatus::default() };
     }
 
-    fn count_unpropagated(&mut self, now: Instant) {
+    fn refresh_host_table(&mut self, now: Instant) {
         let Some(host_table) = &mut self.host_table else {
             return;
         };
-        let host = Rootfs::new(PathBuf::from("/"));
         match host_table.refresh(now) {
             Ok(Some(bytes)) => {
+                let host = Rootfs::new(PathBuf::from("/"));
                 let found = discovery::discover(&bytes, &host, &self.recognition, true);
                 let mountpoints = found.candidates.into_iter().map(|c| c.mount.mountpoint);
-                self.host_mountpoints = mountpoints.collect();
+                self.host_mountpoints = Some(mountpoints.collect());
             }
             Ok(None) => {}
-            Err(_) => {
-                self.status.unpropagated = None;
-                return;
-            }
+            Err(_) => self.host_mountpoints = None,
         }
-        let here: HashSet<&PathBuf> = self.volumes.mountpoints().collect();
-        let missing = self.host_mountpoints.iter().filter(|path| !here.contains(path));
-        self.status.unpropagated = Some(missing.count());
+        self.status.unpropagated = self.host_mountpoints.as_ref().map(|host| {
+            let here: HashSet<&PathBuf> = self.volumes.mountpoints().collect();
+            host.iter().filter(|path| !here.contains(path)).count()
+        });
     }
 }

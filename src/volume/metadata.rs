@@ -1,0 +1,92 @@
+//! What the cluster's objects say, as far as it is used here.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::CsiVolume;
+
+/// Labels of a Kubernetes object, sorted by key.
+pub type Labels = BTreeMap<String, String>;
+
+/// What a `PersistentVolume` object says, as far as it is used here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PersistentVolume {
+    /// Its labels.
+    pub labels: Labels,
+    /// The claim it is bound to, or was.
+    pub claim: Option<ClaimRef>,
+    /// The name of its storage class.
+    pub storage_class: Option<String>,
+    /// Where its data is.
+    pub source: Option<VolumeSource>,
+    /// `Filesystem` or `Block`.
+    pub mode: Option<String>,
+    /// `ReadWriteOnce` and so on, as the object lists them.
+    pub access_modes: Vec<String>,
+}
+
+/// A reference to a `PersistentVolumeClaim`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRef {
+    /// The claim.
+    pub key: ClaimKey,
+    /// Which of the claims that ever had this name.
+    pub uid: Option<String>,
+}
+
+/// Namespace and name of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClaimKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The kind of a volume's storage, and what identifies the volume in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSource {
+    /// A CSI driver's name, or the name of an in-tree plugin.
+    pub kind: String,
+    /// Volume handle, disk name, `server:/path`.
+    pub instance: Option<String>,
+}
+
+impl From<&CsiVolume> for VolumeSource {
+    fn from(csi: &CsiVolume) -> Self {
+        Self { kind: csi.driver.clone(), instance: Some(csi.handle.clone()) }
+    }
+}
+
+/// What a `PersistentVolumeClaim` object says, as far as it is used here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The object's uid.
+    pub uid: Option<String>,
+    /// Its labels.
+    pub labels: Labels,
+    /// The bytes it asks for.
+    pub requested_bytes: Option<u128>,
+}
+
+/// What a `Pod` object says, as far as it is used here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its volumes that are no claims but mounted by a plugin that could hold one: plugin and name.
+    pub inline_volumes: HashSet<(String, String)>,
+}
+
+/// All that is known of the cluster's objects, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Metadata {
+    /// By name.
+    pub persistent_volumes: HashMap<String, Arc<PersistentVolume>>,
+    /// By namespace and name.
+    pub claims: HashMap<ClaimKey, Arc<Claim>>,
+    /// By the uid that the kubelet's paths carry.
+    pub pods: HashMap<String, Arc<Pod>>,
+}

@@ -206,25 +206,39 @@ fn what_does_not_end_is_cut_off_when_stopping() {
 }
 
 #[test]
-fn probes_are_answered_whoever_holds_connections() {
+fn who_asks_is_answered_whoever_holds_connections() {
     let (_fixture, exporter) = node();
+    // Some have asked and stay, the others ask nothing: the oldest make room.
     let mut held: Vec<TcpStream> = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..100 {
         let mut stream = http::connect(exporter.address);
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
         assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
         held.push(stream);
     }
+    held.extend((0..200).map(|_| http::connect(exporter.address)));
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(exporter.get(path).status, 200, "{path}");
+    }
+    let mut first = [0; 1024];
+    assert_eq!(held[0].read(&mut first).unwrap(), 0, "the oldest is closed");
+}
+
+#[test]
+fn when_all_connections_wait_for_a_scrape_probes_are_answered() {
+    let (_fixture, exporter) = hung_node("1h");
+    let mut scrapes: Vec<TcpStream> = (0..64).map(|_| http::connect(exporter.address)).collect();
+    for scrape in &mut scrapes {
+        scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    }
+    for _ in 0..100 {
+        assert_eq!(exporter.get("/healthz").status, 200);
+    }
     let refused = exporter.get("/metrics");
     assert_eq!((refused.status, refused.text().as_str()), (503, "too many connections\n"));
     assert_eq!(refused.header("connection"), Some("close"));
-    // A flood of connections that ask nothing: the oldest of them make room.
-    held.extend((0..200).map(|_| http::connect(exporter.address)));
-    for path in ["/healthz", "/readyz"] {
-        assert_eq!(exporter.get(path).status, 200, "{path}");
-    }
-    drop(held);
-    while exporter.get("/metrics").status != 200 {
+    drop(scrapes);
+    while exporter.get("/").status != 200 {
         std::thread::yield_now();
     }
 }

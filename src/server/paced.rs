@@ -2,11 +2,42 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+
+/// What a connection is doing: waiting for a request, making an answer, or sending it.
+#[derive(Debug, Default)]
+pub(super) struct Activity(AtomicU8);
+
+const IDLE: u8 = 0;
+const ANSWERING: u8 = 1;
+const SENDING: u8 = 2;
+
+impl Activity {
+    /// A request has come.
+    pub(super) fn begin(&self) {
+        self.0.store(ANSWERING, Ordering::Relaxed);
+    }
+
+    /// Its answer is made.
+    pub(super) fn hand_over(&self) {
+        self.0.store(SENDING, Ordering::Relaxed);
+    }
+
+    /// All that was to be sent is sent.
+    fn flushed(&self) {
+        let _ = self.0.compare_exchange(SENDING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == IDLE
+    }
+}
 
 /// A stream with a limit on how long writing may take, from the first write that must wait until the writer has
 /// flushed all it had. A reader that takes a byte now and then gains no time by it.
@@ -15,11 +46,12 @@ pub(super) struct Paced<S> {
     limit: Duration,
     timer: Pin<Box<Sleep>>,
     waiting: bool,
+    activity: Arc<Activity>,
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, timer: Box::pin(sleep(limit)), waiting: false }
+    pub(super) fn new(stream: S, limit: Duration, activity: Arc<Activity>) -> Self {
+        Self { stream, limit, timer: Box::pin(sleep(limit)), waiting: false, activity }
     }
 
     fn check<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -61,6 +93,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
         // hyper flushes the stream when it has written all it had.
         self.waiting = false;
+        self.activity.flushed();
         Poll::Ready(flushed)
     }
 
@@ -95,7 +128,7 @@ mod tests {
     fn a_reader_that_drips_is_cut_off() {
         paused().block_on(async {
             let (mut reader, writer) = duplex(16);
-            let mut writer = Paced::new(writer, LIMIT);
+            let mut writer = Paced::new(writer, LIMIT, Arc::default());
             let dripping = tokio::spawn(async move {
                 let start = Instant::now();
                 while reader.read_u8().await.is_ok() {
@@ -114,7 +147,7 @@ mod tests {
     fn a_reader_that_keeps_up_may_read_for_ever() {
         paused().block_on(async {
             let (mut reader, writer) = duplex(16);
-            let mut writer = Paced::new(writer, LIMIT);
+            let mut writer = Paced::new(writer, LIMIT, Arc::default());
             let reading = tokio::spawn(async move {
                 let mut taken = [0; 32];
                 while reader.read_exact(&mut taken).await.is_ok() {

@@ -1,6 +1,7 @@
 //! One collection: the node's volumes, what was measured of them and what is known about them, as a snapshot.
 
 mod changes;
+mod earlier;
 mod join;
 mod shared;
 
@@ -14,7 +15,13 @@ use crate::node::Node;
 use crate::snapshot::{ExporterStatus, Snapshot, SourceStatus};
 use crate::volume::{Metadata, Mount};
 use changes::Changes;
+use earlier::Earlier;
 use join::{Grouped, Measured};
+
+/// How often is measured in one collection while the mount table changes.
+const MOST_ATTEMPTS: usize = 3;
+/// The share of a collection's time that is kept for measuring again.
+const RESERVED_SHARE: u32 = 10;
 
 /// Makes snapshots; keeps what lasts from one to the next.
 pub struct Collector {
@@ -37,8 +44,7 @@ impl Collector {
             Some(objects) => objects.metadata(),
             None => Arc::new(Metadata::default()),
         };
-        let Grouped { volumes, ambiguous } = join::group(self.node.scan(start), &metadata);
-        let measured = self.measure(volumes.iter().flat_map(|volume| &volume.mounts), deadline);
+        let (Grouped { volumes, ambiguous }, measured) = self.measure(&metadata, start, deadline);
         let snapshot = Snapshot {
             volumes: join::join(volumes, measured, &metadata),
             ambiguous,
@@ -51,16 +57,38 @@ impl Collector {
         snapshot
     }
 
-    fn measure<'a>(
+    /// The volumes and one measurement a mount. Where the mount table changed while they were measured, they are
+    /// measured again: figures may be of something that was there for a moment only.
+    fn measure(
         &mut self,
-        mounts: impl Iterator<Item = &'a Arc<Mount>>,
+        metadata: &Metadata,
+        start: Instant,
         deadline: Instant,
-    ) -> Vec<Measured> {
-        let mounts: Vec<Arc<Mount>> = mounts.cloned().collect();
-        let answers = self.node.measure(&mounts, deadline);
-        let still_mounted = self.node.still_mounted(&mounts, Instant::now());
-        let measured = answers.into_iter().zip(still_mounted);
-        measured.map(|(answer, still_mounted)| Measured { answer, still_mounted }).collect()
+    ) -> (Grouped, Vec<Measured>) {
+        let reserve = deadline.saturating_duration_since(start) / RESERVED_SHARE;
+        let mut until = deadline.checked_sub(reserve).unwrap_or(deadline);
+        let mut earlier = Earlier::default();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let grouped = join::group(self.node.scan(Instant::now()), metadata);
+            let mounts: Vec<Arc<Mount>> =
+                grouped.volumes.iter().flat_map(|volume| &volume.mounts).cloned().collect();
+            let mut answers = self.node.measure(&mounts, until);
+            earlier.complete(&mounts, &mut answers);
+            let now = Instant::now();
+            let has_changed = self.node.has_changed(now);
+            if has_changed && attempts < MOST_ATTEMPTS && now < deadline {
+                earlier = Earlier::new(&mounts, &answers);
+                until = deadline;
+                continue;
+            }
+            let still_mounted =
+                if has_changed { self.node.still_mounted(&mounts) } else { vec![true; mounts.len()] };
+            let measured = answers.into_iter().zip(still_mounted);
+            let measured = measured.map(|(answer, still_mounted)| Measured { answer, still_mounted });
+            return (grouped, measured.collect());
+        }
     }
 
     fn sources(&self) -> Vec<SourceStatus> {

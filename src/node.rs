@@ -13,7 +13,7 @@ mod statvfs;
 mod vol_data;
 mod volumes;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::volume::{Answer, Mount};
 use mount_table::MountTable;
 use paths::Rootfs;
 use probe::Prober;
-use volumes::{MountKey, Volumes};
+use volumes::Volumes;
 
 /// Where the node is, and what on it is a volume.
 #[derive(Debug, Clone)]
@@ -63,8 +63,6 @@ pub struct Node {
     volumes: Volumes,
     status: TableStatus,
     kubelet_roots: Vec<Vec<u8>>,
-    /// The mounts of the last measurement.
-    targets: HashMap<MountKey, Arc<Target>>,
     prober: Prober,
 }
 
@@ -90,7 +88,6 @@ impl Node {
             volumes: Volumes::default(),
             status: TableStatus::default(),
             kubelet_roots: Vec::new(),
-            targets: HashMap::new(),
             prober: Prober::new(measure),
         })
     }
@@ -115,30 +112,33 @@ impl Node {
     /// Measures mounts until the deadline: one answer each, in the same order.
     pub fn measure(&mut self, mounts: &[Arc<Mount>], deadline: Instant) -> Vec<Answer> {
         let own_table = self.table.is_own();
-        let mut known = std::mem::take(&mut self.targets);
-        let targets: Vec<Arc<Target>> = mounts
-            .iter()
-            .map(|mount| {
-                let key = volumes::key(mount);
-                let target = known.remove(&key).unwrap_or_else(|| {
-                    Arc::new(Target::new(mount, self.rootfs.join(&mount.mountpoint), own_table))
-                });
-                self.targets.insert(key, Arc::clone(&target));
-                target
-            })
-            .collect();
+        let target = |mount: &Arc<Mount>| Target {
+            path: self.rootfs.join(&mount.mountpoint),
+            mountpoint: mount.mountpoint.clone(),
+            device: mount.device.clone(),
+            id: mount.id,
+            own_table,
+            mode: mount.mode,
+        };
+        let targets: Vec<Arc<Target>> = mounts.iter().map(|mount| Arc::new(target(mount))).collect();
         self.prober.measure(&targets, deadline)
     }
 
-    /// Which of these mounts are still in the table: one answer each, in the same order. Asked after measuring, so
-    /// that a volume unmounted in between is left out, not reported as broken.
-    pub fn still_mounted(&mut self, mounts: &[Arc<Mount>], now: Instant) -> Vec<bool> {
+    /// Whether the table changed since the last scan: what was measured meanwhile may be of something else. Mounts are
+    /// told by the next scan.
+    pub fn has_changed(&mut self, now: Instant) -> bool {
         match self.table.refresh_if_told(now) {
-            Ok(None) => return vec![true; mounts.len()],
+            Ok(None) => return false,
             Ok(Some(bytes)) => self.take(&bytes),
             Err(error) => self.lose(&error),
         }
-        let there: HashSet<_> = self.volumes.mounts().iter().map(|mount| volumes::key(mount)).collect();
+        true
+    }
+
+    /// Which of these mounts are still there, by the last reading of the table.
+    pub fn still_mounted(&self, mounts: &[Arc<Mount>]) -> Vec<bool> {
+        let now = self.volumes.mounts();
+        let there: HashSet<_> = now.iter().map(|mount| volumes::key(mount)).collect();
         mounts.iter().map(|mount| there.contains(&volumes::key(mount))).collect()
     }
 

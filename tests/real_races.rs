@@ -10,6 +10,7 @@ use disk_usage_exporter::volume::{Answer, Figures};
 
 use nix::mount::{MntFlags, umount2};
 
+use crate::support::PATIENCE;
 use crate::support::namespace::{Needs, in_namespace, tmpfs, unmount};
 
 /// The kernel, and something that happens just before it is asked.
@@ -81,26 +82,77 @@ fn the_disk_below_never_answers_however_fast_a_volume_comes_and_goes() {
             Settings { rootfs: "/".into(), mount_table: None, recognition: Recognition::default() };
         let kernel = Arc::new(settings.kernel());
         let mut collector = Collector::new(Node::open(settings, kernel).unwrap(), None);
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    // Busy while it is being measured.
-                    if umount2(&path, MntFlags::empty()).is_ok() {
-                        tmpfs(&path, "size=1m");
-                    }
-                }
-            });
-            let totals: Vec<_> = (0..20_000)
-                .map(|_| total(&collector.collect(Instant::now() + Duration::from_mins(1)), "restless"))
-                .collect();
-            stop.store(true, Ordering::Relaxed);
-            let measured = totals.iter().flatten().count();
-            let wrong: Vec<_> = totals.iter().flatten().filter(|total| **total != 1 << 20).collect();
-            assert!(wrong.is_empty(), "{} of {measured} are of the disk below: {:?}", wrong.len(), wrong[0]);
-            assert!(measured > 0, "it was never measured");
+        let toggle = || {
+            // Busy while it is being measured.
+            if umount2(&path, MntFlags::empty()).is_ok() {
+                tmpfs(&path, "size=1m");
+                std::thread::yield_now();
+            }
+        };
+        let totals = while_another_thread(toggle, || {
+            total(&collector.collect(Instant::now() + Duration::from_mins(1)), "restless")
         });
+        let wrong: Vec<_> = totals.iter().filter(|total| **total != 1 << 20).collect();
+        assert!(
+            wrong.is_empty(),
+            "{} of {} are of the disk below: {:?}",
+            wrong.len(),
+            totals.len(),
+            wrong[0]
+        );
     });
+}
+
+/// A kernel that proves nothing, and a volume that is away just while it is measured for the first time.
+struct Unproven(Mutex<Option<PathBuf>>);
+
+impl Measure for Unproven {
+    fn measure(&self, target: &Target) -> Answer {
+        let away = self.0.lock().unwrap().take();
+        away.iter().for_each(|path| unmount(path));
+        let figures = nix::sys::statvfs::statvfs(&target.path).unwrap();
+        away.iter().for_each(|path| tmpfs(path, "size=1m"));
+        let size = u128::from(figures.blocks()) * u128::from(figures.fragment_size());
+        Ok(Figures::Block { size })
+    }
+}
+
+#[test]
+fn what_an_older_kernel_cannot_prove_is_measured_again() {
+    let name = "real_races::what_an_older_kernel_cannot_prove_is_measured_again";
+    in_namespace(name, Needs::Mounts, |node| {
+        let path = node.tmpfs_volume("restless", "size=1m");
+        let settings =
+            Settings { rootfs: "/".into(), mount_table: None, recognition: Recognition::default() };
+        let measure = Unproven(Mutex::new(Some(path)));
+        let mut collector = Collector::new(Node::open(settings, Arc::new(measure)).unwrap(), None);
+        let snapshot = collector.collect(Instant::now() + Duration::from_mins(1));
+        assert_eq!(total(&snapshot, "restless"), Some(1 << 20));
+        assert_eq!(snapshot.table.reads, 2);
+    });
+}
+
+/// Measures until there are plenty of figures, while another thread does something again and again.
+fn while_another_thread(
+    act: impl Fn() + Send + Sync,
+    mut measure: impl FnMut() -> Option<u128>,
+) -> Vec<u128> {
+    let stop = AtomicBool::new(false);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                act();
+            }
+        });
+        let mut figures = Vec::new();
+        while figures.len() < 2_000 && start.elapsed() < PATIENCE / 4 {
+            figures.extend(measure());
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(figures.len() > 20, "it was measured {} times only", figures.len());
+        figures
+    })
 }
 
 #[test]

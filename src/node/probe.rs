@@ -9,7 +9,7 @@ mod state;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::statvfs::{Measure, Target};
@@ -24,6 +24,9 @@ const TICK: Duration = Duration::from_millis(20);
 const MOST_WORKERS: usize = 64;
 /// A thread needs little: one path and the kernel's figures, but also room for a panic's message.
 const STACK_BYTES: usize = 128 << 10;
+
+/// Said once: it would be true for every scrape from then on.
+static NO_THREAD: Once = Once::new();
 
 /// What is known of a mount from earlier rounds, for the order in which mounts are asked: those that answered, then
 /// new ones, then the rest; within these, whoever was left out most often goes first.
@@ -158,7 +161,10 @@ impl Shared {
             let shared = Arc::clone(self);
             let thread = std::thread::Builder::new().name("probe".into()).stack_size(STACK_BYTES);
             // Without another thread the mounts wait for those there are: they may be skipped, not lost.
-            if thread.spawn(move || shared.work()).is_err() {
+            if let Err(error) = thread.spawn(move || shared.work()) {
+                NO_THREAD.call_once(
+                    || tracing::error!(%error, "no thread to measure mounts; some may be skipped"),
+                );
                 break;
             }
             state.threads += 1;

@@ -1,14 +1,12 @@
 //! The proof that figures are of the mount that is meant, and not of whatever else its path led to.
 //!
 //! A mount that is looked at first may be gone when it is measured, and then the disk below answers, without an error.
-//! So the path is looked at after it was measured. The kernel's id of the mount does not suffice: it gives the id of a
-//! mount that is gone to the next one at once, so that a volume unmounted, measured and mounted again would pass. Since
-//! Linux 6.8 it also tells an id that is never given again: one that was seen before and is still there after the
-//! measurement was there all the time.
+//! The kernel's id of the mount does not suffice to tell: it is given to the next mount at once, so that a volume
+//! unmounted, measured and mounted again would pass. Since Linux 6.8 there is also an id that is never given again. So
+//! the path is looked at before and after. What escapes this, on older kernels or by a mount over the volume that comes
+//! and goes meanwhile, changes the mount table, and is measured again when the table tells.
 
-use std::sync::atomic::Ordering;
-
-use rustix::fs::{AtFlags, CWD, Statx, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags};
 
 use super::statvfs::{Target, failure};
 use crate::volume::{Failure, Reason};
@@ -16,44 +14,43 @@ use crate::volume::{Failure, Reason};
 /// `STATX_MNT_ID_UNIQUE`, which takes the place of `STATX_MNT_ID` in the answer.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// How often a path is measured whose mount changes meanwhile: once to see what is there, once to measure that.
-const ATTEMPTS: usize = 3;
+/// What is found at a path.
+#[derive(Debug)]
+pub(super) struct Found(Statx);
 
-/// Measures a path by `ask`, and proves that the answer is of this mount.
-pub(super) fn proven<T>(target: &Target, ask: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
-    for _ in 0..ATTEMPTS {
-        let answer = ask()?;
-        let found = look(target)?;
-        if is_as_before(target, &found)? {
-            return Ok(answer);
-        }
+impl Found {
+    /// Looks at the target's path, which must be a mount. Asks neither servers nor for automounts.
+    pub(super) fn at(target: &Target) -> Result<Self, Failure> {
+        let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
+        let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
+        let found = Self(rustix::fs::statx(CWD, &target.path, flags, wanted).map_err(failure)?);
+        if found.is_mount() && found.may_be(target) { Ok(found) } else { Err(Reason::NotMounted.into()) }
     }
-    Err(Reason::NotMounted.into())
-}
 
-/// Looks at the path, which must be a mount. Asks neither servers nor for automounts.
-pub(super) fn look(target: &Target) -> Result<Statx, Failure> {
-    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
-    let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
-    let found = rustix::fs::statx(CWD, &target.path, flags, wanted).map_err(failure)?;
-    // Kernels before 5.8 do not tell: there the table alone must do.
-    let tells = found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
-    if tells && !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Err(Reason::NotMounted.into());
+    /// Whether this is still the mount that was found before.
+    pub(super) fn is(&self, before: &Self) -> bool {
+        (self.told(), self.0.stx_mnt_id) == (before.told(), before.0.stx_mnt_id)
     }
-    Ok(found)
-}
 
-/// Whether the mount that was found is the one that was there before the path was measured.
-fn is_as_before(target: &Target, found: &Statx) -> Result<bool, Failure> {
-    let told = StatxFlags::from_bits_retain(found.stx_mask);
-    if told.contains(MNT_ID_UNIQUE) {
-        let before = target.unique_id.swap(found.stx_mnt_id, Ordering::Relaxed);
-        return Ok(before == found.stx_mnt_id);
+    /// The number of a block device.
+    pub(super) fn block_device(&self) -> Option<(u32, u32)> {
+        let is_block = FileType::from_raw_mode(self.0.stx_mode.into()) == FileType::BlockDevice;
+        is_block.then_some((self.0.stx_rdev_major, self.0.stx_rdev_minor))
     }
-    let comparable = target.own_table && told.contains(StatxFlags::MNT_ID);
-    match target.id {
-        Some(id) if comparable && id != found.stx_mnt_id => Err(Reason::NotMounted.into()),
-        _ => Ok(true),
+
+    /// Kernels before 5.8 do not tell: there the table alone must do.
+    fn is_mount(&self) -> bool {
+        !self.0.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+            || self.0.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+    }
+
+    /// Whether nothing speaks against it: the ids of one's own table can be compared, where it is they that are told.
+    fn may_be(&self, target: &Target) -> bool {
+        let comparable = target.own_table && self.told() == StatxFlags::MNT_ID;
+        target.id.is_none_or(|id| !comparable || id == self.0.stx_mnt_id)
+    }
+
+    fn told(&self) -> StatxFlags {
+        StatxFlags::from_bits_retain(self.0.stx_mask) & (StatxFlags::MNT_ID | MNT_ID_UNIQUE)
     }
 }

@@ -1,58 +1,30 @@
 //! Figures: the only place that asks the kernel about a path of a volume.
 
-use std::hash::{Hash, Hasher};
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{FileType, StatVfs, StatVfsMountFlags};
+use rustix::fs::{StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::block;
-use super::proof::{look, proven};
-use crate::volume::{Answer, Failure, Figures, Inodes, Mount, Reason, Usage, VolumeMode};
+use super::proof::Found;
+use crate::volume::{Answer, Failure, Figures, Inodes, Reason, Usage, VolumeMode};
 
-/// A mount to be measured, the same from scrape to scrape.
-#[derive(Debug)]
+/// A mount to be measured.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     /// Where this process reaches it.
     pub path: PathBuf,
     /// Its mountpoint, as the host sees it.
     pub mountpoint: PathBuf,
+    /// What is mounted: without an id it tells one mount from the next on the same path.
+    pub device: OsString,
     /// Its id in the table it was read from.
     pub id: Option<u64>,
     /// Whether that table is this process's own, so that its ids can be compared.
     pub own_table: bool,
     /// File system or block device.
     pub mode: VolumeMode,
-    /// The id that the kernel gives to one mount ever, as last seen; 0 before.
-    pub(super) unique_id: AtomicU64,
-}
-
-impl Target {
-    pub(super) fn new(mount: &Mount, path: PathBuf, own_table: bool) -> Self {
-        Self {
-            path,
-            mountpoint: mount.mountpoint.clone(),
-            id: mount.id,
-            own_table,
-            mode: mount.mode,
-            unique_id: AtomicU64::new(0),
-        }
-    }
-}
-
-impl PartialEq for Target {
-    fn eq(&self, other: &Self) -> bool {
-        (self.id, &self.mountpoint) == (other.id, &other.mountpoint)
-    }
-}
-
-impl Eq for Target {}
-
-impl Hash for Target {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.id, &self.mountpoint).hash(state);
-    }
 }
 
 /// Whoever gives the figures of a mount: the kernel, or a fixture. May block for ever.
@@ -74,21 +46,20 @@ pub struct Kernel {
 
 impl Measure for Kernel {
     fn measure(&self, target: &Target) -> Answer {
-        match target.mode {
-            VolumeMode::Filesystem => {
-                let figures = proven(target, || rustix::fs::statvfs(&target.path).map_err(failure))?;
-                usage(&figures).map(Figures::Filesystem)
-            }
-            VolumeMode::Block => {
-                let device = look(target)?;
-                if FileType::from_raw_mode(device.stx_mode.into()) != FileType::BlockDevice {
-                    return Err(Reason::NotMounted.into());
-                }
-                let number = (device.stx_rdev_major, device.stx_rdev_minor);
-                let size = block::size(&self.sysfs, number).filter(|size| *size > 0);
-                size.map(|size| Figures::Block { size }).ok_or_else(|| Reason::NoFigures.into())
-            }
+        let before = Found::at(target)?;
+        // Asked for its file system, a device would answer for the one that its file is in.
+        if let Some(number) = before.block_device() {
+            let size = block::size(&self.sysfs, number).filter(|size| *size > 0);
+            return size.map(|size| Figures::Block { size }).ok_or_else(|| Reason::NoFigures.into());
         }
+        if target.mode == VolumeMode::Block {
+            return Err(Reason::NotMounted.into());
+        }
+        let figures = rustix::fs::statvfs(&target.path).map_err(failure)?;
+        if !Found::at(target)?.is(&before) {
+            return Err(Reason::NotMounted.into());
+        }
+        usage(&figures).map(Figures::Filesystem)
     }
 }
 

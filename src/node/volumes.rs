@@ -1,7 +1,8 @@
 //! The mounts that are volumes, kept from one reading of the table to the next.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::block::{self, UnnamedDevice};
@@ -10,11 +11,11 @@ use super::paths::Rootfs;
 use super::vol_data;
 use crate::volume::Mount;
 
-/// What makes a mount this mount. The kernel gives an id anew only long after its mount is gone.
-pub(crate) type MountKey = (Option<u64>, PathBuf);
+/// What makes a mount this mount, as far as a table tells: an id alone is given to the next mount at once.
+pub(crate) type MountKey<'a> = (Option<u64>, &'a Path, &'a OsStr);
 
-pub(crate) fn key(mount: &Mount) -> MountKey {
-    (mount.id, mount.mountpoint.clone())
+pub(crate) fn key(mount: &Mount) -> MountKey<'_> {
+    (mount.id, &mount.mountpoint, &mount.device)
 }
 
 /// Every mount of the last reading that looks like a volume.
@@ -43,15 +44,14 @@ enum Outcome {
 impl Volumes {
     /// Takes a new reading; what is known of mounts that are still there stays known.
     pub(crate) fn replace(&mut self, candidates: Vec<Candidate>, rootfs: &Rootfs) {
-        let mut known: HashMap<MountKey, Outcome> = std::mem::take(&mut self.entries)
-            .into_iter()
-            .map(|entry| (key(&entry.candidate.mount), entry.outcome))
-            .collect();
+        let before = std::mem::take(&mut self.entries);
+        let known: HashMap<MountKey<'_>, &Outcome> =
+            before.iter().map(|entry| (key(&entry.candidate.mount), &entry.outcome)).collect();
         self.entries = candidates
             .into_iter()
             .map(|candidate| {
-                let outcome = match known.remove(&key(&candidate.mount)) {
-                    Some(Outcome::Volume(before)) => Outcome::Volume(renewed(&candidate, &before)),
+                let outcome = match known.get(&key(&candidate.mount)) {
+                    Some(Outcome::Volume(before)) => Outcome::Volume(renewed(&candidate, before)),
                     Some(Outcome::Inline) => Outcome::Inline,
                     Some(Outcome::Unknown(_)) | None => resolve(&candidate, rootfs),
                 };

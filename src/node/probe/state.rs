@@ -9,10 +9,11 @@ use crate::volume::{Answer, Reason};
 
 /// A worker that has waited this long for one mount is not waited for when workers are counted.
 const HUNG_AFTER: Duration = Duration::from_millis(100);
-/// Threads that may hang before mounts that never answered are tried one at a time only.
-const MOST_HUNG: usize = 256;
-/// Threads at most: those that hang, and the workers.
-const MOST_THREADS: usize = MOST_HUNG + super::MOST_WORKERS;
+/// Threads that may hang before mounts that never answered are tried one at a time only: as many as a node may have
+/// volumes. One costs some 30 KiB, most of it the kernel's; mounts that nobody asks would lose their figures for good.
+const MOST_HUNG: usize = 1024;
+/// Threads at most, these trials included.
+const MOST_THREADS: usize = 2 * MOST_HUNG;
 /// Workers that stay for the next round.
 const KEPT_IDLE: usize = super::FIRST_WORKERS;
 
@@ -34,8 +35,8 @@ pub(super) struct State {
     missing: usize,
     /// Who is being asked, in this or an earlier round, since when.
     asked: HashMap<Arc<Target>, Instant>,
-    /// A mount that never answered is being tried, though too many hang.
-    trial: Option<Arc<Target>>,
+    /// When a mount that never answered was tried last, though too many hang.
+    trial: Option<Instant>,
     pub(super) threads: usize,
     pub(super) idle: usize,
     /// Nobody will ask again.
@@ -93,10 +94,11 @@ impl State {
         let next = self.queue.front()?;
         // Proven mounts come first in the queue, so nothing behind this one may be taken either.
         if !next.proven && self.asked.len() >= MOST_HUNG && self.hung(now) >= MOST_HUNG {
-            if self.trial.is_some() {
+            // A trial that hangs too makes way for the next one.
+            if self.trial.is_some_and(|since| now.saturating_duration_since(since) < HUNG_AFTER) {
                 return None;
             }
-            self.trial = Some(Arc::clone(&next.target));
+            self.trial = Some(now);
         }
         let job = self.queue.pop_front()?;
         self.asked.insert(Arc::clone(&job.target), now);
@@ -106,7 +108,7 @@ impl State {
     /// Takes an answer; whether it is the last of its round.
     pub(super) fn finish(&mut self, round: u64, job: &Job, answer: Answer) -> bool {
         self.asked.remove(&job.target);
-        if self.trial.as_ref() == Some(&job.target) {
+        if !job.proven {
             self.trial = None;
         }
         if round != self.round {

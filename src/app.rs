@@ -42,12 +42,12 @@ pub enum AppError {
         /// What the system said.
         source: io::Error,
     },
+    /// `metrics`, to a full disk or the like.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
     /// Something of the system that the program cannot do without.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
-    /// A fault of this program.
-    #[error("the collection failed")]
-    Collection,
 }
 
 impl AppError {
@@ -56,7 +56,7 @@ impl AppError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Table(_) | Self::Objects(_) | Self::Fixture(_) => ExitCode::from(2),
-            Self::Listen { .. } | Self::System(_) | Self::Collection => ExitCode::FAILURE,
+            Self::Listen { .. } | Self::Output(_) | Self::System(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -105,7 +105,7 @@ fn print_metrics(mut collector: Collector, stat_timeout: Duration) -> Result<(),
     match io::stdout().write_all(&prepared.write(text)) {
         // Whoever reads has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+        written => written.map_err(AppError::Output),
     }
 }
 
@@ -164,7 +164,9 @@ async fn serve(config: Config, mut collector: Collector) -> Result<(), AppError>
 fn listen(host: Option<&ListenHost>, port: u16) -> Result<tokio::net::TcpListener, AppError> {
     let addresses = host.map(|ListenHost(addresses)| addresses.as_slice());
     server::listen(addresses, port).map_err(|source| AppError::Listen {
-        host: addresses.map_or("all interfaces".into(), |a| format!("{a:?}")),
+        host: addresses.map_or("all interfaces".into(), |addresses| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }),
         port,
         source,
     })

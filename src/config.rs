@@ -78,6 +78,14 @@ pub enum ConfigError {
         /// What should be.
         remedy: &'static str,
     },
+    /// Two settings of which one would be ignored.
+    #[error("'--{0}' cannot be used with '--{1}', which takes its place; leave one of them out")]
+    Conflict(&'static str, &'static str),
+    /// A recorded node without a mount table.
+    #[error(
+        "invalid value {0:?} for '--fixture': no mountinfo and no mounts in it; give a directory like those in fixtures/nodes"
+    )]
+    NoTableInFixture(PathBuf),
     /// A path that should begin with `/`.
     #[error(
         "invalid value {0:?} for '--kubelet-root': not an absolute path; give the kubelet's --root-dir, such as /var/lib/kubelet"
@@ -108,8 +116,18 @@ impl TryFrom<Args> for Config {
             pv_labels,
             pvc_labels,
         } = args;
+        exclude(&[("volume-regex", volume_regex.is_some()), ("kubelet-root", kubelet_root.is_some())])?;
         let node = match fixture {
-            Some(fixture) => NodeConfig::recorded(fixture)?,
+            Some(fixture) => {
+                for (name, given) in [
+                    ("rootfs", rootfs.is_some()),
+                    ("mount-table", mount_table.is_some()),
+                    ("objects", objects.is_some()),
+                ] {
+                    exclude(&[("fixture", true), (name, given)])?;
+                }
+                NodeConfig::recorded(fixture)?
+            }
             None => NodeConfig::real(rootfs, mount_table, objects)?,
         };
         Ok(Self {
@@ -127,6 +145,14 @@ impl TryFrom<Args> for Config {
             pv_labels,
             pvc_labels,
         })
+    }
+}
+
+/// Settings that may not be given together.
+fn exclude(pair: &[(&'static str, bool); 2]) -> Result<(), ConfigError> {
+    match pair {
+        [(first, true), (second, true)] => Err(ConfigError::Conflict(second, first)),
+        _ => Ok(()),
     }
 }
 
@@ -153,8 +179,8 @@ impl NodeConfig {
         let remedy = "the directory where the node's root file system is mounted, or / on the node itself";
         let rootfs = directory("rootfs", rootfs.unwrap_or_else(usual), remedy)?;
         Ok(Self {
-            // The table has no relative paths to compare it with.
-            rootfs: std::path::absolute(&rootfs).unwrap_or(rootfs).components().collect(),
+            // The table has neither relative paths nor links.
+            rootfs: std::fs::canonicalize(&rootfs).unwrap_or(rootfs),
             mount_table,
             objects,
             fixture: None,
@@ -164,9 +190,12 @@ impl NodeConfig {
     fn recorded(fixture: PathBuf) -> Result<Self, ConfigError> {
         let fixture = directory("fixture", fixture, "a directory like those in fixtures/nodes")?;
         let file = |name| Some(fixture.join(name)).filter(|path| path.exists());
+        let Some(mount_table) = file("mountinfo").or_else(|| file("mounts")) else {
+            return Err(ConfigError::NoTableInFixture(fixture));
+        };
         Ok(Self {
             rootfs: fixture.join("rootfs"),
-            mount_table: file("mountinfo").or(Some(fixture.join("mounts"))),
+            mount_table: Some(mount_table),
             objects: file("objects.json"),
             fixture: Some(fixture),
         })

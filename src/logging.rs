@@ -6,7 +6,11 @@ use crate::config::LogConfig;
 
 /// Logs from now on, panics too.
 pub fn start(config: LogConfig) {
-    let builder = tracing_subscriber::fmt().with_max_level(config.level).with_writer(io::stderr);
+    // Nobody may read the log: that is no reason to end.
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(config.level)
+        .with_writer(io::stderr)
+        .log_internal_errors(false);
     if config.human {
         builder.with_ansi(false).with_target(false).init();
     } else {

@@ -1,15 +1,18 @@
 //! Arguments, log, run, exit code.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
+use disk_usage_exporter::app;
 use disk_usage_exporter::config::{Args, Config};
-use disk_usage_exporter::{app, logging};
+use disk_usage_exporter::logging;
 
 fn main() -> ExitCode {
     let config = match Config::try_from(Args::typed()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&error);
             return ExitCode::from(2);
         }
     };
@@ -17,8 +20,13 @@ fn main() -> ExitCode {
     match app::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&error);
             error.exit_code()
         }
     }
+}
+
+/// The cause of the end; that nobody may read it changes nothing.
+fn say(error: &impl Display) {
+    let _ = writeln!(std::io::stderr(), "error: {error}");
 }

@@ -136,6 +136,7 @@ impl Node {
     }
 
     /// Which of these mounts are still there, by the last reading of the table.
+    #[must_use]
     pub fn still_mounted(&self, mounts: &[Arc<Mount>]) -> Vec<bool> {
         let now = self.volumes.mounts();
         let there: HashSet<_> = now.iter().map(|mount| volumes::key(mount)).collect();

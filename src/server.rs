@@ -8,7 +8,7 @@ mod routes;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -19,6 +19,8 @@ use connections::Connections;
 
 /// Wait after an error of `accept`, which may be one that lasts: no descriptors left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// How often the log says so.
+const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -60,7 +62,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn run(listener: TcpListener, routes: Arc<Routes>, stop: impl Future<Output = ()>) {
     let mut connections = Connections::new(routes);
     let mut stop = std::pin::pin!(stop);
-    let mut failing = false;
+    let mut last_warning: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -69,15 +71,17 @@ pub async fn run(listener: TcpListener, routes: Arc<Routes>, stop: impl Future<O
         };
         match accepted {
             Ok((stream, _)) => {
-                failing = false;
                 connections.add(stream);
                 // Lets it read its request before the next one may want its place.
                 tokio::task::yield_now().await;
             }
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
+                if last_warning.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
+                    last_warning = Some(Instant::now());
                     tracing::warn!(%error, "cannot accept connections");
                 }
+                // Most likely there are no descriptors left.
+                connections.make_room();
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }

@@ -57,18 +57,23 @@ impl VolumeStatus {
         self.answers.iter().find_map(|answer| answer.ok())
     }
 
-    /// Whether every mount of a measured file system is read-only now.
+    /// Whether every mount of a measured file system is read-only now; `None` where one that did not answer may be
+    /// writable.
     #[must_use]
     pub fn read_only(&self) -> Option<bool> {
-        let mounts = self.volume.mounts.iter().zip(&self.answers);
-        let mut answered = mounts
-            .filter_map(|(mount, answer)| match answer {
-                Ok(Figures::Filesystem(usage)) => Some(usage.read_only || mount.superblock_read_only),
-                _ => None,
-            })
-            .peekable();
-        answered.peek()?;
-        Some(answered.all(|read_only| read_only))
+        let mut all = None;
+        let mut may_write = false;
+        for (mount, answer) in self.volume.mounts.iter().zip(&self.answers) {
+            match answer {
+                Ok(Figures::Filesystem(usage)) => {
+                    let read_only = usage.read_only || mount.superblock_read_only;
+                    all = Some(all.unwrap_or(true) && read_only);
+                }
+                Ok(Figures::Block { .. }) => {}
+                Err(_) => may_write |= !mount.read_only && !mount.superblock_read_only,
+            }
+        }
+        all.filter(|read_only| !read_only || !may_write)
     }
 
     /// Each distinct failure of its mounts, by reason.
@@ -151,4 +156,37 @@ pub struct ProcessStatus {
     pub threads: Option<u64>,
     /// Start, in seconds since 1970.
     pub start_time: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::samples::mount;
+    use crate::volume::{Mount, Usage};
+
+    #[test]
+    fn read_only_is_said_only_if_no_mount_may_be_writable() {
+        let figures = |read_only| -> Answer {
+            Ok(Figures::Filesystem(Usage { total: 1, used: 1, available: 0, inodes: None, read_only }))
+        };
+        let failed: Answer = Err(Reason::Io.into());
+        let writable = || mount("pv", "nfs", "uid");
+        let read_only = || Mount { read_only: true, ..writable() };
+        let emergency = || Mount { superblock_read_only: true, ..writable() };
+        let said = |mounts: Vec<(Mount, Answer)>| {
+            let (mounts, answers): (Vec<_>, Vec<_>) =
+                mounts.into_iter().map(|(mount, answer)| (Arc::new(mount), answer)).unzip();
+            let volume = Volume { pv_name: "pv".into(), mounts };
+            VolumeStatus { volume, answers, pods: vec![], pv: None, claim: None }.read_only()
+        };
+        assert_eq!(said(vec![(writable(), figures(false))]), Some(false));
+        assert_eq!(said(vec![(writable(), figures(true))]), Some(true));
+        assert_eq!(said(vec![(emergency(), figures(false))]), Some(true));
+        assert_eq!(said(vec![(read_only(), figures(true)), (writable(), figures(false))]), Some(false));
+        assert_eq!(said(vec![(read_only(), figures(true)), (read_only(), failed)]), Some(true));
+        assert_eq!(said(vec![(read_only(), figures(true)), (writable(), failed)]), None);
+        assert_eq!(said(vec![(writable(), figures(false)), (writable(), failed)]), Some(false));
+        assert_eq!(said(vec![(writable(), failed)]), None);
+        assert_eq!(said(vec![(writable(), Ok(Figures::Block { size: 1 }))]), None);
+    }
 }

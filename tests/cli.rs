@@ -177,3 +177,27 @@ fn a_fixture_says_that_it_is_one() {
     exporter.wait_for_log("showing a recorded node, not this machine");
     assert!(exporter.get("/").text().contains("not this machine's volumes"));
 }
+
+#[test]
+fn a_log_that_nobody_takes_ends_nothing() {
+    let fixture = Fixture::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command(&["metrics", &fixture.flag()]).stderr(full()).output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    let status = command(&["--kubelet-root=relative"]).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+    let status = command(&["metrics", &fixture.flag()]).stdout(full()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let fixture = Fixture::new();
+    let pipe = fixture.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for flag in ["--objects", "--mount-table"] {
+        let output = run(&["metrics", flag, pipe.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{flag}");
+        assert!(stderr(&output).contains("not a file"), "{flag}: {}", stderr(&output));
+    }
+}

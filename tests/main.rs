@@ -13,6 +13,8 @@ mod fixtures;
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
+/// Block devices and ext4 on them: the system's own root is needed.
+mod real_devices;
 /// Real mounts, in mount namespaces of the tests' own.
 mod real_mounts;
 /// The moment between reading the table and measuring, with real mounts.

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use nix::mount::MsFlags;
 use nix::sys::statvfs::statvfs;
@@ -42,7 +41,7 @@ fn expected(path: &Path) -> BTreeMap<&'static str, f64> {
     expected
 }
 
-fn assert_as_the_kernel_says(scrape: &Exposition, volumes: &BTreeMap<&str, PathBuf>) {
+pub(crate) fn assert_as_the_kernel_says(scrape: &Exposition, volumes: &BTreeMap<&str, PathBuf>) {
     let names: Vec<&str> = volumes.keys().copied().collect();
     assert_eq!(scrape.label("pv_disk_usage_up", "pv_name"), names);
     for (name, path) in volumes {
@@ -51,7 +50,7 @@ fn assert_as_the_kernel_says(scrape: &Exposition, volumes: &BTreeMap<&str, PathB
     assert_eq!(scrape.all("pv_disk_usage_error", &[]), []);
 }
 
-fn exporter() -> Exporter {
+pub(crate) fn exporter() -> Exporter {
     Exporter::start(&["--rootfs=/"])
 }
 
@@ -100,85 +99,6 @@ fn figures_are_those_of_statvfs() {
         let info = scrape.all("pv_disk_usage_mount_info", &[("pv_name", "bound")])[0].0;
         assert!(info.contains(&("root".into(), "/sub".into())), "{info:?}");
         assert!(info.contains(&("pod_uid".into(), PODS[1].into())), "{info:?}");
-    });
-}
-
-/// An ext4 file system on a loop device; where it is mounted, and the device.
-fn ext4(node: &Node, name: &str, options: &str) -> (PathBuf, PathBuf) {
-    let image = node.path().join(format!("{name}.img"));
-    fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
-    let run = |command: &mut Command| {
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    run(Command::new("mkfs.ext4").args(["-q", "-m", "10"]).arg(&image));
-    let path = node.volume(PODS[0], "local-volume", name);
-    run(Command::new("mount").args(["-o", &format!("loop,{options}")]).arg(&image).arg(&path));
-    let table = fs::read_to_string("/proc/self/mounts").unwrap();
-    let row = table.lines().find(|row| row.split(' ').nth(1) == path.to_str()).unwrap();
-    (path, row.split(' ').next().unwrap().into())
-}
-
-#[test]
-fn ext4_with_a_reserve_and_one_that_failed() {
-    let name = "real_mounts::ext4_with_a_reserve_and_one_that_failed";
-    in_namespace(name, Needs::Root, |node| {
-        let (reserve, _) = ext4(node, "reserve", "rw");
-        fs::write(reserve.join("file"), vec![1; 4 << 20]).unwrap();
-        let (failed, device) = ext4(node, "failed", "errors=remount-ro");
-        let exporter = exporter();
-        let volumes = BTreeMap::from([("reserve", reserve.clone()), ("failed", failed.clone())]);
-        let scrape = exporter.scrape();
-        assert_as_the_kernel_says(&scrape, &volumes);
-        let figures = scrape.volume("reserve");
-        let sum = figures["pv_disk_usage_bytes_used"] + figures["pv_disk_usage_bytes_available"];
-        assert!(sum < figures["pv_disk_usage_bytes_total"], "root's reserve is neither used nor available");
-
-        let error = Path::new("/sys/fs/ext4").join(device.file_name().unwrap()).join("trigger_fs_error");
-        fs::write(error, "a test").unwrap();
-        assert!(fs::write(failed.join("file"), "x").is_err(), "it must be read-only now");
-        // No mount changed, and recent kernels let statvfs say nothing of it: any change has the table read again.
-        node.tmpfs_volume("another", "size=1m");
-        let scrape = exporter.scrape();
-        assert_eq!(scrape.volume("failed")["pv_disk_usage_readonly"], 1.0);
-        assert_eq!(scrape.volume("reserve")["pv_disk_usage_readonly"], 0.0);
-        unmount(&reserve);
-        unmount(&failed);
-    });
-}
-
-#[test]
-fn block_devices_have_their_size() {
-    in_namespace("real_mounts::block_devices_have_their_size", Needs::Root, |node| {
-        let (mounted, device) = ext4(node, "fs", "rw");
-        let devices = node.kubelet().join("plugins/kubernetes.io/csi/volumeDevices");
-        let place = devices.join(format!("raw/dev/{}", PODS[1]));
-        fs::create_dir_all(place.parent().unwrap()).unwrap();
-        fs::write(&place, "").unwrap();
-        bind(&device, &place);
-        let plain = devices.join(format!("plain/dev/{}", PODS[1]));
-        fs::create_dir_all(plain.parent().unwrap()).unwrap();
-        fs::write(&plain, "").unwrap();
-        fs::write(node.path().join("no-device"), "").unwrap();
-        bind(&node.path().join("no-device"), &plain);
-        let data = devices.join("raw/data");
-        fs::create_dir(&data).unwrap();
-        fs::write(data.join("vol_data.json"), r#"{"driverName":"d","volumeHandle":"h","specVolID":"raw"}"#)
-            .unwrap();
-        let kubelet = format!("--kubelet-root={}", node.kubelet().display());
-        let scrape = Exporter::start(&["--rootfs=/", &kubelet]).scrape();
-        assert_eq!(
-            scrape.volume("raw"),
-            BTreeMap::from([("pv_disk_usage_bytes_total", f64::from(32 << 20)), ("pv_disk_usage_up", 1.0)])
-        );
-        let info = scrape.all("pv_disk_usage_volume_info", &[("pv_name", "raw")])[0].0;
-        assert!(info.contains(&("volume_mode".into(), "Block".into())), "{info:?}");
-        assert!(info.contains(&("volume_type".into(), "d".into())), "{info:?}");
-        assert_eq!(scrape.volume("plain"), BTreeMap::from([("pv_disk_usage_up", 0.0)]));
-        assert_eq!(scrape.label("pv_disk_usage_error", "reason"), ["not_mounted"]);
-        for path in [place, plain, mounted] {
-            unmount(&path);
-        }
     });
 }
 
@@ -251,6 +171,7 @@ fn a_path_that_is_not_that_mount_has_no_figures() {
         let scrape = exporter.scrape();
         assert_eq!(names(&scrape), [""; 0], "a table that cannot be read shows no volume");
         assert_eq!(scrape.value("disk_usage_exporter_source_success", &[("source", "mounts")]), Some(0.0));
+        assert_eq!(scrape.all("disk_usage_exporter_volumes", &[]), []);
         let failing = "a mount of the volume cannot be measured";
         let again = "every mount of the volume can be measured again";
         assert_eq!(exporter.logged(failing).len(), 1, "once, not at every scrape");
@@ -334,5 +255,37 @@ fn a_file_can_be_a_mount() {
         assert_eq!(fs::metadata(&place).unwrap().dev(), fs::metadata(&path).unwrap().dev());
         let scrape = exporter().scrape();
         assert_eq!(scrape.volume("file")["pv_disk_usage_up"], 1.0);
+    });
+}
+
+#[test]
+fn a_half_written_note_of_the_kubelet_is_read_again() {
+    let name = "real_mounts::a_half_written_note_of_the_kubelet_is_read_again";
+    in_namespace(name, Needs::Mounts, |node| {
+        let note = |mode: &str| {
+            format!(
+                r#"{{"driverName":"d","volumeHandle":"h","specVolID":"pv","volumeLifecycleMode":"{mode}"}}"#
+            )
+        };
+        let volume = |name: &str, content: &str| {
+            let directory = node.volume(PODS[0], "csi", name);
+            let mount = directory.join("mount");
+            fs::create_dir(&mount).unwrap();
+            tmpfs(&mount, "size=1m");
+            fs::write(directory.join("vol_data.json"), content).unwrap();
+            directory.join("vol_data.json")
+        };
+        let persistent = volume("pv", &note("Persistent")[..40]);
+        let inline = volume("inline", "");
+        let exporter = exporter();
+        let scrape = exporter.scrape();
+        assert_eq!(names(&scrape), ["inline", "pv"]);
+        assert_eq!(scrape.label("pv_disk_usage_up", "volume_type"), [""; 0]);
+        fs::write(persistent, note("Persistent")).unwrap();
+        fs::write(inline, note("Ephemeral")).unwrap();
+        let before = reads(&scrape);
+        let scrape = exporter.scrape();
+        assert_eq!((names(&scrape), reads(&scrape)), (vec!["pv"], before));
+        assert_eq!(scrape.label("pv_disk_usage_up", "volume_instance"), ["h"]);
     });
 }

@@ -1,10 +1,12 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use crate::support::PATIENCE;
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
 use crate::support::fixture::{Fixture, answering};
@@ -276,4 +278,39 @@ fn a_head_that_never_ends_is_cut_off() {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: te").unwrap();
     let ended = stream.read_to_end(&mut Vec::new());
     assert!(ended.is_ok(), "the server must close: {ended:?}");
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_cut_off() {
+    let mut fixture = Fixture::new();
+    let label = "x".repeat(1000);
+    (0..700).for_each(|i| fixture.mount_unwritten(&format!("pv-{i}-{label}"), answering()));
+    fixture.write();
+    let exporter = Exporter::start(&[&fixture.flag()]);
+    let open = || exporter.scrape().value("process_open_fds", &[]).unwrap();
+    let before = open();
+    let mut slow = http::connect(exporter.address);
+    slow.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    slow.read_exact(&mut [0; 1024]).unwrap();
+    assert_eq!(open(), before + 1.0);
+    let start = Instant::now();
+    while open() > before {
+        assert!(start.elapsed() < PATIENCE, "it is still open");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    drop(slow);
+}
+
+#[test]
+fn without_descriptors_it_says_so_once_and_goes_on() {
+    let fixture = Fixture::new();
+    let exporter = Exporter::start_with_descriptors(30, &[&fixture.flag()]);
+    let held: Vec<TcpStream> = (0..60).map(|_| http::connect(exporter.address)).collect();
+    exporter.wait_for_log("cannot accept connections");
+    for _ in 0..3 {
+        assert_eq!(exporter.get("/healthz").status, 200);
+    }
+    drop(held);
+    assert_eq!(exporter.scrape().value("disk_usage_exporter_mounts", &[]), Some(0.0));
+    assert_eq!(exporter.logged("cannot accept connections").len(), 1);
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -17,15 +18,27 @@ use crate::volume::Metadata;
 /// Lists of lists are fine, but not without end.
 const DEEPEST: usize = 16;
 
+/// How long a scrape waits for a changed file: a large one is used from the next scrape on.
+const MOST_WAIT: Duration = Duration::from_millis(250);
+
 /// A file of objects, read again when it changes.
 #[derive(Debug)]
 pub struct ObjectsFile {
     path: PathBuf,
     selections: Selections,
+    /// What is in use.
+    contents: Contents,
+    /// What the file was when it was read last, used or not.
     stamp: Option<Stamp>,
-    modified: Option<SystemTime>,
+    reading: Option<Receiver<Result<Contents, ObjectsError>>>,
     success: bool,
+}
+
+#[derive(Debug)]
+struct Contents {
     metadata: Arc<Metadata>,
+    stamp: Stamp,
+    modified: Option<SystemTime>,
 }
 
 /// What changes when a file does.
@@ -54,31 +67,31 @@ impl ObjectsFile {
     ///
     /// If it cannot be read, or holds no Kubernetes objects. An object that does not parse only costs itself.
     pub fn open(path: &Path, selections: Selections) -> Result<Self, ObjectsError> {
-        let mut file = Self {
+        let contents = read(path, &selections)?;
+        Ok(Self {
             path: path.to_owned(),
             selections,
-            stamp: None,
-            modified: None,
-            success: false,
-            metadata: Arc::default(),
-        };
-        file.read()?;
-        Ok(file)
+            stamp: Some(contents.stamp),
+            contents,
+            reading: None,
+            success: true,
+        })
     }
 
     /// What the file says now. If it can no longer be read, what it said last: labels must not flap.
     pub fn metadata(&mut self) -> Arc<Metadata> {
-        let changed = match std::fs::metadata(&self.path) {
-            Ok(metadata) => self.stamp != Some(stamp(&metadata)),
-            Err(_) => true,
-        };
-        if changed
-            && let Err(error) = self.read()
-            && std::mem::replace(&mut self.success, false)
-        {
-            tracing::error!(%error, "the objects file cannot be read; its last objects stay in use");
+        if self.reading.is_none() {
+            self.look();
         }
-        Arc::clone(&self.metadata)
+        match self.reading.as_ref().map(|reading| reading.recv_timeout(MOST_WAIT)) {
+            Some(Ok(read)) => {
+                self.reading = None;
+                self.take(read);
+            }
+            Some(Err(RecvTimeoutError::Disconnected)) => self.reading = None,
+            Some(Err(RecvTimeoutError::Timeout)) | None => {}
+        }
+        Arc::clone(&self.contents.metadata)
     }
 
     /// Whether the file could be read the last time.
@@ -90,22 +103,56 @@ impl ObjectsFile {
     /// How long ago the objects in use were written.
     #[must_use]
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
-        let modified = self.modified?;
+        let modified = self.contents.modified?;
         Some(now.duration_since(modified).unwrap_or_default())
     }
 
-    fn read(&mut self) -> Result<(), ObjectsError> {
-        let unreadable = |error| ObjectsError::Read(self.path.clone(), error);
-        self.stamp = None;
-        let before = std::fs::metadata(&self.path).map_err(unreadable)?;
-        let bytes = std::fs::read(&self.path).map_err(unreadable)?;
-        // Even of a file that is no good: it is read again when it changes.
-        self.stamp = Some(stamp(&before));
-        self.metadata = Arc::new(parse(&bytes, &self.path, &self.selections)?);
-        self.modified = before.modified().ok();
-        self.success = true;
-        Ok(())
+    /// Begins to read the file if it changed.
+    fn look(&mut self) {
+        let stamp = std::fs::metadata(&self.path).ok().map(|file| stamp(&file));
+        if stamp.is_some() && stamp == self.stamp {
+            return;
+        }
+        self.stamp = stamp;
+        let (done, reading) = mpsc::channel();
+        let (path, selections) = (self.path.clone(), self.selections.clone());
+        let reader = move || drop(done.send(read(&path, &selections)));
+        match std::thread::Builder::new().name("objects".into()).spawn(reader) {
+            Ok(_) => self.reading = Some(reading),
+            Err(error) => self.take(Err(ObjectsError::Read(self.path.clone(), error))),
+        }
     }
+
+    fn take(&mut self, read: Result<Contents, ObjectsError>) {
+        let before = std::mem::replace(&mut self.success, read.is_ok());
+        match read {
+            Ok(contents) => {
+                if !before {
+                    tracing::info!(path = %self.path.display(), "the objects file can be read again");
+                }
+                self.contents = contents;
+            }
+            Err(error) if before => {
+                tracing::error!(%error, "the objects file cannot be read; its last objects stay in use");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn read(path: &Path, selections: &Selections) -> Result<Contents, ObjectsError> {
+    let unreadable = |error| ObjectsError::Read(path.to_owned(), error);
+    let file = std::fs::metadata(path).map_err(unreadable)?;
+    // Opening a pipe would wait for its writer.
+    if !file.is_file() {
+        return Err(unreadable(io::Error::other("not a file")));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    Ok(Contents {
+        metadata: Arc::new(parse(&bytes, path, selections)?),
+        stamp: stamp(&file),
+        modified: file.modified().ok(),
+    })
 }
 
 fn stamp(file: &FileMetadata) -> Stamp {

@@ -41,17 +41,22 @@ pub(super) fn of(spec: &Map<String, Value>) -> Option<VolumeSource> {
         _ => plugin,
     };
     let parts: Vec<String> = fields.iter().filter_map(|field| text(source.get(*field)?)).collect();
-    Some(VolumeSource { kind: kind.to_owned(), instance: (!parts.is_empty()).then(|| parts.join(":")) })
+    Some(VolumeSource {
+        plugin: self::plugin(spec)?,
+        kind: kind.to_owned(),
+        instance: (!parts.is_empty()).then(|| parts.join(":")),
+    })
 }
 
-/// The plugin that mounts a pod's own volume of this source, as the kubelet's paths name it. Claims have none, nor
-/// have the kinds that can be nothing but a pod's own.
+/// The plugin that mounts a volume of this source, as the kubelet's paths name it. Of pods' volumes, claims have none,
+/// nor have the kinds that can be nothing but a pod's own.
 pub(super) fn plugin(volume: &Map<String, Value>) -> Option<String> {
-    let (key, plugin, _) = IN_TREE.iter().find(|(key, ..)| volume.contains_key(*key))?;
-    let driver = volume[*key].get("driver").and_then(Value::as_str);
-    Some(match (*plugin, driver) {
+    let found = |(key, plugin, _): &(&str, &'static str, _)| Some((volume.get(*key)?.as_object()?, *plugin));
+    let (source, plugin) = IN_TREE.iter().find_map(found)?;
+    let driver = source.get("driver").and_then(Value::as_str);
+    Some(match (plugin, driver) {
         ("flexvolume", Some(driver)) => driver.to_owned(),
-        _ => (*plugin).to_owned(),
+        _ => plugin.to_owned(),
     })
 }
 

@@ -6,6 +6,9 @@ use std::io;
 use crate::snapshot::{Snapshot, VolumeStatus};
 use crate::volume::{Failure, Reason};
 
+/// Volumes that are named at one time: where a server fails, all its volumes do.
+const MOST_LINES: usize = 20;
+
 /// The failures of the last snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -30,10 +33,11 @@ impl Changes {
             let measured = snapshot.volumes.iter().filter(|volume| volume.figures().is_some()).count();
             tracing::info!(mounts = snapshot.table.rows, volumes, measured, "collected for the first time");
         }
-        for change in self.update(snapshot) {
+        let changes = self.update(snapshot);
+        for change in changes.iter().take(MOST_LINES) {
             match change {
                 Change::Failing(pv_name, _) => {
-                    let volume = snapshot.volumes.iter().find(|v| v.volume.pv_name == pv_name);
+                    let volume = snapshot.volumes.iter().find(|v| v.volume.pv_name == *pv_name);
                     volume.into_iter().for_each(warn);
                 }
                 Change::Recovered(pv_name) => {
@@ -41,6 +45,9 @@ impl Changes {
                 }
                 Change::Gone(pv_name) => tracing::info!(pv_name, "the failing volume is no longer mounted"),
             }
+        }
+        if let Some(more @ 1..) = changes.len().checked_sub(MOST_LINES) {
+            tracing::warn!(more, "volumes that begin or cease to fail, besides: the metrics name them");
         }
     }
 

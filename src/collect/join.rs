@@ -6,6 +6,10 @@ use std::sync::Arc;
 use crate::snapshot::VolumeStatus;
 use crate::volume::{Answer, Claim, Metadata, Mount, PersistentVolume, Volume};
 
+/// Plugins whose volumes CSI drivers have taken over: the object names the old one, the path the new.
+const MIGRATED: [&str; 8] =
+    ["aws-ebs", "azure-disk", "azure-file", "cinder", "gce-pd", "portworx-volume", "rbd", "vsphere-volume"];
+
 /// The volumes that are certainly `PersistentVolume`s.
 #[derive(Debug, Default)]
 pub(super) struct Grouped {
@@ -23,9 +27,10 @@ pub(super) fn group(mounts: Vec<Arc<Mount>>, metadata: &Metadata) -> Grouped {
         by_name.entry(mount.name.clone()).or_default().push(mount);
     }
     let mut grouped = Grouped::default();
-    for (pv_name, mounts) in by_name {
-        // One that is known well tells more about the others.
-        let first = mounts.iter().find(|mount| mount.csi.is_some()).unwrap_or(&mounts[0]);
+    for (pv_name, mut mounts) in by_name {
+        // One that is known well tells about the others, and gives the figures if it can.
+        mounts.sort_by_key(|mount| mount.csi.is_none());
+        let first = &mounts[0];
         let same = |mount: &Arc<Mount>| Arc::ptr_eq(mount, first) || is_same_volume(mount, first);
         if mounts.iter().all(same) {
             grouped.volumes.push(Volume { pv_name, mounts });
@@ -88,12 +93,27 @@ pub(super) fn join(volumes: Vec<Volume>, measured: Vec<Measured>, metadata: &Met
 fn status(volume: Volume, answers: Vec<Answer>, metadata: &Metadata) -> VolumeStatus {
     let pods = volume.mounts.iter().map(|mount| metadata.pods.get(mount.pod_uid.as_ref()?).cloned());
     let pv = metadata.persistent_volumes.get(&volume.pv_name);
+    let pv = pv.filter(|pv| volume.mounts.iter().all(|mount| may_be_of(mount, pv)));
     VolumeStatus {
         pods: pods.collect(),
         claim: pv.and_then(|pv| claim(pv, metadata)),
         pv: pv.cloned(),
         volume,
         answers,
+    }
+}
+
+/// Whether a mount may be of this `PersistentVolume`: a pod's own volume can have the name of another one's.
+fn may_be_of(mount: &Mount, pv: &PersistentVolume) -> bool {
+    let Some(source) = pv.source.as_ref().filter(|_| !mount.plugin.is_empty()) else {
+        return true;
+    };
+    match &mount.csi {
+        Some(csi) if source.plugin == "csi" => {
+            csi.driver == source.kind && source.instance.as_ref().is_none_or(|handle| *handle == csi.handle)
+        }
+        _ if mount.plugin == "csi" && MIGRATED.contains(&source.plugin.as_str()) => true,
+        _ => mount.plugin == source.plugin,
     }
 }
 

@@ -58,12 +58,12 @@ pub struct Args {
     #[arg(long, env = "DISK_USAGE_EXPORTER_MOUNT_TABLE", value_name = "FILE")]
     pub mount_table: Option<PathBuf>,
 
-    /// Which mountpoints are volumes, with the groups `name` (a must), `pod_uid` and `plugin` [default: the kubelet's layout].
+    /// Which mountpoints are volumes, with the groups `name` (a must), `pod_uid` and `plugin` [default: the kubelet's layout]; not with --kubelet-root.
     #[arg(long, env = "DISK_USAGE_EXPORTER_VOLUME_REGEX", value_name = "REGEX", value_parser = volume_regex)]
     pub volume_regex: Option<Regex>,
 
-    /// Directory of a recorded node to show instead of this machine.
-    #[arg(long, env = "DISK_USAGE_EXPORTER_FIXTURE", value_name = "DIR", conflicts_with_all = ["rootfs", "mount_table", "objects"])]
+    /// Directory of a recorded node to show instead of this machine; not with --rootfs, --mount-table or --objects.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_FIXTURE", value_name = "DIR")]
     pub fixture: Option<PathBuf>,
 
     /// How long one scrape waits for mounts that do not answer.

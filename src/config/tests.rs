@@ -66,7 +66,13 @@ fn a_bad_value_names_flag_value_and_remedy() {
         (&["--rootfs=/nowhere"], &["/nowhere", "--rootfs", "give the directory"]),
         (&["--kubelet-root=k"], &["\"k\"", "--kubelet-root", "/var/lib/kubelet"]),
         (&["--fixture=/nowhere"], &["/nowhere", "--fixture", "fixtures/nodes"]),
-        (&["--fixture=/", "--rootfs=/"], &["--fixture", "--rootfs", "cannot be used with"]),
+        (&["--fixture=/"], &["\"/\"", "--fixture", "no mountinfo", "fixtures/nodes"]),
+        (&["--fixture=/", "--rootfs=/"], &["--fixture", "--rootfs", "leave one of them out"]),
+        (&["--fixture=/", "metrics", "--objects=o"], &["--fixture", "--objects", "leave one of them out"]),
+        (
+            &["--volume-regex=(?P<name>x)", "--kubelet-root=/k"],
+            &["--volume-regex", "--kubelet-root", "leave one"],
+        ),
         (&["--sources=kubelet"], &["kubelet", "--sources", "give mounts"]),
         (&["--pv-labels=a b"], &["a b", "--pv-labels", "comma list"]),
         (&["--listen-host=no such"], &["no such", "--listen-host", "give an IP address"]),
@@ -79,7 +85,11 @@ fn a_bad_value_names_flag_value_and_remedy() {
 
 #[test]
 fn directories_are_made_whole() {
-    let config = config(&["--rootfs", "/proc/../", "--kubelet-root", "/k//x/"]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let real = std::fs::canonicalize(directory.path()).unwrap();
+    std::os::unix::fs::symlink(&real, real.join("link")).unwrap();
+    let rootfs = format!("{}/../{}/link/", real.display(), real.file_name().unwrap().display());
+    let config = config(&["--rootfs", &rootfs, "--kubelet-root", "/k//x/"]).unwrap();
     assert_eq!(config.kubelet_root, Some("/k/x".into()));
-    assert!(config.node.rootfs.is_absolute());
+    assert_eq!(config.node.rootfs, real, "the mount table has neither links nor dots");
 }

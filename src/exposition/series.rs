@@ -239,9 +239,10 @@ fn add_exporter(series: &mut Series, snapshot: &Snapshot, dropped: u64) {
     ];
     let count = |state| snapshot.volumes.iter().filter(|volume| volume.state() == state).count();
     let states = states.map(|(name, state)| (labelled("state", name), count(state).into()));
-    series.add(c::VOLUMES, states.into());
-    series.add_one(c::AMBIGUOUS_VOLUMES, Some(snapshot.ambiguous));
     let table = &snapshot.table;
+    // Without a table nothing is known of volumes, not that there are none.
+    series.add(c::VOLUMES, states.into_iter().filter(|_| table.readable).collect());
+    series.add_one(c::AMBIGUOUS_VOLUMES, table.readable.then_some(snapshot.ambiguous));
     series.add_one(c::MOUNTS, table.readable.then_some(table.rows));
     series.add_one(c::MOUNT_TABLE_READS, Some(table.reads));
     series.add_one(c::MALFORMED_MOUNT_LINES, table.readable.then_some(table.malformed));

@@ -83,6 +83,15 @@ mod tests {
     }
 
     #[test]
+    fn the_nodes_sys_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let rootfs = Rootfs::new(dir.path().to_owned());
+        assert_eq!(sysfs(&rootfs), Path::new("/sys"));
+        std::fs::create_dir_all(dir.path().join("sys/dev/block")).unwrap();
+        assert_eq!(sysfs(&rootfs), dir.path().join("sys"));
+    }
+
+    #[test]
     fn a_pods_link_names_its_device() {
         let dir = tempfile::tempdir().unwrap();
         let links = dir.path().join("k/pods/uid/volumeDevices/kubernetes.io~iscsi");

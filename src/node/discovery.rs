@@ -58,7 +58,8 @@ pub(crate) fn discover(bytes: &[u8], rootfs: &Rootfs, recognition: &Recognition,
     let rows: Vec<(&[u8], &Row<'_>)> =
         table.rows.iter().filter_map(|row| Some((paths::strip(&row.mountpoint, prefix)?, row))).collect();
     let kubelet_roots = kubelet_roots(&rows, recognition);
-    let propagation = own.then(|| propagation(&table.rows, prefix, &kubelet_roots));
+    let in_container = own && !rootfs.is_host_root();
+    let propagation = in_container.then(|| propagation(&table.rows, prefix, &kubelet_roots));
     let layout = match &recognition.volume_regex {
         Some(regex) => Layout::Regex(regex.clone()),
         None => Layout::Kubelet { roots: kubelet_roots.clone() },
@@ -92,15 +93,13 @@ fn kubelet_roots(rows: &[(&[u8], &Row<'_>)], recognition: &Recognition) -> Vec<V
     }
 }
 
-/// Whether the rows that hold the kubelet's roots receive mounts from elsewhere. On the host itself there is
-/// nothing to propagate.
+/// Whether the rows that hold the kubelet's roots receive mounts from elsewhere.
 fn propagation(rows: &[Row<'_>], prefix: &[u8], roots: &[Vec<u8>]) -> Option<bool> {
     let held: Option<Vec<bool>> = roots
         .iter()
         .map(|root| {
             let path = [prefix, root].concat();
-            let holds =
-                |row: &&Row<'_>| *row.mountpoint != *b"/" && paths::strip(&path, &row.mountpoint).is_some();
+            let holds = |row: &&Row<'_>| paths::strip(&path, &row.mountpoint).is_some();
             let holder = rows.iter().filter(holds).max_by_key(|row| row.mountpoint.len())?;
             holder.propagated
         })

@@ -1,5 +1,7 @@
 //! Which mountpoints are volumes: the kubelet's directory layout; pure.
 
+use std::collections::HashSet;
+
 use regex::bytes::Regex;
 
 /// Where the kubelet keeps its files unless it is told otherwise.
@@ -90,8 +92,10 @@ fn below_kubelet<'a>(path: &'a [u8], root: &'a [u8]) -> Option<Place<'a>> {
             let plugin = plugin(escaped).filter(|plugin| *plugin != b"csi")?;
             Some(Place::Filesystem(volume(plugin, name, pod_uid)))
         }
-        // The kubelet mounts a CSI device twice; `publish` holds the other one.
-        [b"plugins", b"kubernetes.io", b"csi", b"volumeDevices", name, b"dev", pod_uid] => {
+        // The kubelet mounts a CSI device twice; `publish` holds the other one, under the volume's name.
+        [b"plugins", b"kubernetes.io", b"csi", b"volumeDevices", name, b"dev", pod_uid]
+            if name != b"publish" =>
+        {
             Some(Place::Block(volume(b"csi", name, pod_uid)))
         }
         [b"plugins", b"kubernetes.io~local-volume", b"volumeDevices", name, pod_uid] => {
@@ -147,13 +151,11 @@ fn is_pod_uid(name: &[u8]) -> bool {
 pub(crate) fn kubelet_roots<'a>(mountpoints: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<Vec<u8>> {
     let containers: Vec<&[u8]> = mountpoints.clone().filter(|path| is_container_root(path)).collect();
     let inside = |path: &[u8], outer: &[u8]| super::paths::strip(path, outer).is_some();
-    let mut roots = vec![DEFAULT_KUBELET_ROOT];
-    for root in mountpoints.filter_map(root_of) {
-        let nested = root.starts_with(GKE_MOUNTER) || containers.iter().any(|c| inside(root, c));
-        if !nested && !roots.contains(&root) {
-            roots.push(root);
-        }
-    }
+    let mut found: HashSet<&[u8]> = mountpoints.filter_map(root_of).collect();
+    found.retain(|root| !root.starts_with(GKE_MOUNTER) && !containers.iter().any(|c| inside(root, c)));
+    found.insert(DEFAULT_KUBELET_ROOT);
+    let mut roots: Vec<&[u8]> = found.into_iter().collect();
+    roots.sort_unstable();
     let outermost = |root: &&[u8]| !roots.iter().any(|o| o != root && inside(root, o));
     roots.iter().copied().filter(outermost).map(<[u8]>::to_vec).collect()
 }

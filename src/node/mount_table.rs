@@ -59,9 +59,11 @@ impl MountTable {
     }
 
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        // A directory opens, but does not read.
-        let _ = file.read(&mut [0])?;
+        // Opening a pipe would wait for its writer.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        let file = File::open(path)?;
         let magic = rustix::fs::fstatfs(&file)?.f_type;
         let kind = if magic == rustix::fs::PROC_SUPER_MAGIC { Kind::Live(file) } else { Kind::Plain };
         Ok(Self { path: path.to_owned(), kind, read_at: None, reads: 0 })
@@ -111,7 +113,7 @@ impl MountTable {
             return Ok(true);
         };
         let mut descriptors = [PollFd::new(file, PollFlags::PRI)];
-        poll(&mut descriptors, Some(&NO_WAIT))?;
+        rustix::io::retry_on_intr(|| poll(&mut descriptors, Some(&NO_WAIT)))?;
         let told = descriptors[0].revents();
         Ok(told.intersects(PollFlags::PRI | PollFlags::ERR))
     }

@@ -85,7 +85,7 @@ fn components_reversed(path: &Path) -> Vec<std::ffi::OsString> {
 
 /// The path below `prefix`, still absolute; `None` where it is not below.
 pub(crate) fn strip<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
-    match path.strip_prefix(prefix)? {
+    match path.strip_prefix(prefix.strip_suffix(b"/").unwrap_or(prefix))? {
         [] => Some(b"/"),
         rest if rest.starts_with(b"/") => Some(rest),
         _ => None,
@@ -108,6 +108,7 @@ mod tests {
         assert_eq!(strip(b"/rootfs/var/a", b"/rootfs"), Some(&b"/var/a"[..]));
         assert_eq!(strip(b"/rootfs", b"/rootfs"), Some(&b"/"[..]));
         assert_eq!(strip(b"/rootfs2/var", b"/rootfs"), None);
+        assert_eq!(strip(b"/var/a", b"/"), Some(&b"/var/a"[..]));
         assert_eq!(Rootfs::new("/".into()).join(Path::new("/a")), Path::new("/a"));
     }
 

@@ -54,3 +54,63 @@ impl Found {
         StatxFlags::from_bits_retain(self.0.stx_mask) & (StatxFlags::MNT_ID | MNT_ID_UNIQUE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::VolumeMode;
+
+    fn target(path: &str, id: Option<u64>, own_table: bool) -> Target {
+        Target {
+            path: path.into(),
+            mountpoint: path.into(),
+            device: "device".into(),
+            id,
+            own_table,
+            mode: VolumeMode::Filesystem,
+        }
+    }
+
+    /// What a kernel that knows only this much would say of a mount with this id.
+    fn told(mask: StatxFlags, id: u64) -> Found {
+        let mut found = Found::at(&target("/proc", None, false)).unwrap();
+        found.0.stx_mask = mask.bits();
+        found.0.stx_mnt_id = id;
+        found
+    }
+
+    #[test]
+    fn a_path_must_be_a_mount() {
+        let reason = |path| Found::at(&target(path, None, false)).map(drop).map_err(|failure| failure.reason);
+        assert_eq!(reason("/proc"), Ok(()));
+        assert_eq!(reason("/proc/self"), Err(Reason::NotMounted), "a directory in a mount");
+        assert_eq!(reason("/nowhere"), Err(Reason::NotMounted));
+    }
+
+    #[test]
+    fn ids_of_the_own_table_are_compared_where_the_kernel_tells_them() {
+        let own = |id| target("/proc", Some(id), true);
+        let before_6_8 = told(StatxFlags::MNT_ID, 7);
+        assert!(before_6_8.may_be(&own(7)) && !before_6_8.may_be(&own(8)));
+        assert!(before_6_8.may_be(&target("/proc", Some(8), false)), "another table has other ids");
+        assert!(before_6_8.may_be(&target("/proc", None, true)), "/proc/mounts has none");
+        assert!(told(MNT_ID_UNIQUE, 7).may_be(&own(8)), "another kind of id");
+        assert!(told(StatxFlags::TYPE, 7).may_be(&own(8)), "a kernel before 5.8 tells none");
+    }
+
+    #[test]
+    fn before_and_after_must_be_one_mount() {
+        assert!(told(MNT_ID_UNIQUE, 7).is(&told(MNT_ID_UNIQUE, 7)));
+        assert!(!told(MNT_ID_UNIQUE, 7).is(&told(MNT_ID_UNIQUE, 8)));
+        assert!(!told(StatxFlags::MNT_ID, 7).is(&told(StatxFlags::MNT_ID, 8)));
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_tell_what_a_mount_is_is_believed() {
+        let mut found = told(StatxFlags::TYPE, 0);
+        found.0.stx_attributes = StatxAttributes::empty();
+        assert!(!found.is_mount());
+        found.0.stx_attributes_mask = StatxAttributes::empty();
+        assert!(found.is_mount());
+    }
+}

@@ -18,8 +18,9 @@ use super::routes::{Admission, Routes};
 /// Connections at one time. Beyond these the oldest that is not being answered makes room for the newest; where all are
 /// being answered, the newest is answered to probes only.
 const MOST_CONNECTIONS: usize = 64;
-/// How long a client may take for a request's head, and stay idle between requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take for a request's head, and stay idle between requests; no usual interval of scrapes, at
+/// which both sides might act at once.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client may take to read an answer that does not fit into the kernel's buffers.
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request's head, and pieces of an answer: hyper's least is 8 KiB.
@@ -61,7 +62,7 @@ impl Connections {
     }
 
     /// Ends the oldest connection that is not being answered, if there is one.
-    fn make_room(&mut self) -> bool {
+    pub(super) fn make_room(&mut self) -> bool {
         let idle = self.open.iter().position(|(_, activity)| activity.is_idle());
         let Some((task, _)) = idle.and_then(|at| self.open.remove(at)) else {
             return false;

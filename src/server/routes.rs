@@ -15,9 +15,11 @@ use crate::health::Health;
 const PLAIN: &str = "text/plain; charset=utf-8";
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 
-/// An answer takes its time to be written and sent: this share of the client's time, this much at most.
-const SENDING_SHARE: f64 = 0.1;
-const MOST_SENDING: f64 = 0.5;
+/// Of the client's time, the share that is kept for writing and sending the answer, and the most that is kept.
+const SENDING_SHARE: f64 = 0.2;
+const MOST_SENDING: Duration = Duration::from_secs(1);
+/// How much longer than a collection may take a client without a limit of its own waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a connection may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,35 +79,31 @@ impl Routes {
     async fn metrics(&self, headers: &HeaderMap) -> Answer {
         let encoding =
             exposition::negotiate(&all(headers, &header::ACCEPT), &all(headers, &header::ACCEPT_ENCODING));
-        let client_time = scrape_timeout(headers);
-        let budget = client_time.map_or(self.stat_timeout, |time| time.min(self.stat_timeout));
-        let request = collect::Request { deadline: Instant::now() + budget, form: encoding };
-        let collected = self.scrapes.ask(request);
-        let collected = match client_time {
-            // The collection shared may be one that began for a more patient client.
-            Some(time) => match tokio::time::timeout(time, collected).await {
-                Ok(collected) => collected,
-                Err(_) => {
-                    return plain(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "a collection is under way that takes longer than this scrape may\n",
-                    );
-                }
-            },
-            None => collected.await,
-        };
-        match collected {
-            Ok(body) => exposition_answer(encoding, body),
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        let time = scrape_timeout(headers);
+        let measuring = time.map_or(self.stat_timeout, |time| measuring_time(time).min(self.stat_timeout));
+        let request = collect::Request { deadline: Instant::now() + measuring, form: encoding };
+        // The collection that is shared may be one that began for a more patient client.
+        let limit = time.unwrap_or(self.stat_timeout + PATIENCE);
+        match tokio::time::timeout(limit, self.scrapes.ask(request)).await {
+            Ok(Ok(body)) => exposition_answer(encoding, body),
+            Ok(Err(error)) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            Err(_) => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "a collection is under way that takes longer than this scrape may\n",
+            ),
         }
     }
 }
 
-/// The time that the client gives, less what the answer needs to reach it.
+/// The time that the client gives.
 fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.parse().ok()?;
-    let sending = (seconds * SENDING_SHARE).min(MOST_SENDING);
-    Duration::try_from_secs_f64(seconds - sending).ok().filter(|time| !time.is_zero())
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
+}
+
+/// What of it measuring may take.
+fn measuring_time(time: Duration) -> Duration {
+    time.saturating_sub(time.mul_f64(SENDING_SHARE).min(MOST_SENDING))
 }
 
 /// All lines of a header as one: they mean the same.
@@ -143,14 +141,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clients_time_is_less_what_sending_takes() {
+    fn the_clients_time_is_known_and_a_part_of_it_kept() {
         let time = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(SCRAPE_TIMEOUT, HeaderValue::from_str(text).unwrap());
             scrape_timeout(&headers)
         };
-        assert_eq!(time("10"), Some(Duration::from_secs_f64(9.5)));
-        assert_eq!(time("1"), Some(Duration::from_secs_f64(0.9)));
+        assert_eq!(time("10"), Some(Duration::from_secs(10)));
+        assert_eq!(measuring_time(Duration::from_secs(10)), Duration::from_secs(9));
+        assert_eq!(measuring_time(Duration::from_secs(1)), Duration::from_millis(800));
         for nonsense in ["", "0", "-1", "NaN", "inf", "1e400", "ten", "-inf"] {
             assert_eq!(time(nonsense), None, "{nonsense}");
         }

@@ -46,6 +46,8 @@ pub struct ClaimKey {
 /// The kind of a volume's storage, and what identifies the volume in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeSource {
+    /// The kubelet's plugin that mounts it, as in [`super::Mount::plugin`].
+    pub plugin: String,
     /// A CSI driver's name, or the name of an in-tree plugin.
     pub kind: String,
     /// Volume handle, disk name, `server:/path`.
@@ -54,7 +56,7 @@ pub struct VolumeSource {
 
 impl From<&CsiVolume> for VolumeSource {
     fn from(csi: &CsiVolume) -> Self {
-        Self { kind: csi.driver.clone(), instance: Some(csi.handle.clone()) }
+        Self { plugin: "csi".into(), kind: csi.driver.clone(), instance: Some(csi.handle.clone()) }
     }
 }
 

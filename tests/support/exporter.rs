@@ -56,6 +56,14 @@ impl Exporter {
         Self::spawn(&mut command(args))
     }
 
+    /// Starts it with no more than so many file descriptors.
+    pub(crate) fn start_with_descriptors(most: usize, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, BINARY, "--listen-host=127.0.0.1"]);
+        Self::spawn(command.args(args))
+    }
+
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.arg("--listen-port=0").stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());

@@ -18,7 +18,8 @@ impl Exposition {
         let mut parsed = Self::default();
         let mut seen = HashSet::new();
         assert!(text.is_empty() || text.ends_with('\n'), "the last line has no end");
-        for line in text.lines() {
+        // Not `lines()`: a carriage return is a character like any other.
+        for line in text.strip_suffix('\n').unwrap_or_default().split('\n') {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let name = help.split(' ').next().unwrap().to_owned();
                 assert!(!parsed.families.contains(&name), "{name} is not contiguous");

@@ -40,16 +40,16 @@ impl Fixture {
 
     /// Mounts an NFS volume; `record` as in `statvfs.json`.
     pub(crate) fn mount(&mut self, pv_name: &str, record: Value) {
+        self.mount_unwritten(pv_name, record);
+        self.write();
+    }
+
+    /// The same, but only `write` writes it.
+    pub(crate) fn mount_unwritten(&mut self, pv_name: &str, record: Value) {
         let id = 100 + self.rows.len();
         let row = format!("{id} 1 0:{id} / {} rw - nfs4 nas:/{pv_name} rw", mountpoint(pv_name));
         self.rows.push(row.into_bytes());
-        self.set(pv_name, record);
-    }
-
-    /// Changes what a volume answers.
-    pub(crate) fn set(&mut self, pv_name: &str, record: Value) {
         self.figures.insert(mountpoint(pv_name), record);
-        self.write();
     }
 
     /// Gives the node objects.
@@ -57,7 +57,7 @@ impl Fixture {
         std::fs::write(self.path().join("objects.json"), objects.to_string()).unwrap();
     }
 
-    fn write(&self) {
+    pub(crate) fn write(&self) {
         std::fs::write(self.path().join("mountinfo"), self.rows.join(&b"\n"[..])).unwrap();
         std::fs::write(self.path().join("statvfs.json"), json!(self.figures).to_string()).unwrap();
     }

@@ -77,6 +77,9 @@ fn what_has_no_such_objects_is_an_error_that_says_so() {
         assert!(error.starts_with("objects.json has no PersistentVolume"), "{case}: {error}");
         assert!(error.ends_with("`kubectl get pv,pvc,pods -A -o json`"), "{error}");
     }
+    let directory = std::env::temp_dir();
+    let error = ObjectsFile::open(&directory, selections()).unwrap_err().to_string();
+    assert!(error.ends_with("not a file"), "{error}");
     for text in ["", "{", "NAME  CAPACITY", "{}x", "\u{feff}{}"] {
         let error = parse(text.as_bytes(), Path::new("o"), &selections()).unwrap_err().to_string();
         assert!(error.starts_with("o is not JSON: "), "{error}");

@@ -1,6 +1,6 @@
 use super::*;
 use crate::volume::samples::mount;
-use crate::volume::{ClaimKey, ClaimRef, CsiVolume, Figures, Pod, Reason, VolumeMode};
+use crate::volume::{ClaimKey, ClaimRef, CsiVolume, Figures, Pod, Reason, VolumeMode, VolumeSource};
 
 fn grouped(mounts: &[Mount], metadata: &Metadata) -> (Vec<(String, usize)>, usize) {
     let grouped = group(mounts.iter().cloned().map(Arc::new).collect(), metadata);
@@ -27,6 +27,8 @@ fn one_pv_in_several_pods_is_one_volume() {
     let unknown = Mount { csi: None, ..csi("pv", "3", "", (0, 53)) };
     for mounts in [[fuse[0].clone(), unknown.clone()], [unknown, fuse[0].clone()]] {
         assert_eq!(grouped(&mounts, &none), (vec![("pv".into(), 2)], 0), "a half-written vol_data.json");
+        let volume = &group(mounts.map(Arc::new).into(), &none).volumes[0];
+        assert!(volume.mounts[0].csi.is_some(), "who is known gives the figures");
     }
     let mut unshared = [mount("pv", "nfs", "1"), mount("pv", "nfs", "2")];
     unshared[1].device_number = Some((0, 51));
@@ -128,6 +130,37 @@ fn a_claim_is_found_by_namespace_name_and_uid() {
     assert_eq!(uid_of(&metadata, PersistentVolume::default()), None, "not bound");
     metadata.claims.remove(&key("right"));
     assert_eq!(uid_of(&metadata, pv(Some("2"))), None, "deleted while mounted");
+}
+
+#[test]
+fn a_pv_of_another_kind_that_has_the_name_is_not_taken_for_the_volumes() {
+    let source = |plugin: &str, kind: &str, instance: &str| VolumeSource {
+        plugin: plugin.into(),
+        kind: kind.into(),
+        instance: Some(instance.into()),
+    };
+    let is_taken = |mount: Mount, source: Option<VolumeSource>| {
+        let mut metadata = Metadata::default();
+        let pv = PersistentVolume { source, ..PersistentVolume::default() };
+        metadata.persistent_volumes.insert(mount.name.clone(), Arc::new(pv));
+        joined(&[mount], &[(GOOD, true)], &metadata)[0].pv.is_some()
+    };
+    let nfs = || mount("data", "nfs", "1");
+    assert!(is_taken(nfs(), Some(source("nfs", "nfs", "nas:/e"))));
+    assert!(is_taken(nfs(), None));
+    assert!(!is_taken(nfs(), Some(source("csi", "ebs.csi.aws.com", "vol-1"))));
+    assert!(!is_taken(nfs(), Some(source("iscsi", "iscsi", "x"))));
+    let csi = || csi("data", "1", "h", (8, 0));
+    assert!(is_taken(csi(), Some(source("csi", "d", "h"))));
+    assert!(!is_taken(csi(), Some(source("csi", "d", "other"))));
+    assert!(!is_taken(csi(), Some(source("csi", "other", "h"))));
+    assert!(is_taken(csi(), Some(source("gce-pd", "gce-pd", "disk"))), "migrated to CSI");
+    assert!(!is_taken(csi(), Some(source("nfs", "nfs", "nas:/e"))));
+    assert!(is_taken(Mount { csi: None, ..csi() }, Some(source("csi", "d", "h"))), "not known yet");
+    assert!(
+        is_taken(mount("data", "", "1"), Some(source("nfs", "nfs", "nas:/e"))),
+        "by a regular expression"
+    );
 }
 
 #[test]

@@ -21,7 +21,11 @@ fn bound(pv_labels: &[(&str, &str)]) -> PersistentVolume {
     PersistentVolume {
         labels: labels(pv_labels),
         claim: Some(ClaimRef { key: ClaimKey { namespace: "shop".into(), name: "data".into() }, uid: None }),
-        source: Some(VolumeSource { kind: "nfs".into(), instance: Some("nas:/e".into()) }),
+        source: Some(VolumeSource {
+            plugin: "nfs".into(),
+            kind: "nfs".into(),
+            instance: Some("nas:/e".into()),
+        }),
         ..PersistentVolume::default()
     }
 }

@@ -64,5 +64,6 @@ fn propagation_is_that_of_the_rows_that_hold_the_kubelets_roots() {
     let below = format!("{slave}3 2 0:3 / /rootfs/var/lib/kubelet rw - ext4 /dev/sdb rw\n");
     assert_eq!(told(&below, "/rootfs", true), Some(false), "the row next to the kubelet's root");
     assert_eq!(told(slave, "/rootfs", false), None, "of another process's table nothing is known");
-    assert_eq!(told("1 0 0:1 / / rw - ext4 /dev/sda rw\n", "/", true), None, "the host itself");
+    let host = "1 0 0:1 / / rw - ext4 /dev/sda rw\n2 1 0:2 / /var/lib/kubelet rw - ext4 /dev/sdb rw\n";
+    assert_eq!(told(host, "/", true), None, "on the host itself there is nothing to propagate");
 }

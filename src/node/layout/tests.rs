@@ -43,6 +43,7 @@ fn block_devices_are_volumes_once() {
         block("fc", "")
     );
     assert_eq!(found(&format!("{base}/csi/volumeDevices/publish/pv/{UID}")), None);
+    assert_eq!(found(&format!("{base}/csi/volumeDevices/publish/dev/{UID}")), None, "a volume named dev");
     assert_eq!(found(&format!("{base}/csi/volumeDevices/staging/pv")), None);
 }
 
@@ -82,7 +83,7 @@ fn kubelet_roots_are_found_in_the_table() {
         format!("/var/snap/microk8s/common/var/lib/kubelet/pods/{HASH}/volumes/kubernetes.io~projected/b");
     assert_eq!(
         roots(&["/", "/var", &k0s, &snap, &k0s]),
-        ["/var/lib/kubelet", "/var/lib/k0s/kubelet", "/var/snap/microk8s/common/var/lib/kubelet"]
+        ["/var/lib/k0s/kubelet", "/var/lib/kubelet", "/var/snap/microk8s/common/var/lib/kubelet"]
     );
     let odd = format!("/pods/{UID}/volumes/kubernetes.io~nfs/a");
     assert_eq!(roots(&[&odd, "/srv/pods/web/volumes/kubernetes.io~nfs/a"]), ["/var/lib/kubelet"]);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::statvfs::{Measure, Target};
-use crate::volume::{Answer, Reason};
+use crate::volume::{Answer, Failure, Reason};
 use state::{Job, State};
 
 /// Workers that a round starts with: the calls of a healthy node take microseconds.
@@ -106,9 +106,12 @@ impl Prober {
         let mut before = std::mem::take(&mut self.history);
         for (target, answer) in targets.iter().zip(answers) {
             let mut history = before.remove(target).unwrap_or_default();
-            match answer.map_err(|failure| failure.reason) {
-                Err(Reason::Skipped) => history.skipped += 1,
-                Err(Reason::Timeout) => history = History { answered: Some(false), skipped: 0 },
+            match answer {
+                Err(Failure { reason: Reason::Skipped, .. }) => history.skipped += 1,
+                // With an error number it is an answer: of a client that itself waits no longer.
+                Err(Failure { reason: Reason::Timeout, errno: None }) => {
+                    history = History { answered: Some(false), skipped: 0 };
+                }
                 _ => history = History { answered: Some(true), skipped: 0 },
             }
             self.history.insert(Arc::clone(target), history);

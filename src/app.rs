@@ -16,7 +16,6 @@ use crate::node::{self, Fixture, FixtureError, Measure, NoTable, Node};
 use crate::process;
 use crate::server::{self, Page, Routes};
 use crate::shutdown::Shutdown;
-use crate::snapshot::Snapshot;
 
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +98,7 @@ fn collector(config: &Config) -> Result<Collector, AppError> {
 }
 
 fn print_metrics(mut collector: Collector, stat_timeout: Duration) -> Result<(), AppError> {
-    let (_, prepared) =
-        collect(&mut collector, &mut Exposition::default(), Instant::now() + stat_timeout, None);
+    let prepared = collect(&mut collector, &mut Exposition::default(), Instant::now() + stat_timeout, None);
     let text = Encoding { format: Format::Text, gzip: false };
     match io::stdout().write_all(&prepared.write(text)) {
         // Whoever reads has read enough.
@@ -114,12 +112,11 @@ fn collect(
     exposition: &mut Exposition,
     deadline: Instant,
     previous_total_time: Option<Duration>,
-) -> (Snapshot, Prepared) {
+) -> Prepared {
     let mut snapshot = collector.collect(deadline);
     snapshot.exporter.previous_total_time = previous_total_time;
     snapshot.exporter.process = process::status();
-    let prepared = exposition.prepare(&snapshot);
-    (snapshot, prepared)
+    exposition.prepare(&snapshot)
 }
 
 async fn serve(config: Config, mut collector: Collector) -> Result<(), AppError> {
@@ -131,7 +128,7 @@ async fn serve(config: Config, mut collector: Collector) -> Result<(), AppError>
     let mut exposition = Exposition::default();
     let scrapes = Shared::start(
         move |deadline, previous| {
-            let (_, prepared) = collect(&mut collector, &mut exposition, deadline, previous);
+            let prepared = collect(&mut collector, &mut exposition, deadline, previous);
             collected.set_collected();
             prepared
         },

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::real_mounts::{assert_as_the_kernel_says, exporter};
 use crate::support::exporter::Exporter;
+use crate::support::exposition::Labels;
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace, unmount};
 
 /// An ext4 file system on a loop device; where it is mounted, and the device.
@@ -115,20 +116,21 @@ fn a_device_without_a_name_in_its_path_is_named_by_the_pods_link() {
         });
         let kubelet = format!("--kubelet-root={}", kubelet.display());
         let exporter = Exporter::start(&["--rootfs=/", &kubelet]);
+        // Each name with its device: the row's root is the device's path within /dev.
         let blocks = || {
             let scrape = exporter.scrape();
-            let blocks = scrape.all("pv_disk_usage_volume_info", &[("volume_mode", "Block")]);
-            let names = blocks.iter().map(|(labels, _)| labels[0].1.clone()).collect::<Vec<_>>();
-            assert!(
-                names
-                    .iter()
-                    .all(|name| scrape.volume(name)["pv_disk_usage_bytes_total"] == f64::from(32 << 20))
-            );
-            names
+            let rows = scrape.all("pv_disk_usage_mount_info", &[("fstype", "devtmpfs")]);
+            let label = |labels: &Labels, name| labels.iter().find(|(key, _)| key == name).unwrap().1.clone();
+            let named = rows.iter().map(|(labels, _)| (label(labels, "pv_name"), label(labels, "root")));
+            named.collect::<Vec<_>>()
         };
-        assert_eq!(blocks(), ["pv-two"]);
+        let row = |pv_name: &str, at: usize| {
+            let device = devices[at].1.file_name().unwrap().display();
+            (pv_name.to_owned(), format!("/{device}"))
+        };
+        assert_eq!(blocks(), [row("pv-two", 1)]);
         std::os::unix::fs::symlink(&devices[0].1, links.join("pv-one")).unwrap();
-        assert_eq!(blocks(), ["pv-one", "pv-two"], "the link came later than the mount");
+        assert_eq!(blocks(), [row("pv-one", 0), row("pv-two", 1)], "the link came later than the mount");
         places.iter().chain([&devices[0].0, &devices[1].0]).for_each(|path| unmount(path));
     });
 }

@@ -135,12 +135,7 @@ async fn serve(config: Config, mut collector: Collector) -> Result<(), AppError>
         |prepared: &Prepared, encoding| prepared.write(encoding),
     )?;
     let page = Page { fixture: config.node.fixture.map(|path| path.display().to_string()) };
-    let routes = Arc::new(Routes {
-        scrapes: scrapes.clone(),
-        stat_timeout: config.stat_timeout,
-        health,
-        page: page.html(),
-    });
+    let routes = Arc::new(Routes::new(scrapes.clone(), config.stat_timeout, health, page.html()));
     let first = async {
         let form = Encoding { format: Format::Text, gzip: false };
         let _ = scrapes.ask(Request { deadline: Instant::now() + config.stat_timeout, form }).await;

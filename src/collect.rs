@@ -20,8 +20,8 @@ use join::{Grouped, Measured};
 
 /// How often is measured in one collection while the mount table changes.
 const MOST_ATTEMPTS: usize = 3;
-/// The share of a collection's time that is kept for measuring again.
-const RESERVED_SHARE: u32 = 10;
+/// The share of a collection's time that measuring again may take besides.
+const EXTRA_SHARE: u32 = 20;
 
 /// Makes snapshots; keeps what lasts from one to the next.
 pub struct Collector {
@@ -65,8 +65,7 @@ impl Collector {
         start: Instant,
         deadline: Instant,
     ) -> (Grouped, Vec<Measured>) {
-        let reserve = deadline.saturating_duration_since(start) / RESERVED_SHARE;
-        let mut until = deadline.checked_sub(reserve).unwrap_or(deadline);
+        let mut until = deadline;
         let mut earlier = Earlier::default();
         let mut attempts = 0;
         loop {
@@ -78,9 +77,10 @@ impl Collector {
             earlier.complete(&mounts, &mut answers);
             let now = Instant::now();
             let has_changed = self.node.has_changed(now);
-            if has_changed && attempts < MOST_ATTEMPTS && now < deadline {
+            if has_changed && attempts < MOST_ATTEMPTS {
                 earlier = Earlier::new(&mounts, &answers);
-                until = deadline;
+                // What answers does so at once, and what hangs is known by now.
+                until = deadline.max(now) + deadline.saturating_duration_since(start) / EXTRA_SHARE;
                 continue;
             }
             let still_mounted =

@@ -179,8 +179,7 @@ impl NodeConfig {
         let remedy = "the directory where the node's root file system is mounted, or / on the node itself";
         let rootfs = directory("rootfs", rootfs.unwrap_or_else(usual), remedy)?;
         Ok(Self {
-            // The table has neither relative paths nor links.
-            rootfs: std::fs::canonicalize(&rootfs).unwrap_or(rootfs),
+            rootfs: std::path::absolute(&rootfs).unwrap_or(rootfs),
             mount_table,
             objects,
             fixture: None,

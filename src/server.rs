@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpSocket};
 
 pub use page::Page;
@@ -17,7 +18,7 @@ pub use routes::Routes;
 
 use connections::Connections;
 
-/// Wait after an error of `accept`, which may be one that lasts: no descriptors left.
+/// Wait after an error of `accept` that may last: no descriptors left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// How often the log says so.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
@@ -80,12 +81,19 @@ pub async fn run(listener: TcpListener, routes: Arc<Routes>, stop: impl Future<O
                     last_warning = Some(Instant::now());
                     tracing::warn!(%error, "cannot accept connections");
                 }
-                // Most likely there are no descriptors left.
-                connections.make_room();
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                if is_shortage(&error) {
+                    connections.make_room();
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
             }
         }
     }
     drop(listener);
     connections.stop().await;
+}
+
+/// Whether something of the system has run out, and not just one client gone away.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }

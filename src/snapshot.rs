@@ -94,7 +94,11 @@ impl VolumeStatus {
         let all = |reason| self.answers.iter().all(|a| a.is_err_and(|f| f.reason == reason));
         if all(Reason::Skipped) {
             State::Skipped
-        } else if self.answers.iter().any(|a| a.is_err_and(|f| f.reason == Reason::Timeout)) {
+        } else if self
+            .answers
+            .iter()
+            .any(|a| a.is_err_and(|f| f.reason == Reason::Timeout && f.errno.is_none()))
+        {
             State::Hung
         } else {
             State::Failed

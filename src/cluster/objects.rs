@@ -80,15 +80,20 @@ impl ObjectsFile {
 
     /// What the file says now. If it can no longer be read, what it said last: labels must not flap.
     pub fn metadata(&mut self) -> Arc<Metadata> {
+        let mut wait = Duration::ZERO;
         if self.reading.is_none() {
             self.look();
+            wait = MOST_WAIT;
         }
-        match self.reading.as_ref().map(|reading| reading.recv_timeout(MOST_WAIT)) {
+        match self.reading.as_ref().map(|reading| reading.recv_timeout(wait)) {
             Some(Ok(read)) => {
                 self.reading = None;
                 self.take(read);
             }
-            Some(Err(RecvTimeoutError::Disconnected)) => self.reading = None,
+            // The reader panicked: the next scrape tries again.
+            Some(Err(RecvTimeoutError::Disconnected)) => {
+                (self.reading, self.stamp, self.success) = (None, None, false);
+            }
             Some(Err(RecvTimeoutError::Timeout)) | None => {}
         }
         Arc::clone(&self.contents.metadata)

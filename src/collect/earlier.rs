@@ -1,14 +1,17 @@
 //! Figures of an earlier attempt of the same collection, for mounts that a later one has no time for.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::volume::{Answer, Figures, Mount, Reason};
+use crate::volume::{Answer, Failure, Figures, Mount, Reason};
 
-/// Figures by the mount's id and mountpoint.
+/// Figures by the mount's id, mountpoint and device: an id alone is given to the next mount at once.
 #[derive(Debug, Default)]
-pub(super) struct Earlier(HashMap<(Option<u64>, PathBuf), Figures>);
+pub(super) struct Earlier(HashMap<Key, Figures>);
+
+type Key = (Option<u64>, PathBuf, OsString);
 
 impl Earlier {
     pub(super) fn new(mounts: &[Arc<Mount>], answers: &[Answer]) -> Self {
@@ -22,16 +25,20 @@ impl Earlier {
             return;
         }
         for (mount, answer) in mounts.iter().zip(answers) {
-            let late = answer.is_err_and(|f| matches!(f.reason, Reason::Timeout | Reason::Skipped));
-            if late && let Some(figures) = self.0.get(&key(mount)) {
+            let is_late = |failure: Failure| {
+                matches!(failure.reason, Reason::Timeout | Reason::Skipped) && failure.errno.is_none()
+            };
+            if answer.is_err_and(is_late)
+                && let Some(figures) = self.0.get(&key(mount))
+            {
                 *answer = Ok(*figures);
             }
         }
     }
 }
 
-fn key(mount: &Mount) -> (Option<u64>, PathBuf) {
-    (mount.id, mount.mountpoint.clone())
+fn key(mount: &Mount) -> Key {
+    (mount.id, mount.mountpoint.clone(), mount.device.clone())
 }
 
 #[cfg(test)]

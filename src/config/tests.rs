@@ -85,11 +85,7 @@ fn a_bad_value_names_flag_value_and_remedy() {
 
 #[test]
 fn directories_are_made_whole() {
-    let directory = tempfile::tempdir().unwrap();
-    let real = std::fs::canonicalize(directory.path()).unwrap();
-    std::os::unix::fs::symlink(&real, real.join("link")).unwrap();
-    let rootfs = format!("{}/../{}/link/", real.display(), real.file_name().unwrap().display());
-    let config = config(&["--rootfs", &rootfs, "--kubelet-root", "/k//x/"]).unwrap();
+    let config = config(&["--rootfs", "/proc/self/root", "--kubelet-root", "/k//x/"]).unwrap();
     assert_eq!(config.kubelet_root, Some("/k/x".into()));
-    assert_eq!(config.node.rootfs, real, "the mount table has neither links nor dots");
+    assert_eq!(config.node.rootfs, Path::new("/proc/self/root"), "a way into another root, not a link to /");
 }

@@ -107,17 +107,21 @@ fn propagation(rows: &[Row<'_>], prefix: &[u8], roots: &[Vec<u8>]) -> Option<boo
     held.map(|held| held.into_iter().all(|propagated| propagated))
 }
 
-/// The rows that are volumes. A row that a later one mounts over is gone.
+/// The rows that are volumes. Of several on one path the topmost counts: the one mounted on the other, else the later.
 fn candidates(rows: &[(&[u8], &Row<'_>)], layout: &Layout) -> Vec<Candidate> {
-    let mut last: HashMap<&[u8], usize> = HashMap::new();
+    let mut topmost: HashMap<&[u8], (usize, &Row<'_>)> = HashMap::new();
     let mut found: Vec<Option<Candidate>> = Vec::new();
     for (path, row) in rows {
         let Some(place) = layout.classify(path) else {
             continue;
         };
-        if let Some(covered) = last.insert(path, found.len()) {
-            found[covered] = None;
+        if let Some((at, other)) = topmost.get(path) {
+            if other.parent.is_some() && other.parent == row.id {
+                continue;
+            }
+            found[*at] = None;
         }
+        topmost.insert(path, (found.len(), row));
         found.push(Some(candidate(path, row, &place)));
     }
     found.into_iter().flatten().collect()

@@ -123,12 +123,20 @@ fn plugin(escaped: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// A plugin as users may write it: `nfs`, `kubernetes.io/nfs`, `kubernetes.io~nfs`, `vendor~driver`.
+fn named_plugin(name: &[u8]) -> Option<&[u8]> {
+    let own = name
+        .strip_prefix(b"kubernetes.io")
+        .and_then(|rest| rest.strip_prefix(b"~").or(rest.strip_prefix(b"/")));
+    let own = own.unwrap_or(name);
+    if PLUGINS.contains(&own) { Some(own) } else { plugin(name) }
+}
+
 fn by_regex<'a>(path: &'a [u8], regex: &Regex) -> Option<Place<'a>> {
     let groups = regex.captures(path)?;
     let group = |name| groups.name(name).map(|found| found.as_bytes());
-    let plugin = group("plugin").unwrap_or_default();
     Some(Place::Filesystem(Volume {
-        plugin: plugin.strip_prefix(b"kubernetes.io~").unwrap_or(plugin),
+        plugin: group("plugin").and_then(named_plugin).unwrap_or_default(),
         name: group("name").filter(|name| !name.is_empty())?,
         pod_uid: group("pod_uid"),
     }))

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row<'a> {
     pub(crate) id: Option<u64>,
+    /// The mount that this one is mounted on.
+    pub(crate) parent: Option<u64>,
     pub(crate) device_number: Option<(u32, u32)>,
     pub(crate) root: Option<Cow<'a, [u8]>>,
     pub(crate) mountpoint: Cow<'a, [u8]>,
@@ -56,7 +58,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Table<'_> {
 fn parse_mountinfo(line: &[u8]) -> Option<Row<'_>> {
     let mut fields = line.split(|&b| b == b' ');
     let id = number(fields.next()?)?;
-    let _parent: u64 = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
     let mut device = fields.next()?.splitn(2, |&b| b == b':');
     let device_number = (number(device.next()?)?, number(device.next()?)?);
     let root = unescape(fields.next()?);
@@ -71,6 +73,7 @@ fn parse_mountinfo(line: &[u8]) -> Option<Row<'_>> {
     }
     Some(Row {
         id: Some(id),
+        parent: Some(parent),
         device_number: Some(device_number),
         root: Some(root),
         mountpoint,
@@ -93,6 +96,7 @@ fn parse_mounts(line: &[u8]) -> Option<Row<'_>> {
     let _pass: u32 = number(fields.next()?)?;
     fields.next().is_none().then_some(Row {
         id: None,
+        parent: None,
         device_number: None,
         root: None,
         mountpoint,
@@ -156,6 +160,7 @@ mod tests {
             table.rows,
             [Row {
                 id: Some(36),
+                parent: Some(35),
                 device_number: Some((98, 0)),
                 root: Some(Cow::Borrowed(b"/mnt1")),
                 mountpoint: Cow::Borrowed(b"/mnt2"),

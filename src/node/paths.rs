@@ -6,7 +6,11 @@ use std::path::{Component, Path, PathBuf};
 
 /// The directory under which the node's root file system is mounted.
 #[derive(Debug, Clone)]
-pub(crate) struct Rootfs(PathBuf);
+pub(crate) struct Rootfs {
+    path: PathBuf,
+    /// Without links and dots, which the mount table never has.
+    canonical: PathBuf,
+}
 
 /// Where containers usually have the node's root: tables captured in one carry this prefix.
 const USUAL_PREFIX: &[u8] = b"/rootfs";
@@ -16,30 +20,31 @@ const MOST_LINKS: usize = 40;
 
 impl Rootfs {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self(path)
+        let canonical = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        Self { path, canonical }
     }
 
     /// Whether host paths are this process's own.
     pub(crate) fn is_host_root(&self) -> bool {
-        self.0 == Path::new("/")
+        self.path == Path::new("/")
     }
 
     /// For messages.
     pub(crate) fn display(&self) -> std::path::Display<'_> {
-        self.0.display()
+        self.path.display()
     }
 
     /// Where this process reaches a path of the host.
     pub(crate) fn join(&self, host_path: &Path) -> PathBuf {
-        self.0.join(host_path.strip_prefix("/").unwrap_or(host_path))
+        self.path.join(host_path.strip_prefix("/").unwrap_or(host_path))
     }
 
     /// The prefixes that a table seen from inside a container may carry. The kernel's live table of a
     /// process that sees the host's own root carries none.
     pub(crate) fn prefixes(&self, live: bool) -> Vec<&[u8]> {
-        let own = self.0.as_os_str().as_bytes();
+        let own = [&self.path, &self.canonical].map(|path| Some(path.as_os_str().as_bytes()));
         let usual = if live { None } else { Some(USUAL_PREFIX) };
-        [Some(own), usual]
+        [own[0], own[1], usual]
             .into_iter()
             .flatten()
             .map(|prefix| prefix.strip_suffix(b"/").unwrap_or(prefix))

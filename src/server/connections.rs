@@ -13,10 +13,9 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::paced::{Activity, Paced};
-use super::routes::{Admission, Routes};
+use super::routes::Routes;
 
-/// Connections at one time. Beyond these the oldest that is not being answered makes room for the newest; where all are
-/// being answered, the newest is answered to probes only.
+/// Connections at one time, more than there may be scrapes. The oldest that waits for no answer makes room for the newest.
 const MOST_CONNECTIONS: usize = 64;
 /// How long a client may take for a request's head, and stay idle between requests; no usual interval of scrapes, at
 /// which both sides might act at once.
@@ -43,14 +42,10 @@ impl Connections {
 
     pub(super) fn add(&mut self, stream: TcpStream) {
         self.forget_ended();
-        let admission = if self.open.len() < MOST_CONNECTIONS || self.make_room() {
-            Admission::Full
-        } else {
-            Admission::ProbesOnly
-        };
+        while self.open.len() >= MOST_CONNECTIONS && self.make_room() {}
         let activity = Arc::new(Activity::default());
         let routes = Arc::clone(&self.routes);
-        let connection = serve(stream, routes, admission, Arc::clone(&activity), self.stopping.subscribe());
+        let connection = serve(stream, routes, Arc::clone(&activity), self.stopping.subscribe());
         let task = self.tasks.spawn(connection);
         self.open.push_back((task, activity));
     }
@@ -61,14 +56,16 @@ impl Connections {
         self.open.retain(|(task, _)| !task.is_finished());
     }
 
-    /// Ends the oldest connection that is not being answered, if there is one.
+    /// Ends the oldest connection that waits for a request, else the oldest whose client does not read its answer.
     pub(super) fn make_room(&mut self) -> bool {
-        let idle = self.open.iter().position(|(_, activity)| activity.is_idle());
-        let Some((task, _)) = idle.and_then(|at| self.open.remove(at)) else {
+        let oldest =
+            |wanted: fn(&Activity) -> bool| self.open.iter().position(|(_, activity)| wanted(activity));
+        let found = oldest(Activity::is_idle).or_else(|| oldest(Activity::is_sending));
+        let Some((task, _)) = found.and_then(|at| self.open.remove(at)) else {
             return false;
         };
         task.abort();
-        self.open.len() < MOST_CONNECTIONS
+        true
     }
 
     pub(super) async fn stop(mut self) {
@@ -83,7 +80,6 @@ impl Connections {
 async fn serve(
     stream: TcpStream,
     routes: Arc<Routes>,
-    admission: Admission,
     activity: Arc<Activity>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -94,7 +90,7 @@ async fn serve(
         let (routes, activity) = (Arc::clone(&routes), Arc::clone(&activity));
         async move {
             activity.begin();
-            let answer = routes.answer(&request, admission).await;
+            let answer = routes.answer(&request).await;
             activity.hand_over();
             Ok::<_, Infallible>(answer)
         }

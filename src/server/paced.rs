@@ -34,6 +34,10 @@ impl Activity {
         let _ = self.0.compare_exchange(SENDING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    pub(super) fn is_sending(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == SENDING
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.0.load(Ordering::Relaxed) == IDLE
     }

@@ -8,6 +8,8 @@ use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use tokio::sync::Semaphore;
+
 use crate::collect::{self, Shared};
 use crate::exposition::{self, Encoding};
 use crate::health::Health;
@@ -21,29 +23,32 @@ const MOST_SENDING: Duration = Duration::from_secs(1);
 /// How much longer than a collection may take a client without a limit of its own waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a connection may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
-    Full,
-    ProbesOnly,
-}
+/// Scrapes at one time: half of the connections, so that there is always one for a probe.
+const MOST_SCRAPES: usize = 32;
 
 /// Everything that answers are made from.
 pub struct Routes {
     /// Who collects.
-    pub scrapes: Shared<Encoding>,
+    scrapes: Shared<Encoding>,
     /// How long a collection may wait for mounts.
-    pub stat_timeout: Duration,
+    stat_timeout: Duration,
     /// For the probes.
-    pub health: Arc<Health>,
+    health: Arc<Health>,
     /// The page on `/`.
-    pub page: Bytes,
+    page: Bytes,
+    slots: Semaphore,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Routes {
-    pub(super) async fn answer<B>(&self, request: &Request<B>, admission: Admission) -> Answer {
+    /// Answers by these.
+    #[must_use]
+    pub fn new(scrapes: Shared<Encoding>, stat_timeout: Duration, health: Arc<Health>, page: Bytes) -> Self {
+        Self { scrapes, stat_timeout, health, page, slots: Semaphore::new(MOST_SCRAPES) }
+    }
+
+    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Answer {
         let path = request.uri().path();
         if !matches!(path, "/" | "/metrics" | "/healthz" | "/health" | "/readyz" | "/ready") {
             return plain(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
@@ -59,11 +64,6 @@ impl Routes {
                 Ok(()) => plain(StatusCode::OK, "ok\n"),
                 Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            _ if admission == Admission::ProbesOnly => {
-                let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, "too many connections\n");
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                answer
-            }
             "/" => self.page(),
             _ => self.metrics(request.headers()).await,
         }
@@ -77,6 +77,9 @@ impl Routes {
     }
 
     async fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let Ok(_slot) = self.slots.try_acquire() else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at one time\n");
+        };
         let encoding =
             exposition::negotiate(&all(headers, &header::ACCEPT), &all(headers, &header::ACCEPT_ENCODING));
         let time = scrape_timeout(headers);

@@ -26,6 +26,15 @@ fn a_volume_has_one_host_path_whoever_sees_it() {
 }
 
 #[test]
+fn a_rootfs_may_be_reached_by_links() {
+    let directory = tempfile::tempdir().unwrap();
+    let real = std::fs::canonicalize(directory.path()).unwrap();
+    std::os::unix::fs::symlink(&real, real.join("link")).unwrap();
+    let rootfs = format!("{}/../{}/link", real.display(), real.file_name().unwrap().display());
+    assert_eq!(found(&[format!("{}/{POD}/a", real.display())], &rootfs, true), [format!("/{POD}/a")]);
+}
+
+#[test]
 fn what_a_container_has_beside_the_rootfs_is_none_of_the_hosts() {
     let both = [format!("/{POD}/own"), format!("/rootfs/{POD}/a")];
     assert_eq!(found(&both, "/rootfs", true), [format!("/{POD}/a")]);
@@ -50,6 +59,10 @@ fn the_later_of_two_rows_on_one_path_counts() {
     let discovery = discover(table.as_bytes(), &rootfs, &Recognition::default(), true);
     let ids: Vec<_> = discovery.candidates.iter().map(|candidate| candidate.mount.id).collect();
     assert_eq!((ids, discovery.rows), (vec![Some(9)], 2));
+    // A mount that was moved here keeps its place in the table.
+    let moved = format!("7 9 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 1 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
+    let discovery = discover(moved.as_bytes(), &rootfs, &Recognition::default(), true);
+    assert_eq!(discovery.candidates[0].mount.id, Some(7));
 }
 
 #[test]

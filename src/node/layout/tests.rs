@@ -113,6 +113,13 @@ fn a_regex_names_its_groups() {
         Layout::Regex(Regex::new(r"^/k/pods/(?P<pod_uid>[^/]+)/(?P<plugin>[^/]+)/(?P<name>[^/]*)$").unwrap());
     let place = layout.classify(b"/k/pods/u/kubernetes.io~nfs/pv");
     assert_eq!(place, Some(Place::Filesystem(volume(b"nfs", b"pv", b"u"))));
+    let plugin = |path| match layout.classify(path) {
+        Some(Place::Filesystem(volume)) => volume.plugin,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(plugin(b"/k/pods/u/nfs/pv"), b"nfs");
+    assert_eq!(plugin(b"/k/pods/u/v~d/pv"), b"v~d");
+    assert_eq!(plugin(b"/k/pods/u/whatever/pv"), b"", "no plugin that could be compared");
     assert_eq!(layout.classify(b"/k/pods/u/p/"), None, "an empty name is none");
     assert_eq!(layout.classify(b"/elsewhere"), None);
 }

@@ -35,7 +35,7 @@ pub(super) struct State {
     missing: usize,
     /// Who is being asked, in this or an earlier round, since when.
     asked: HashMap<Arc<Target>, Instant>,
-    /// When a mount that never answered was tried last, though too many hang.
+    /// When a mount that never answered was asked last, if it has not answered yet.
     trial: Option<Instant>,
     pub(super) threads: usize,
     pub(super) idle: usize,
@@ -79,6 +79,9 @@ impl State {
 
     /// How many workers must be woken or started to have this many at work.
     pub(super) fn missing_workers(&self, wanted: usize, now: Instant) -> usize {
+        if self.is_blocked(now) {
+            return 0;
+        }
         let at_work = self.asked.len() - self.hung(now);
         let missing = wanted.saturating_sub(at_work).min(self.queue.len());
         missing.min(self.idle + MOST_THREADS.saturating_sub(self.threads))
@@ -91,18 +94,26 @@ impl State {
 
     /// The next mount to be asked, and the round that asks.
     pub(super) fn take(&mut self, now: Instant) -> Option<(u64, Job)> {
-        let next = self.queue.front()?;
-        // Proven mounts come first in the queue, so nothing behind this one may be taken either.
-        if !next.proven && self.asked.len() >= MOST_HUNG && self.hung(now) >= MOST_HUNG {
-            // A trial that hangs too makes way for the next one.
-            if self.trial.is_some_and(|since| now.saturating_duration_since(since) < HUNG_AFTER) {
-                return None;
-            }
-            self.trial = Some(now);
+        if self.is_blocked(now) {
+            return None;
         }
         let job = self.queue.pop_front()?;
+        if !job.proven {
+            self.trial = Some(now);
+        }
         self.asked.insert(Arc::clone(&job.target), now);
         Some((self.round, job))
+    }
+
+    /// Whether too many hang for the next mount to be asked now. Proven ones come first in the queue, so nothing behind
+    /// it may be asked either. A trial that hangs too makes way for the next one, while threads are left for proven mounts.
+    fn is_blocked(&self, now: Instant) -> bool {
+        let is_unproven = self.queue.front().is_some_and(|next| !next.proven);
+        let is_trying = || self.trial.is_some_and(|since| now.saturating_duration_since(since) < HUNG_AFTER);
+        is_unproven
+            && self.asked.len() >= MOST_HUNG
+            && self.hung(now) >= MOST_HUNG
+            && (is_trying() || self.threads >= MOST_THREADS - super::MOST_WORKERS)
     }
 
     /// Takes an answer; whether it is the last of its round.

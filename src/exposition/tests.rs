@@ -118,3 +118,13 @@ fn packed_and_unpacked_are_the_same() {
     assert!(plain.len() > PIECE_BYTES, "more than one piece");
     assert_eq!(unpacked, plain);
 }
+
+#[test]
+fn families_come_in_the_catalogues_order() {
+    let text = written(vec![status("pv", &[BLOCK])], &mut Exposition::default(), Format::Text);
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let written: Vec<&str> = types.collect();
+    let catalogue = FAMILIES.iter().map(|family| family.name);
+    assert_eq!(written, catalogue.filter(|name| written.contains(name)).collect::<Vec<_>>());
+    assert!(written.len() > 5);
+}

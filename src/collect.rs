@@ -78,7 +78,7 @@ impl Collector {
             let now = Instant::now();
             let has_changed = self.node.has_changed(now);
             if has_changed && attempts < MOST_ATTEMPTS {
-                earlier = Earlier::new(&mounts, &answers);
+                earlier = Earlier { mounts, answers };
                 // What answers does so at once, and what hangs is known by now.
                 until = deadline.max(now) + deadline.saturating_duration_since(start) / EXTRA_SHARE;
                 continue;

@@ -116,18 +116,17 @@ impl TryFrom<Args> for Config {
             pv_labels,
             pvc_labels,
         } = args;
-        exclude(&[("volume-regex", volume_regex.is_some()), ("kubelet-root", kubelet_root.is_some())])?;
+        let exclusive = [
+            ("volume-regex", volume_regex.is_some(), "kubelet-root", kubelet_root.is_some()),
+            ("fixture", fixture.is_some(), "rootfs", rootfs.is_some()),
+            ("fixture", fixture.is_some(), "mount-table", mount_table.is_some()),
+            ("fixture", fixture.is_some(), "objects", objects.is_some()),
+        ];
+        if let Some((taker, _, taken, _)) = exclusive.iter().find(|(_, first, _, second)| *first && *second) {
+            return Err(ConfigError::Conflict(taken, taker));
+        }
         let node = match fixture {
-            Some(fixture) => {
-                for (name, given) in [
-                    ("rootfs", rootfs.is_some()),
-                    ("mount-table", mount_table.is_some()),
-                    ("objects", objects.is_some()),
-                ] {
-                    exclude(&[("fixture", true), (name, given)])?;
-                }
-                NodeConfig::recorded(fixture)?
-            }
+            Some(fixture) => NodeConfig::recorded(fixture)?,
             None => NodeConfig::real(rootfs, mount_table, objects)?,
         };
         Ok(Self {
@@ -145,14 +144,6 @@ impl TryFrom<Args> for Config {
             pv_labels,
             pvc_labels,
         })
-    }
-}
-
-/// Settings that may not be given together.
-fn exclude(pair: &[(&'static str, bool); 2]) -> Result<(), ConfigError> {
-    match pair {
-        [(first, true), (second, true)] => Err(ConfigError::Conflict(second, first)),
-        _ => Ok(()),
     }
 }
 

@@ -14,6 +14,7 @@ mod vol_data;
 mod volumes;
 
 use std::collections::HashSet;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,10 +101,9 @@ impl Node {
 
     /// The mounts that are volumes now. A table that cannot be read shows none: what it said before is no knowledge.
     pub fn scan(&mut self, now: Instant) -> Vec<Arc<Mount>> {
-        match self.table.refresh(now) {
-            Ok(Some(bytes)) => self.take(&bytes),
-            Ok(None) => self.volumes.retry(&self.rootfs),
-            Err(error) => self.lose(&error),
+        let reading = self.table.refresh(now);
+        if !self.apply(reading) {
+            self.volumes.retry(&self.rootfs);
         }
         self.refresh_host_table(now);
         self.volumes.mounts()
@@ -127,20 +127,27 @@ impl Node {
     /// Whether the table changed since the last scan: what was measured meanwhile may be of something else. Mounts are
     /// told by the next scan.
     pub fn has_changed(&mut self, now: Instant) -> bool {
-        match self.table.refresh_if_told(now) {
-            Ok(None) => return false,
-            Ok(Some(bytes)) => self.take(&bytes),
-            Err(error) => self.lose(&error),
-        }
-        true
+        let reading = self.table.refresh_if_told(now);
+        self.apply(reading)
     }
 
     /// Which of these mounts are still there, by the last reading of the table.
     #[must_use]
     pub fn still_mounted(&self, mounts: &[Arc<Mount>]) -> Vec<bool> {
         let now = self.volumes.mounts();
-        let there: HashSet<_> = now.iter().map(|mount| volumes::key(mount)).collect();
-        mounts.iter().map(|mount| there.contains(&volumes::key(mount))).collect()
+        let there: HashSet<_> = now.iter().map(|mount| mount.identity()).collect();
+        mounts.iter().map(|mount| there.contains(&mount.identity())).collect()
+    }
+
+    /// Whether there was anything new in a reading.
+    fn apply(&mut self, reading: io::Result<Option<Vec<u8>>>) -> bool {
+        match reading {
+            Ok(None) => return false,
+            Ok(Some(bytes)) => self.take(&bytes),
+            Err(error) => self.lose(&error),
+        }
+        self.count_unpropagated();
+        true
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -165,11 +172,11 @@ impl Node {
             malformed: found.malformed,
             reads: self.table.reads(),
             propagation: found.propagation,
-            unpropagated: self.status.unpropagated,
+            unpropagated: None,
         };
     }
 
-    fn lose(&mut self, error: &std::io::Error) {
+    fn lose(&mut self, error: &io::Error) {
         if self.status.readable || self.status.reads == 0 {
             let table = self.table.path().as_os_str().as_bytes().escape_ascii().to_string();
             tracing::error!(table, %error, "the mount table cannot be read; no volume is shown until it can");
@@ -189,9 +196,13 @@ impl Node {
                 let mountpoints = found.candidates.into_iter().map(|c| c.mount.mountpoint);
                 self.host_mountpoints = Some(mountpoints.collect());
             }
-            Ok(None) => {}
+            Ok(None) => return,
             Err(_) => self.host_mountpoints = None,
         }
+        self.count_unpropagated();
+    }
+
+    fn count_unpropagated(&mut self) {
         self.status.unpropagated = self.host_mountpoints.as_ref().map(|host| {
             let here: HashSet<&PathBuf> = self.volumes.mountpoints().collect();
             host.iter().filter(|path| !here.contains(path)).count()

@@ -6,8 +6,8 @@ mod metadata;
 pub(crate) mod samples;
 mod selection;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use figures::{Answer, Failure, Figures, Inodes, Reason, Usage};
@@ -72,6 +72,14 @@ pub struct Mount {
     pub read_only: bool,
     /// Its file system is read-only, whoever mounts it.
     pub superblock_read_only: bool,
+}
+
+impl Mount {
+    /// What makes a mount this mount, as far as a table tells: an id alone is given to the next mount at once.
+    #[must_use]
+    pub fn identity(&self) -> (Option<u64>, &Path, &OsStr) {
+        (self.id, &self.mountpoint, &self.device)
+    }
 }
 
 /// All mounts on this node of one `PersistentVolume`.

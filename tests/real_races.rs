@@ -28,13 +28,19 @@ impl<F: FnOnce() + Send> Measure for Meanwhile<F> {
     }
 }
 
+fn settings(mount_table: Option<PathBuf>) -> Settings {
+    Settings { rootfs: "/".into(), mount_table, recognition: Recognition::default() }
+}
+
+fn collector(mount_table: Option<PathBuf>, measure: impl Measure + 'static) -> Collector {
+    Collector::new(Node::open(settings(mount_table), Arc::new(measure)).unwrap(), None)
+}
+
 /// One collection, with an event between the reading of the table and the measurement.
 fn collect(table: Option<PathBuf>, event: impl FnOnce() + Send + 'static) -> Snapshot {
-    let settings = Settings { rootfs: "/".into(), mount_table: table, recognition: Recognition::default() };
-    let kernel = settings.kernel();
+    let kernel = settings(table.clone()).kernel();
     let measure = Meanwhile { kernel, event: Mutex::new(Some(event)) };
-    let node = Node::open(settings, Arc::new(measure)).unwrap();
-    Collector::new(node, None).collect(Instant::now() + Duration::from_mins(1))
+    collector(table, measure).collect(Instant::now() + Duration::from_mins(1))
 }
 
 fn total(snapshot: &Snapshot, pv_name: &str) -> Option<u128> {
@@ -78,10 +84,7 @@ fn the_disk_below_never_answers_however_fast_a_volume_comes_and_goes() {
     let name = "real_races::the_disk_below_never_answers_however_fast_a_volume_comes_and_goes";
     in_namespace(name, Needs::Mounts, |node| {
         let path = node.tmpfs_volume("restless", "size=1m");
-        let settings =
-            Settings { rootfs: "/".into(), mount_table: None, recognition: Recognition::default() };
-        let kernel = Arc::new(settings.kernel());
-        let mut collector = Collector::new(Node::open(settings, kernel).unwrap(), None);
+        let mut collector = collector(None, settings(None).kernel());
         let toggle = || {
             // Busy while it is being measured.
             if umount2(&path, MntFlags::empty()).is_ok() {
@@ -126,10 +129,7 @@ fn what_an_older_kernel_cannot_prove_is_measured_again() {
     let name = "real_races::what_an_older_kernel_cannot_prove_is_measured_again";
     in_namespace(name, Needs::Mounts, |node| {
         let path = node.tmpfs_volume("restless", "size=1m");
-        let settings =
-            Settings { rootfs: "/".into(), mount_table: None, recognition: Recognition::default() };
-        let measure = Unproven(Mutex::new(Some(path)));
-        let mut collector = Collector::new(Node::open(settings, Arc::new(measure)).unwrap(), None);
+        let mut collector = collector(None, Unproven(Mutex::new(Some(path))));
         let snapshot = collector.collect(Instant::now() + Duration::from_mins(1));
         assert_eq!(total(&snapshot, "restless"), Some(1 << 20));
         assert_eq!(snapshot.table.reads, 2);

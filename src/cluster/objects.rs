@@ -1,6 +1,5 @@
 //! Objects from a file: what `kubectl get pv,pvc,pods -A -o json` printed.
 
-use std::fs::Metadata as FileMetadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -37,7 +36,6 @@ pub struct ObjectsFile {
 #[derive(Debug)]
 struct Contents {
     metadata: Arc<Metadata>,
-    stamp: Stamp,
     modified: Option<SystemTime>,
 }
 
@@ -67,15 +65,9 @@ impl ObjectsFile {
     ///
     /// If it cannot be read, or holds no Kubernetes objects. An object that does not parse only costs itself.
     pub fn open(path: &Path, selections: Selections) -> Result<Self, ObjectsError> {
+        let stamp = stamp(path);
         let contents = read(path, &selections)?;
-        Ok(Self {
-            path: path.to_owned(),
-            selections,
-            stamp: Some(contents.stamp),
-            contents,
-            reading: None,
-            success: true,
-        })
+        Ok(Self { path: path.to_owned(), selections, contents, stamp, reading: None, success: true })
     }
 
     /// What the file says now. If it can no longer be read, what it said last: labels must not flap.
@@ -114,7 +106,7 @@ impl ObjectsFile {
 
     /// Begins to read the file if it changed.
     fn look(&mut self) {
-        let stamp = std::fs::metadata(&self.path).ok().map(|file| stamp(&file));
+        let stamp = stamp(&self.path);
         if stamp.is_some() && stamp == self.stamp {
             return;
         }
@@ -153,15 +145,12 @@ fn read(path: &Path, selections: &Selections) -> Result<Contents, ObjectsError> 
         return Err(unreadable(io::Error::other("not a file")));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    Ok(Contents {
-        metadata: Arc::new(parse(&bytes, path, selections)?),
-        stamp: stamp(&file),
-        modified: file.modified().ok(),
-    })
+    Ok(Contents { metadata: Arc::new(parse(&bytes, path, selections)?), modified: file.modified().ok() })
 }
 
-fn stamp(file: &FileMetadata) -> Stamp {
-    (file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec())
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
 }
 
 /// The head of every object, and the items of a list.

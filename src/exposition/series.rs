@@ -90,7 +90,9 @@ pub(super) fn of(snapshot: &Snapshot, dropped: &mut u64) -> Series {
         volumes: snapshot.volumes.iter().map(labels::of_volume).collect(),
         families: Vec::with_capacity(c::FAMILIES.len()),
     };
-    let distinct = distinct_volumes(snapshot, &series.volumes, dropped);
+    let is_new = are_new(series.volumes.iter(), dropped);
+    let distinct: Vec<(usize, &VolumeStatus)> =
+        snapshot.volumes.iter().enumerate().filter(|(at, _)| is_new[*at]).collect();
     let measured = |value: &dyn Fn(&VolumeStatus) -> Option<Value>| -> Vec<(Labels, Value)> {
         let values = distinct.iter().filter_map(|(at, status)| Some((Labels::Volume(*at), value(status)?)));
         values.collect()
@@ -129,29 +131,19 @@ pub(super) fn of(snapshot: &Snapshot, dropped: &mut u64) -> Series {
     series
 }
 
-fn distinct_volumes<'a>(
-    snapshot: &'a Snapshot,
-    labels: &[LabelSet],
-    dropped: &mut u64,
-) -> Vec<(usize, &'a VolumeStatus)> {
+/// Which label sets are not there yet; counts the others.
+fn are_new<'a>(sets: impl Iterator<Item = &'a LabelSet>, dropped: &mut u64) -> Vec<bool> {
     let mut seen = HashSet::new();
-    let volumes = snapshot.volumes.iter().enumerate();
-    let distinct: Vec<_> = volumes.filter(|(at, _)| seen.insert(&labels[*at])).collect();
-    *dropped += (snapshot.volumes.len() - distinct.len()) as u64;
-    distinct
+    let are_new: Vec<bool> = sets.map(|set| seen.insert(set)).collect();
+    *dropped += (are_new.len() - seen.len()) as u64;
+    are_new
 }
 
 fn add_infos(series: &mut Series, volumes: &[&VolumeStatus], dropped: &mut u64) {
     let mut add = |family, infos: Vec<(LabelSet, Value)>| {
-        let mut seen = HashSet::new();
-        let all = infos.len();
-        let distinct: Vec<_> = infos
-            .into_iter()
-            .filter(|(set, _)| seen.insert(set.clone()))
-            .map(|(set, value)| (Labels::Own(set), value))
-            .collect();
-        *dropped += (all - distinct.len()) as u64;
-        series.add(family, distinct);
+        let is_new = are_new(infos.iter().map(|(set, _)| set), dropped);
+        let distinct = infos.into_iter().zip(is_new).filter(|(_, is_new)| *is_new);
+        series.add(family, distinct.map(|((set, value), _)| (Labels::Own(set), value)).collect());
     };
     let one = Value::Count(1);
     let errors = volumes.iter().flat_map(|status| {

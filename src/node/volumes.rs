@@ -1,8 +1,7 @@
 //! The mounts that are volumes, kept from one reading of the table to the next.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::block::{self, UnnamedDevice};
@@ -10,13 +9,6 @@ use super::discovery::{Candidate, Detail};
 use super::paths::Rootfs;
 use super::vol_data;
 use crate::volume::Mount;
-
-/// What makes a mount this mount, as far as a table tells: an id alone is given to the next mount at once.
-pub(crate) type MountKey<'a> = (Option<u64>, &'a Path, &'a OsStr);
-
-pub(crate) fn key(mount: &Mount) -> MountKey<'_> {
-    (mount.id, &mount.mountpoint, &mount.device)
-}
 
 /// Every mount of the last reading that looks like a volume.
 #[derive(Debug, Default)]
@@ -45,12 +37,12 @@ impl Volumes {
     /// Takes a new reading; what is known of mounts that are still there stays known.
     pub(crate) fn replace(&mut self, candidates: Vec<Candidate>, rootfs: &Rootfs) {
         let before = std::mem::take(&mut self.entries);
-        let known: HashMap<MountKey<'_>, &Outcome> =
-            before.iter().map(|entry| (key(&entry.candidate.mount), &entry.outcome)).collect();
+        let known: HashMap<_, &Outcome> =
+            before.iter().map(|entry| (entry.candidate.mount.identity(), &entry.outcome)).collect();
         self.entries = candidates
             .into_iter()
             .map(|candidate| {
-                let outcome = match known.get(&key(&candidate.mount)) {
+                let outcome = match known.get(&candidate.mount.identity()) {
                     Some(Outcome::Volume(before)) => Outcome::Volume(renewed(&candidate, before)),
                     Some(Outcome::Inline) => Outcome::Inline,
                     Some(Outcome::Unknown(_)) | None => resolve(&candidate, rootfs),

@@ -13,7 +13,8 @@ use crate::config::{Command, Config, ListenHost, NodeConfig};
 use crate::exposition::{Encoding, Exposition, Format, Prepared};
 use crate::health::Health;
 use crate::node::{self, Fixture, FixtureError, Measure, NoTable, Node};
-use crate::process;
+use crate::panics;
+use crate::process::Myself;
 use crate::server::{self, Page, Routes};
 use crate::shutdown::Shutdown;
 
@@ -97,8 +98,8 @@ fn collector(config: &Config) -> Result<Collector, AppError> {
     Ok(Collector::new(node, objects))
 }
 
-fn print_metrics(mut collector: Collector, stat_timeout: Duration) -> Result<(), AppError> {
-    let prepared = collect(&mut collector, &mut Exposition::default(), Instant::now() + stat_timeout, None);
+fn print_metrics(collector: Collector, stat_timeout: Duration) -> Result<(), AppError> {
+    let prepared = Scraper::new(collector).scrape(Instant::now() + stat_timeout, None);
     let text = Encoding { format: Format::Text, gzip: false };
     match io::stdout().write_all(&prepared.write(text)) {
         // Whoever reads has read enough.
@@ -107,28 +108,37 @@ fn print_metrics(mut collector: Collector, stat_timeout: Duration) -> Result<(),
     }
 }
 
-fn collect(
-    collector: &mut Collector,
-    exposition: &mut Exposition,
-    deadline: Instant,
-    previous_total_time: Option<Duration>,
-) -> Prepared {
-    let mut snapshot = collector.collect(deadline);
-    snapshot.exporter.previous_total_time = previous_total_time;
-    snapshot.exporter.process = process::status();
-    exposition.prepare(&snapshot)
+/// One scrape after the other: collects, and makes what is written.
+struct Scraper {
+    collector: Collector,
+    exposition: Exposition,
+    myself: Myself,
 }
 
-async fn serve(config: Config, mut collector: Collector) -> Result<(), AppError> {
+impl Scraper {
+    fn new(collector: Collector) -> Self {
+        Self { collector, exposition: Exposition::default(), myself: Myself::default() }
+    }
+
+    fn scrape(&mut self, deadline: Instant, previous_total_time: Option<Duration>) -> Prepared {
+        let mut snapshot = self.collector.collect(deadline);
+        snapshot.exporter.previous_total_time = previous_total_time;
+        snapshot.exporter.process = self.myself.status();
+        snapshot.exporter.panics = panics::count();
+        self.exposition.prepare(snapshot)
+    }
+}
+
+async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
     let mut shutdown = Shutdown::listen()?;
     let listener = listen(config.listen_host.as_ref(), config.listen_port)?;
     announce(listener.local_addr()?, config.node.fixture.as_ref());
     let health = Arc::new(Health::default());
     let collected = Arc::clone(&health);
-    let mut exposition = Exposition::default();
+    let mut work = Scraper::new(collector);
     let scrapes = Shared::start(
         move |deadline, previous| {
-            let prepared = collect(&mut collector, &mut exposition, deadline, previous);
+            let prepared = work.scrape(deadline, previous);
             collected.set_collected();
             prepared
         },

@@ -3,6 +3,7 @@
 mod changes;
 mod earlier;
 mod join;
+mod known;
 mod shared;
 
 use std::sync::Arc;
@@ -12,11 +13,11 @@ pub use shared::{CollectorGone, Request, Shared};
 
 use crate::cluster::ObjectsFile;
 use crate::node::Node;
-use crate::snapshot::{ExporterStatus, Snapshot, SourceStatus};
-use crate::volume::{Metadata, Mount};
+use crate::snapshot::{ExporterStatus, Snapshot, SourceStatus, VolumeStatus};
+use crate::volume::Metadata;
 use changes::Changes;
 use earlier::Earlier;
-use join::{Grouped, Measured};
+use known::Known;
 
 /// How often is measured in one collection while the mount table changes.
 const MOST_ATTEMPTS: usize = 3;
@@ -27,6 +28,8 @@ const EXTRA_SHARE: u32 = 20;
 pub struct Collector {
     node: Node,
     objects: Option<ObjectsFile>,
+    no_metadata: Arc<Metadata>,
+    known: Known,
     changes: Changes,
 }
 
@@ -34,7 +37,13 @@ impl Collector {
     /// Collects from a node and, where there is one, a file of objects.
     #[must_use]
     pub fn new(node: Node, objects: Option<ObjectsFile>) -> Self {
-        Self { node, objects, changes: Changes::default() }
+        Self {
+            node,
+            objects,
+            no_metadata: Arc::default(),
+            known: Known::default(),
+            changes: Changes::default(),
+        }
     }
 
     /// Makes a snapshot, by the deadline at the latest but for what needs no waiting.
@@ -42,12 +51,11 @@ impl Collector {
         let start = Instant::now();
         let metadata = match &mut self.objects {
             Some(objects) => objects.metadata(),
-            None => Arc::new(Metadata::default()),
+            None => Arc::clone(&self.no_metadata),
         };
-        let (Grouped { volumes, ambiguous }, measured) = self.measure(&metadata, start, deadline);
         let snapshot = Snapshot {
-            volumes: join::join(volumes, measured, &metadata),
-            ambiguous,
+            volumes: self.measure(&metadata, start, deadline),
+            ambiguous: self.known.ambiguous,
             table: self.node.status(),
             sources: self.sources(),
             metadata_age: self.metadata_age(),
@@ -57,37 +65,31 @@ impl Collector {
         snapshot
     }
 
-    /// The volumes and one measurement a mount. Where the mount table changed while they were measured, they are
-    /// measured again: figures may be of something that was there for a moment only.
-    fn measure(
-        &mut self,
-        metadata: &Metadata,
-        start: Instant,
-        deadline: Instant,
-    ) -> (Grouped, Vec<Measured>) {
+    /// The volumes, measured. Where the mount table changed meanwhile, they are measured again: figures may be of
+    /// something that was there for a moment only.
+    fn measure(&mut self, metadata: &Arc<Metadata>, start: Instant, deadline: Instant) -> Vec<VolumeStatus> {
         let mut until = deadline;
         let mut earlier = Earlier::default();
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let grouped = join::group(self.node.scan(Instant::now()), metadata);
-            let mounts: Vec<Arc<Mount>> =
-                grouped.volumes.iter().flat_map(|volume| &volume.mounts).cloned().collect();
-            let mut answers = self.node.measure(&mounts, until);
-            earlier.complete(&mounts, &mut answers);
+            self.known.update(self.node.scan(Instant::now()), Arc::clone(metadata));
+            let mounts = &self.known.mounts;
+            let mut answers = self.node.measure(mounts, until);
+            earlier.complete(mounts, &mut answers);
             let now = Instant::now();
             let has_changed = self.node.has_changed(now);
             if has_changed && attempts < MOST_ATTEMPTS {
-                earlier = Earlier { mounts, answers };
+                earlier = Earlier { mounts: mounts.clone(), answers };
                 // What answers does so at once, and what hangs is known by now.
                 until = deadline.max(now) + deadline.saturating_duration_since(start) / EXTRA_SHARE;
                 continue;
             }
-            let still_mounted =
-                if has_changed { self.node.still_mounted(&mounts) } else { vec![true; mounts.len()] };
-            let measured = answers.into_iter().zip(still_mounted);
-            let measured = measured.map(|(answer, still_mounted)| Measured { answer, still_mounted });
-            return (grouped, measured.collect());
+            let mut volumes = self.known.measured(answers);
+            if has_changed {
+                known::retain_mounted(&mut volumes, &self.node.still_mounted(mounts));
+            }
+            return volumes;
         }
     }
 

@@ -1,12 +1,15 @@
 //! Snapshots as bytes for Prometheus.
 
 mod catalogue;
+mod infos;
+mod kept;
 mod labels;
 mod negotiate;
 mod series;
 mod text;
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -17,6 +20,8 @@ pub use negotiate::negotiate;
 pub use text::Format;
 
 use crate::snapshot::Snapshot;
+use kept::Kept;
+use series::Series;
 
 /// What is written, and how it is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,20 +37,24 @@ const LEVEL: Compression = Compression::new(1);
 /// What is written reaches the encoder in pieces of this size.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// Writes expositions; counts what no exposition may contain.
+/// Writes expositions; keeps what the next one can use, and counts what no exposition may contain.
 #[derive(Debug, Default)]
 pub struct Exposition {
+    kept: Arc<Kept>,
     dropped_series: u64,
 }
 
 /// A snapshot ready to be written in any encoding.
 #[derive(Debug)]
-pub struct Prepared(series::Series);
+pub struct Prepared(Series);
 
 impl Exposition {
     /// Makes the series of a snapshot, once for all encodings.
-    pub fn prepare(&mut self, snapshot: &Snapshot) -> Prepared {
-        Prepared(series::of(snapshot, &mut self.dropped_series))
+    pub fn prepare(&mut self, snapshot: Snapshot) -> Prepared {
+        if !self.kept.are_of(&snapshot.volumes) {
+            self.kept = Arc::new(self.kept.renewed(&snapshot.volumes));
+        }
+        Prepared(Series::new(snapshot, Arc::clone(&self.kept), &mut self.dropped_series))
     }
 }
 

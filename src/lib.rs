@@ -11,7 +11,7 @@
 //! | [`collect`] | one collection, shared by all scrapes that ask during it |
 //! | [`exposition`] | snapshots as bytes |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
-//! | [`config`], [`logging`], [`health`], [`process`], [`shutdown`] | what every program needs |
+//! | [`config`], [`logging`], [`health`], [`process`], [`panics`], [`shutdown`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
 //!
 //! # How data flows
@@ -34,6 +34,7 @@ pub mod exposition;
 pub mod health;
 pub mod logging;
 pub mod node;
+pub mod panics;
 pub mod process;
 pub mod server;
 pub mod shutdown;

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::config::LogConfig;
 
-/// Logs from now on, panics too.
+/// Logs from now on.
 pub fn start(config: LogConfig) {
     // Nobody may read the log: that is no reason to end.
     let builder = tracing_subscriber::fmt()
@@ -22,11 +22,4 @@ pub fn start(config: LogConfig) {
             .with_target(false)
             .init();
     }
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let thread = thread.name().unwrap_or_default();
-        let location = panic.location().map(ToString::to_string);
-        let cause = panic.payload_as_str();
-        tracing::error!(thread, location, cause, "a fault of this program; please report it");
-    }));
 }

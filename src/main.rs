@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use disk_usage_exporter::app;
 use disk_usage_exporter::config::{Args, Config};
 use disk_usage_exporter::logging;
+use disk_usage_exporter::panics;
 
 fn main() -> ExitCode {
     let config = match Config::try_from(Args::typed()) {
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         }
     };
     logging::start(config.log);
+    panics::watch();
     match app::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -65,6 +65,8 @@ pub struct Node {
     status: TableStatus,
     kubelet_roots: Vec<Vec<u8>>,
     prober: Prober,
+    /// The mounts that the prober watches.
+    watched: Vec<Arc<Mount>>,
 }
 
 impl Node {
@@ -90,6 +92,7 @@ impl Node {
             status: TableStatus::default(),
             kubelet_roots: Vec::new(),
             prober: Prober::new(measure),
+            watched: Vec::new(),
         })
     }
 
@@ -111,17 +114,23 @@ impl Node {
 
     /// Measures mounts until the deadline: one answer each, in the same order.
     pub fn measure(&mut self, mounts: &[Arc<Mount>], deadline: Instant) -> Vec<Answer> {
-        let own_table = self.table.is_own();
-        let target = |mount: &Arc<Mount>| Target {
+        let is_same = |(a, b): (&Arc<Mount>, &Arc<Mount>)| Arc::ptr_eq(a, b);
+        if self.watched.len() != mounts.len() || !self.watched.iter().zip(mounts).all(is_same) {
+            self.prober.watch(mounts.iter().map(|mount| self.target(mount)).collect());
+            self.watched = mounts.to_vec();
+        }
+        self.prober.measure(deadline)
+    }
+
+    fn target(&self, mount: &Mount) -> Target {
+        Target {
             path: self.rootfs.join(&mount.mountpoint),
             mountpoint: mount.mountpoint.clone(),
             device: mount.device.clone(),
             id: mount.id,
-            own_table,
+            own_table: self.table.is_own(),
             mode: mount.mode,
-        };
-        let targets: Vec<Arc<Target>> = mounts.iter().map(|mount| Arc::new(target(mount))).collect();
-        self.prober.measure(&targets, deadline)
+        }
     }
 
     /// Whether the table changed since the last scan: what was measured meanwhile may be of something else. Mounts are

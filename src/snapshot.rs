@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::volume::{Answer, Claim, Failure, Figures, PersistentVolume, Pod, Reason, Volume};
+use crate::volume::{Answer, Failure, Figures, Reason, Volume};
 
 /// One collection.
 #[derive(Debug, Default)]
@@ -22,19 +22,13 @@ pub struct Snapshot {
     pub exporter: ExporterStatus,
 }
 
-/// A volume, what was measured of it and what is known about it.
+/// A volume and what was measured of it.
 #[derive(Debug)]
 pub struct VolumeStatus {
-    /// The volume and its mounts.
-    pub volume: Volume,
+    /// The volume: the same one from snapshot to snapshot, while nothing about it changes.
+    pub volume: Arc<Volume>,
     /// One answer a mount, in the same order.
     pub answers: Vec<Answer>,
-    /// One pod a mount, in the same order, where it is known.
-    pub pods: Vec<Option<Arc<Pod>>>,
-    /// Its `PersistentVolume`.
-    pub pv: Option<Arc<PersistentVolume>>,
-    /// The claim bound to it, proven to be the one by its uid.
-    pub claim: Option<Arc<Claim>>,
 }
 
 /// The states of `disk_usage_exporter_volumes`; each volume is in exactly one.
@@ -141,6 +135,8 @@ pub struct ExporterStatus {
     pub previous_total_time: Option<Duration>,
     /// What the system says of this process.
     pub process: ProcessStatus,
+    /// Faults of this program since its start that it survived.
+    pub panics: u64,
 }
 
 /// The figures behind the standard `process_*` metrics; `None` where the system does not tell.
@@ -165,7 +161,7 @@ pub struct ProcessStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::volume::samples::mount;
+    use crate::volume::samples::{mount, volume};
     use crate::volume::{Mount, Usage};
 
     #[test]
@@ -180,8 +176,8 @@ mod tests {
         let said = |mounts: Vec<(Mount, Answer)>| {
             let (mounts, answers): (Vec<_>, Vec<_>) =
                 mounts.into_iter().map(|(mount, answer)| (Arc::new(mount), answer)).unzip();
-            let volume = Volume { pv_name: "pv".into(), mounts };
-            VolumeStatus { volume, answers, pods: vec![], pv: None, claim: None }.read_only()
+            let volume = Arc::new(volume(mounts));
+            VolumeStatus { volume, answers }.read_only()
         };
         assert_eq!(said(vec![(writable(), figures(false))]), Some(false));
         assert_eq!(said(vec![(writable(), figures(true))]), Some(true));

@@ -82,11 +82,17 @@ impl Mount {
     }
 }
 
-/// All mounts on this node of one `PersistentVolume`.
-#[derive(Debug, Clone)]
+/// All mounts on this node of one `PersistentVolume`, and what is known about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
     /// The name of the `PersistentVolume`.
     pub pv_name: String,
     /// Its mounts in the table's order, at least one.
     pub mounts: Vec<Arc<Mount>>,
+    /// One pod a mount, in the same order, where it is known.
+    pub pods: Vec<Option<Arc<Pod>>>,
+    /// The object.
+    pub pv: Option<Arc<PersistentVolume>>,
+    /// The claim bound to it, proven to be the one by its uid.
+    pub claim: Option<Arc<Claim>>,
 }

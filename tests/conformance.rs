@@ -46,7 +46,7 @@ fn imports(text: &str) -> BTreeSet<&str> {
 }
 
 /// What each part may know.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("volume", &[]),
     ("snapshot", &["volume"]),
     ("node", &["volume", "snapshot"]),
@@ -55,11 +55,12 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("exposition", &["volume", "snapshot"]),
     ("server", &["collect", "exposition", "health"]),
     ("process", &["snapshot"]),
+    ("panics", &[]),
     ("config", &["volume"]),
     ("logging", &["config"]),
     ("health", &[]),
     ("shutdown", &[]),
-    ("main", &["config", "app", "logging"]),
+    ("main", &["config", "app", "logging", "panics"]),
     ("lib", &[]),
 ];
 

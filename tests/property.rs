@@ -153,13 +153,14 @@ proptest! {
         let node = Node::open(settings, Arc::new(Answers(answers))).unwrap();
         let mut collector = Collector::new(node, Some(objects));
         let snapshot = collector.collect(Instant::now() + Duration::from_mins(1));
-        let prepared = Writer::default().prepare(&snapshot);
+        let volumes = snapshot.volumes.len();
+        let prepared = Writer::default().prepare(snapshot);
         let write = |format| prepared.write(Encoding { format, gzip: false });
 
         let text = String::from_utf8(write(Format::Text).to_vec()).unwrap();
         let parsed = Exposition::parse(&text);
         prop_assert_eq!(parsed.value("disk_usage_exporter_dropped_series_total", &[]), Some(0.0), "no series was lost");
-        prop_assert_eq!(parsed.all("pv_disk_usage_up", &[]).len(), snapshot.volumes.len());
+        prop_assert_eq!(parsed.all("pv_disk_usage_up", &[]).len(), volumes);
         let openmetrics = String::from_utf8(write(Format::OpenMetrics).to_vec()).unwrap();
         let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
         prop_assert_eq!(samples(&text), samples(&openmetrics));

@@ -87,17 +87,14 @@ fn warn(volume: &VolumeStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::volume::samples::mount;
-    use crate::volume::{Answer, Figures, Volume};
+    use crate::volume::samples::{mount, volume};
+    use crate::volume::{Answer, Figures};
     use std::sync::Arc;
 
     fn snapshot(volumes: &[(&str, Answer)]) -> Snapshot {
         let status = |(name, answer): &(&str, Answer)| VolumeStatus {
-            volume: Volume { pv_name: (*name).into(), mounts: vec![Arc::new(mount(name, "nfs", "uid"))] },
+            volume: Arc::new(volume(vec![Arc::new(mount(name, "nfs", "uid"))])),
             answers: vec![*answer],
-            pods: vec![None],
-            pv: None,
-            claim: None,
         };
         Snapshot { volumes: volumes.iter().map(status).collect(), ..Snapshot::default() }
     }

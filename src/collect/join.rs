@@ -1,10 +1,9 @@
-//! Mounts and metadata to volumes, and with what was measured to their state; pure.
+//! Mounts and metadata to volumes; pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::snapshot::VolumeStatus;
-use crate::volume::{Answer, Claim, Metadata, Mount, PersistentVolume, Volume};
+use crate::volume::{Claim, Metadata, Mount, PersistentVolume, Volume};
 
 /// Plugins whose volumes CSI drivers have taken over: the object names the old one, the path the new.
 const MIGRATED: [&str; 8] =
@@ -14,17 +13,17 @@ const MIGRATED: [&str; 8] =
 #[derive(Debug, Default)]
 pub(super) struct Grouped {
     /// Sorted by name.
-    pub(super) volumes: Vec<Volume>,
+    pub(super) volumes: Vec<Arc<Volume>>,
     /// Names left out, for different volumes carry them.
     pub(super) ambiguous: usize,
 }
 
-/// Groups mounts by the name of their volume. Pods' own volumes are left out: those that the pod objects list, and
-/// names whose mounts are not of one volume.
-pub(super) fn group(mounts: Vec<Arc<Mount>>, metadata: &Metadata) -> Grouped {
-    let mut by_name: BTreeMap<String, Vec<Arc<Mount>>> = BTreeMap::new();
-    for mount in mounts.into_iter().filter(|mount| !is_inline(mount, metadata)) {
-        by_name.entry(mount.name.clone()).or_default().push(mount);
+/// Groups mounts by the name of their volume, and adds what is known of it. Pods' own volumes are left out: those that
+/// the pod objects list, and names whose mounts are not of one volume.
+pub(super) fn group(mounts: &[Arc<Mount>], metadata: &Metadata) -> Grouped {
+    let mut by_name: BTreeMap<&str, Vec<Arc<Mount>>> = BTreeMap::new();
+    for mount in mounts.iter().filter(|mount| !is_inline(mount, metadata)) {
+        by_name.entry(&mount.name).or_default().push(Arc::clone(mount));
     }
     let mut grouped = Grouped::default();
     for (pv_name, mut mounts) in by_name {
@@ -33,7 +32,7 @@ pub(super) fn group(mounts: Vec<Arc<Mount>>, metadata: &Metadata) -> Grouped {
         let first = &mounts[0];
         let same = |mount: &Arc<Mount>| Arc::ptr_eq(mount, first) || is_same_volume(mount, first);
         if mounts.iter().all(same) {
-            grouped.volumes.push(Volume { pv_name, mounts });
+            grouped.volumes.push(Arc::new(volume(pv_name, mounts, metadata)));
         } else {
             grouped.ambiguous += 1;
         }
@@ -68,38 +67,16 @@ fn is_same_storage(a: &Mount, b: &Mount) -> bool {
     a.root == b.root && (same_number || (names_a_place && a.device == b.device))
 }
 
-/// One mount's measurement.
-pub(super) struct Measured {
-    pub(super) answer: Answer,
-    /// Whether it was still in the table after it was measured.
-    pub(super) still_mounted: bool,
-}
-
-/// Joins the volumes with their measurements, one a mount in the same order, and with what is known of them. What was
-/// unmounted meanwhile is left out.
-pub(super) fn join(volumes: Vec<Volume>, measured: Vec<Measured>, metadata: &Metadata) -> Vec<VolumeStatus> {
-    let mut measured = measured.into_iter();
-    let statuses = volumes.into_iter().filter_map(|volume| {
-        let results = volume.mounts.into_iter().zip(measured.by_ref());
-        let there = results.filter(|(_, measured)| measured.still_mounted);
-        let (mounts, answers): (Vec<_>, Vec<_>) =
-            there.map(|(mount, measured)| (mount, measured.answer)).unzip();
-        let volume = Volume { pv_name: volume.pv_name, mounts };
-        (!volume.mounts.is_empty()).then(|| status(volume, answers, metadata))
-    });
-    statuses.collect()
-}
-
-fn status(volume: Volume, answers: Vec<Answer>, metadata: &Metadata) -> VolumeStatus {
-    let pods = volume.mounts.iter().map(|mount| metadata.pods.get(mount.pod_uid.as_ref()?).cloned());
-    let pv = metadata.persistent_volumes.get(&volume.pv_name);
-    let pv = pv.filter(|pv| volume.mounts.iter().all(|mount| may_be_of(mount, pv)));
-    VolumeStatus {
+fn volume(pv_name: &str, mounts: Vec<Arc<Mount>>, metadata: &Metadata) -> Volume {
+    let pods = mounts.iter().map(|mount| metadata.pods.get(mount.pod_uid.as_ref()?).cloned());
+    let pv = metadata.persistent_volumes.get(pv_name);
+    let pv = pv.filter(|pv| mounts.iter().all(|mount| may_be_of(mount, pv)));
+    Volume {
+        pv_name: pv_name.to_owned(),
         pods: pods.collect(),
         claim: pv.and_then(|pv| claim(pv, metadata)),
         pv: pv.cloned(),
-        volume,
-        answers,
+        mounts,
     }
 }
 

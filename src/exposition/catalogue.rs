@@ -86,6 +86,7 @@ catalogue! {
     UNPROPAGATED_MOUNTS = Gauge "disk_usage_exporter_unpropagated_mounts" "Volumes in the mount table of the host's first process that are not in the one that is read here.";
     METADATA_AGE = Gauge "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
     DROPPED_SERIES = Counter "disk_usage_exporter_dropped_series_total" "Series left out because one with the same labels was already written.";
+    PANICS = Counter "disk_usage_exporter_panics_total" "Faults of this program that cost one measurement, scrape or connection; the log names the place.";
     BUILD_INFO = Gauge "disk_usage_exporter_build_info" "1, with the version and source revision of this program.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" "Seconds of CPU time that this process has used.";
     PROCESS_OPEN_FDS = Gauge "process_open_fds" "File descriptors that this process has open.";

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::snapshot::VolumeStatus;
-use crate::volume::{Labels, VolumeSource};
+use crate::volume::{Labels, Volume, VolumeSource};
 
 /// Names that mean one thing whatever the objects' labels are called.
 const FIXED: [&str; 7] = [
@@ -65,20 +64,20 @@ pub(super) fn lossy(text: &OsStr) -> Cow<'_, str> {
 }
 
 /// Where a volume's data is: as its object says, else as `vol_data.json` does.
-pub(super) fn source(status: &VolumeStatus) -> Option<Cow<'_, VolumeSource>> {
-    if let Some(pv) = &status.pv {
+pub(super) fn source(volume: &Volume) -> Option<Cow<'_, VolumeSource>> {
+    if let Some(pv) = &volume.pv {
         return pv.source.as_ref().map(Cow::Borrowed);
     }
-    let csi = status.volume.mounts.iter().find_map(|mount| mount.csi.as_ref())?;
+    let csi = volume.mounts.iter().find_map(|mount| mount.csi.as_ref())?;
     Some(Cow::Owned(VolumeSource::from(csi)))
 }
 
 /// The labels of the series of one volume.
-pub(super) fn of_volume(status: &VolumeStatus) -> LabelSet {
+pub(super) fn of_volume(volume: &Volume) -> LabelSet {
     let mut set = LabelSet::default();
-    let pv_name = status.volume.pv_name.as_str();
+    let pv_name = volume.pv_name.as_str();
     set.push("pv_name", pv_name);
-    let pv = status.pv.as_deref();
+    let pv = volume.pv.as_deref();
     if let Some(pv) = pv {
         push_prefixed(&mut set, "pv_", &pv.labels);
     }
@@ -87,7 +86,7 @@ pub(super) fn of_volume(status: &VolumeStatus) -> LabelSet {
         set.push("pvc_name", &key.name);
         set.push("pvc_namespace", &key.namespace);
     }
-    let claim = status.claim.as_deref();
+    let claim = volume.claim.as_deref();
     if let Some(claim) = claim {
         push_prefixed(&mut set, "pvc_", &claim.labels);
     }
@@ -97,7 +96,7 @@ pub(super) fn of_volume(status: &VolumeStatus) -> LabelSet {
     if let Some((label_source, _)) = labels {
         set.push("volume_label_source", label_source);
     }
-    if let Some(source) = source(status) {
+    if let Some(source) = source(volume) {
         set.push("volume_type", &source.kind);
         if let Some(instance) = &source.instance {
             set.push("volume_instance", instance);

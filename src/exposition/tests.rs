@@ -1,24 +1,18 @@
 use super::*;
 use crate::snapshot::VolumeStatus;
-use crate::volume::samples::mount;
-use crate::volume::{Answer, Figures, Reason, Usage, Volume};
+use crate::volume::samples::{mount, volume};
+use crate::volume::{Answer, Figures, Reason, Usage};
 use flate2::read::GzDecoder;
 use std::io::Read;
 use std::sync::Arc;
 
 fn status(pv_name: &str, answers: &[Answer]) -> VolumeStatus {
     let mounts = answers.iter().map(|_| Arc::new(mount(pv_name, "nfs", "uid"))).collect();
-    VolumeStatus {
-        volume: Volume { pv_name: pv_name.into(), mounts },
-        answers: answers.to_vec(),
-        pods: answers.iter().map(|_| None).collect(),
-        pv: None,
-        claim: None,
-    }
+    VolumeStatus { volume: Arc::new(volume(mounts)), answers: answers.to_vec() }
 }
 
 fn written(volumes: Vec<VolumeStatus>, exposition: &mut Exposition, format: Format) -> String {
-    let prepared = exposition.prepare(&Snapshot { volumes, ..Snapshot::default() });
+    let prepared = exposition.prepare(Snapshot { volumes, ..Snapshot::default() });
     String::from_utf8(prepared.write(Encoding { format, gzip: false }).to_vec()).unwrap()
 }
 
@@ -110,7 +104,7 @@ fn a_label_set_that_is_already_there_is_dropped_and_counted() {
 #[test]
 fn packed_and_unpacked_are_the_same() {
     let volumes = (0..500).map(|i| status(&format!("pv-{i:03}"), &[BLOCK])).collect();
-    let prepared = Exposition::default().prepare(&Snapshot { volumes, ..Snapshot::default() });
+    let prepared = Exposition::default().prepare(Snapshot { volumes, ..Snapshot::default() });
     let plain = prepared.write(Encoding { format: Format::Text, gzip: false });
     let packed = prepared.write(Encoding { format: Format::Text, gzip: true });
     let mut unpacked = Vec::new();

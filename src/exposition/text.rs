@@ -28,7 +28,7 @@ impl Format {
 /// Writes an exposition in pieces; the writer buffers.
 pub(super) fn write(series: &Series, format: Format, out: &mut impl Write) -> io::Result<()> {
     for (family, samples) in series.families() {
-        write_head(family, format, out)?;
+        write_head(&family, format, out)?;
         for (labels, value) in samples {
             out.write_all(family.name.as_bytes())?;
             out.write_all(labels.as_bytes())?;

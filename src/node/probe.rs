@@ -6,6 +6,7 @@
 //! hung, and that mount is not asked again until it answers.
 
 mod state;
+mod subject;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,12 +14,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::statvfs::{Measure, Target};
-use crate::volume::{Answer, Failure, Reason};
+use crate::volume::{Answer, Reason};
 use state::{Job, State};
+use subject::Subject;
 
-/// Workers that a round starts with: the calls of a healthy node take microseconds.
-const FIRST_WORKERS: usize = 2;
-/// How long the queue may stand before there are twice as many workers.
+/// How long the first worker is alone: it asks a healthy node's mounts in a few microseconds each, and a second one that
+/// is not needed would cost more than it helps.
+const ALONE: Duration = Duration::from_millis(1);
+/// How long the queue may stand from then on before there are twice as many workers.
 const TICK: Duration = Duration::from_millis(20);
 /// Workers at work at one time, those that hang not counted.
 const MOST_WORKERS: usize = 64;
@@ -28,20 +31,13 @@ const STACK_BYTES: usize = 128 << 10;
 /// Said once: it would be true for every scrape from then on.
 static NO_THREAD: Once = Once::new();
 
-/// What is known of a mount from earlier rounds, for the order in which mounts are asked: those that answered, then
-/// new ones, then the rest; within these, whoever was left out most often goes first.
-#[derive(Debug, Clone, Copy, Default)]
-struct History {
-    /// The last answer that was asked for came in time; `None` if none was ever asked for.
-    answered: Option<bool>,
-    /// Rounds since that left it out.
-    skipped: u32,
-}
-
 /// Measures mounts; keeps the threads, and what it knows of mounts, between rounds.
 pub(crate) struct Prober {
     shared: Arc<Shared>,
-    history: HashMap<Arc<Target>, History>,
+    /// The mounts to be measured.
+    subjects: Vec<Arc<Subject>>,
+    /// Mounts that are to be measured no more, but have a thread yet.
+    left: Vec<Arc<Subject>>,
 }
 
 struct Shared {
@@ -55,67 +51,45 @@ struct Shared {
 
 impl Prober {
     pub(crate) fn new(measure: Arc<dyn Measure>) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                measure,
-                state: Mutex::default(),
-                work: Condvar::new(),
-                done: Condvar::new(),
-            }),
-            history: HashMap::new(),
-        }
+        let shared = Shared { measure, state: Mutex::default(), work: Condvar::new(), done: Condvar::new() };
+        Self { shared: Arc::new(shared), subjects: Vec::new(), left: Vec::new() }
+    }
+
+    /// Sets which mounts are measured from now on. What is known of those that were before stays known, as long as they
+    /// are measured or a thread waits for them.
+    pub(crate) fn watch(&mut self, targets: Vec<Target>) {
+        let before = self.subjects.drain(..).chain(self.left.drain(..));
+        let mut before: HashMap<Target, Arc<Subject>> =
+            before.map(|subject| (subject.target.clone(), subject)).collect();
+        let subject = |target| before.remove(&target).unwrap_or_else(|| Arc::new(Subject::new(target)));
+        self.subjects = targets.into_iter().map(subject).collect();
+        self.left = before.into_values().filter(|subject| subject.is_asked()).collect();
     }
 
     /// Asks every mount once, and returns at the deadline at the latest: one answer each, in the same order.
-    pub(crate) fn measure(&mut self, targets: &[Arc<Target>], deadline: Instant) -> Vec<Answer> {
-        if targets.is_empty() {
+    pub(crate) fn measure(&mut self, deadline: Instant) -> Vec<Answer> {
+        if self.subjects.is_empty() {
             return Vec::new();
         }
-        let order = self.order(targets);
+        let jobs = self.jobs();
         let mut state = self.shared.lock();
-        state.begin(targets.len(), order);
+        state.begin(jobs);
         state = self.shared.wait(state, deadline);
         let answers = state.end();
         drop(state);
-        self.remember(targets, &answers);
+        for (subject, answer) in self.subjects.iter().zip(&answers) {
+            subject.remember(answer);
+        }
         answers
     }
 
-    fn order(&self, targets: &[Arc<Target>]) -> Vec<Job> {
-        let mut jobs: Vec<(History, Job)> = targets
-            .iter()
-            .enumerate()
-            .map(|(slot, target)| {
-                let history = self.history.get(target).copied().unwrap_or_default();
-                let job = Job { slot, target: Arc::clone(target), proven: history.answered == Some(true) };
-                (history, job)
-            })
-            .collect();
-        jobs.sort_by_key(|(history, _)| {
-            let class = match history.answered {
-                Some(true) => 0,
-                None => 1,
-                Some(false) => 2,
-            };
-            (class, std::cmp::Reverse(history.skipped))
-        });
-        jobs.into_iter().map(|(_, job)| job).collect()
-    }
-
-    fn remember(&mut self, targets: &[Arc<Target>], answers: &[Answer]) {
-        let mut before = std::mem::take(&mut self.history);
-        for (target, answer) in targets.iter().zip(answers) {
-            let mut history = before.remove(target).unwrap_or_default();
-            match answer {
-                Err(Failure { reason: Reason::Skipped, .. }) => history.skipped += 1,
-                // With an error number it is an answer: of a client that itself waits no longer.
-                Err(Failure { reason: Reason::Timeout, errno: None }) => {
-                    history = History { answered: Some(false), skipped: 0 };
-                }
-                _ => history = History { answered: Some(true), skipped: 0 },
-            }
-            self.history.insert(Arc::clone(target), history);
-        }
+    /// The mounts in the order in which they are asked.
+    fn jobs(&self) -> Vec<Job> {
+        let jobs = self.subjects.iter().enumerate();
+        let mut jobs: Vec<Job> =
+            jobs.map(|(slot, subject)| Job { slot, subject: Arc::clone(subject) }).collect();
+        jobs.sort_by_key(|job| job.subject.rank());
+        jobs
     }
 }
 
@@ -138,7 +112,7 @@ impl Shared {
         mut state: MutexGuard<'a, State>,
         deadline: Instant,
     ) -> MutexGuard<'a, State> {
-        let mut wanted = FIRST_WORKERS;
+        let (mut wanted, mut tick) = (1, ALONE);
         loop {
             let now = Instant::now();
             if state.is_answered() || now >= deadline {
@@ -147,8 +121,8 @@ impl Shared {
             let mut wait = deadline - now;
             if state.has_work() {
                 self.staff(&mut state, wanted, now);
-                wanted = (wanted * 2).min(MOST_WORKERS);
-                wait = wait.min(TICK);
+                wait = wait.min(tick);
+                (wanted, tick) = ((wanted * 2).min(MOST_WORKERS), TICK);
             }
             state = self.done.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -178,7 +152,7 @@ impl Shared {
     fn work(&self) {
         let mut state = self.lock();
         loop {
-            let Some((round, job)) = state.take(Instant::now()) else {
+            let Some(task) = state.take(Instant::now()) else {
                 if state.is_superfluous() {
                     state.threads -= 1;
                     return;
@@ -189,10 +163,10 @@ impl Shared {
                 continue;
             };
             drop(state);
-            let answer = catch_unwind(AssertUnwindSafe(|| self.measure.measure(&job.target)))
+            let answer = catch_unwind(AssertUnwindSafe(|| self.measure.measure(task.target())))
                 .unwrap_or_else(|_| Err(Reason::Other.into()));
             state = self.lock();
-            if state.finish(round, &job, answer) {
+            if state.finish(&task, answer) {
                 self.done.notify_one();
             }
         }

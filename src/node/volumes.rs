@@ -76,9 +76,10 @@ impl Volumes {
     }
 }
 
-/// The new row with what the files told of it before.
-fn renewed(candidate: &Candidate, before: &Mount) -> Arc<Mount> {
-    Arc::new(Mount { name: before.name.clone(), csi: before.csi.clone(), ..candidate.mount.clone() })
+/// The new row with what the files told of it before; the same one if nothing else is new.
+fn renewed(candidate: &Candidate, before: &Arc<Mount>) -> Arc<Mount> {
+    let renewed = Mount { name: before.name.clone(), csi: before.csi.clone(), ..candidate.mount.clone() };
+    if renewed == **before { Arc::clone(before) } else { Arc::new(renewed) }
 }
 
 fn resolve(candidate: &Candidate, rootfs: &Rootfs) -> Outcome {

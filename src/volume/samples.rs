@@ -1,6 +1,8 @@
 //! Values for tests.
 
-use super::{Mount, VolumeMode};
+use std::sync::Arc;
+
+use super::{Mount, Volume, VolumeMode};
 
 /// An NFS mount; tests change what they are about.
 pub(crate) fn mount(name: &str, plugin: &str, pod_uid: &str) -> Mount {
@@ -19,4 +21,10 @@ pub(crate) fn mount(name: &str, plugin: &str, pod_uid: &str) -> Mount {
         read_only: false,
         superblock_read_only: false,
     }
+}
+
+/// A volume of which nothing else is known.
+pub(crate) fn volume(mounts: Vec<Arc<Mount>>) -> Volume {
+    let pods = mounts.iter().map(|_| None).collect();
+    Volume { pv_name: mounts[0].name.clone(), mounts, pods, pv: None, claim: None }
 }

@@ -1,11 +1,11 @@
 use super::*;
 use crate::volume::samples::mount;
-use crate::volume::{ClaimKey, ClaimRef, CsiVolume, Figures, Pod, Reason, VolumeMode, VolumeSource};
+use crate::volume::{ClaimKey, ClaimRef, CsiVolume, Pod, VolumeMode, VolumeSource};
 
 fn grouped(mounts: &[Mount], metadata: &Metadata) -> (Vec<(String, usize)>, usize) {
-    let grouped = group(mounts.iter().cloned().map(Arc::new).collect(), metadata);
-    let volumes = grouped.volumes.into_iter();
-    (volumes.map(|v| (v.pv_name, v.mounts.len())).collect(), grouped.ambiguous)
+    let grouped = group(&mounts.iter().cloned().map(Arc::new).collect::<Vec<_>>(), metadata);
+    let volumes = grouped.volumes.iter();
+    (volumes.map(|v| (v.pv_name.clone(), v.mounts.len())).collect(), grouped.ambiguous)
 }
 
 fn csi(name: &str, pod_uid: &str, handle: &str, device_number: (u32, u32)) -> Mount {
@@ -27,7 +27,7 @@ fn one_pv_in_several_pods_is_one_volume() {
     let unknown = Mount { csi: None, ..csi("pv", "3", "", (0, 53)) };
     for mounts in [[fuse[0].clone(), unknown.clone()], [unknown, fuse[0].clone()]] {
         assert_eq!(grouped(&mounts, &none), (vec![("pv".into(), 2)], 0), "a half-written vol_data.json");
-        let volume = &group(mounts.map(Arc::new).into(), &none).volumes[0];
+        let volume = &group(&mounts.map(Arc::new), &none).volumes[0];
         assert!(volume.mounts[0].csi.is_some(), "who is known gives the figures");
     }
     let mut unshared = [mount("pv", "nfs", "1"), mount("pv", "nfs", "2")];
@@ -86,27 +86,6 @@ fn a_pods_own_volume_is_no_pv() {
     );
 }
 
-const GOOD: Answer = Ok(Figures::Block { size: 1 });
-
-fn joined(mounts: &[Mount], measured: &[(Answer, bool)], metadata: &Metadata) -> Vec<VolumeStatus> {
-    let volumes = group(mounts.iter().cloned().map(Arc::new).collect(), metadata).volumes;
-    let measured = measured
-        .iter()
-        .map(|(answer, still_mounted)| Measured { answer: *answer, still_mounted: *still_mounted });
-    join(volumes, measured.collect(), metadata)
-}
-
-#[test]
-fn what_was_unmounted_meanwhile_is_left_out() {
-    let io: Answer = Err(Reason::Io.into());
-    let mounts = [mount("a", "nfs", "1"), mount("b", "nfs", "1"), mount("b", "nfs", "2")];
-    let statuses = joined(&mounts, &[(GOOD, false), (GOOD, false), (io, true)], &Metadata::default());
-    let [status] = &statuses[..] else { panic!("one volume expected: {statuses:?}") };
-    assert_eq!(status.volume.pv_name, "b");
-    assert_eq!(status.volume.mounts[0].pod_uid.as_deref(), Some("2"));
-    assert_eq!(status.answers, [io], "the answer belongs to the mount that stays");
-}
-
 #[test]
 fn a_claim_is_found_by_namespace_name_and_uid() {
     let key = |namespace: &str| ClaimKey { namespace: namespace.into(), name: "c".into() };
@@ -121,8 +100,8 @@ fn a_claim_is_found_by_namespace_name_and_uid() {
     let uid_of = |metadata: &Metadata, pv: PersistentVolume| {
         let mut metadata = metadata.clone();
         metadata.persistent_volumes.insert("pv".into(), Arc::new(pv));
-        let statuses = joined(&[mount("pv", "nfs", "1")], &[(GOOD, true)], &metadata);
-        statuses[0].claim.as_ref().and_then(|claim| claim.uid.clone())
+        let grouped = group(&[Arc::new(mount("pv", "nfs", "1"))], &metadata);
+        grouped.volumes[0].claim.as_ref().and_then(|claim| claim.uid.clone())
     };
     assert_eq!(uid_of(&metadata, pv(Some("2"))).as_deref(), Some("2"));
     assert_eq!(uid_of(&metadata, pv(None)).as_deref(), Some("2"));
@@ -143,7 +122,7 @@ fn a_pv_of_another_kind_that_has_the_name_is_not_taken_for_the_volumes() {
         let mut metadata = Metadata::default();
         let pv = PersistentVolume { source, ..PersistentVolume::default() };
         metadata.persistent_volumes.insert(mount.name.clone(), Arc::new(pv));
-        joined(&[mount], &[(GOOD, true)], &metadata)[0].pv.is_some()
+        group(&[Arc::new(mount)], &metadata).volumes[0].pv.is_some()
     };
     let nfs = || mount("data", "nfs", "1");
     assert!(is_taken(nfs(), Some(source("nfs", "nfs", "nas:/e"))));
@@ -169,8 +148,8 @@ fn pods_are_found_by_the_uid_in_the_path() {
     let pod = Pod { namespace: "n".into(), name: "p".into(), ..Pod::default() };
     metadata.pods.insert("2".into(), Arc::new(pod));
     let mounts = [mount("pv", "nfs", "1"), mount("pv", "nfs", "2")];
-    let statuses = joined(&mounts, &[(GOOD, true), (GOOD, true)], &metadata);
+    let grouped = group(&mounts.map(Arc::new), &metadata);
     let names: Vec<_> =
-        statuses[0].pods.iter().map(|pod| pod.as_ref().map(|pod| pod.name.as_str())).collect();
+        grouped.volumes[0].pods.iter().map(|pod| pod.as_ref().map(|pod| pod.name.as_str())).collect();
     assert_eq!(names, [None, Some("p")]);
 }

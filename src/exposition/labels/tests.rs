@@ -1,20 +1,15 @@
 use super::*;
-use crate::volume::samples::mount;
-use crate::volume::{Claim, ClaimKey, ClaimRef, CsiVolume, PersistentVolume, Volume};
+use crate::volume::samples::{self, mount};
+use crate::volume::{Claim, ClaimKey, ClaimRef, CsiVolume, PersistentVolume};
 use std::sync::Arc;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
 }
 
-fn status(pv: Option<PersistentVolume>, claim: Option<Claim>) -> VolumeStatus {
-    VolumeStatus {
-        volume: Volume { pv_name: "pv".into(), mounts: vec![Arc::new(mount("pv", "csi", "uid"))] },
-        answers: vec![],
-        pods: vec![],
-        pv: pv.map(Arc::new),
-        claim: claim.map(Arc::new),
-    }
+fn volume(pv: Option<PersistentVolume>, claim: Option<Claim>) -> Volume {
+    let unknown = samples::volume(vec![Arc::new(mount("pv", "csi", "uid"))]);
+    Volume { pv: pv.map(Arc::new), claim: claim.map(Arc::new), ..unknown }
 }
 
 fn bound(pv_labels: &[(&str, &str)]) -> PersistentVolume {
@@ -30,15 +25,15 @@ fn bound(pv_labels: &[(&str, &str)]) -> PersistentVolume {
     }
 }
 
-fn written(status: &VolumeStatus) -> String {
-    String::from_utf8(of_volume(status).0).unwrap()
+fn written(volume: &Volume) -> String {
+    String::from_utf8(of_volume(volume).0).unwrap()
 }
 
 #[test]
 fn labels_come_in_their_order() {
     let claim = Claim { labels: labels(&[("app", "web")]), ..Claim::default() };
     assert_eq!(
-        written(&status(Some(bound(&[("tier", "gold"), ("disk", "d1")])), Some(claim))),
+        written(&volume(Some(bound(&[("tier", "gold"), ("disk", "d1")])), Some(claim))),
         r#"{pv_name="pv",pv_disk="d1",pv_tier="gold",pvc_name="data",pvc_namespace="shop",pvc_app="web","#
             .to_owned()
             + r#"volume_name="data",volume_label_source="pvc",volume_type="nfs",volume_instance="nas:/e",volume_app="web"}"#
@@ -48,7 +43,7 @@ fn labels_come_in_their_order() {
 #[test]
 fn a_claim_without_labels_leaves_the_pvs() {
     assert_eq!(
-        written(&status(Some(bound(&[("tier", "gold")])), Some(Claim::default()))),
+        written(&volume(Some(bound(&[("tier", "gold")])), Some(Claim::default()))),
         r#"{pv_name="pv",pv_tier="gold",pvc_name="data",pvc_namespace="shop",volume_name="data","#.to_owned()
             + r#"volume_label_source="pv",volume_type="nfs",volume_instance="nas:/e",volume_tier="gold"}"#
     );
@@ -56,11 +51,11 @@ fn a_claim_without_labels_leaves_the_pvs() {
 
 #[test]
 fn without_metadata_there_are_the_name_and_what_vol_data_tells() {
-    assert_eq!(written(&status(None, None)), r#"{pv_name="pv",volume_name="pv"}"#);
-    let mut known = status(None, None);
+    assert_eq!(written(&volume(None, None)), r#"{pv_name="pv",volume_name="pv"}"#);
+    let mut known = volume(None, None);
     let mut csi = mount("pv", "csi", "uid");
     csi.csi = Some(CsiVolume { driver: "d".into(), handle: "h".into() });
-    known.volume.mounts.push(Arc::new(csi));
+    known.mounts.push(Arc::new(csi));
     assert_eq!(written(&known), r#"{pv_name="pv",volume_name="pv",volume_type="d",volume_instance="h"}"#);
 }
 
@@ -78,7 +73,7 @@ fn labels_that_collide_are_numbered_and_fixed_names_win() {
         ..Claim::default()
     };
     assert_eq!(
-        written(&status(Some(pv), Some(claim))),
+        written(&volume(Some(pv), Some(claim))),
         concat!(
             r#"{pv_name="pv",pv_Name="5",pv_app_kubernetes_io_name_conflict1="1",pv_app_kubernetes_io_name_conflict2="2","#,
             r#"pv_name_conflict2="3",pv_name_conflict1="4",pvc_name="data",pvc_namespace="shop",pvc_instance="6","#,

@@ -1,10 +1,11 @@
 //! What the workers and the scrape's thread share: the round's queue and answers, and who is being asked.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::statvfs::Target;
+use super::subject::Subject;
 use crate::volume::{Answer, Reason};
 
 /// A worker that has waited this long for one mount is not waited for when workers are counted.
@@ -15,15 +16,30 @@ const MOST_HUNG: usize = 1024;
 /// Threads at most, these trials included.
 const MOST_THREADS: usize = 2 * MOST_HUNG;
 /// Workers that stay for the next round.
-const KEPT_IDLE: usize = super::FIRST_WORKERS;
+const KEPT_IDLE: usize = 2;
 
 /// One mount to be asked.
+#[derive(Debug)]
 pub(super) struct Job {
     /// Whose answer it is.
     pub(super) slot: usize,
-    pub(super) target: Arc<Target>,
-    /// The mount has answered before.
-    pub(super) proven: bool,
+    pub(super) subject: Arc<Subject>,
+}
+
+/// A job that a worker has taken.
+pub(super) struct Task {
+    job: Job,
+    round: u64,
+    /// Its place among all that were ever taken.
+    number: u64,
+    /// It was the mount's first, or the one before was not answered.
+    is_trial: bool,
+}
+
+impl Task {
+    pub(super) fn target(&self) -> &Target {
+        &self.job.subject.target
+    }
 }
 
 #[derive(Default)]
@@ -33,8 +49,10 @@ pub(super) struct State {
     queue: VecDeque<Job>,
     answers: Vec<Option<Answer>>,
     missing: usize,
-    /// Who is being asked, in this or an earlier round, since when.
-    asked: HashMap<Arc<Target>, Instant>,
+    /// Since when workers wait, in this or an earlier round, by the number of the task: the longest first.
+    asked: BTreeMap<u64, Instant>,
+    /// Tasks taken so far.
+    tasks: u64,
     /// When a mount that never answered was asked last, if it has not answered yet.
     trial: Option<Instant>,
     pub(super) threads: usize,
@@ -45,12 +63,12 @@ pub(super) struct State {
 
 impl State {
     /// A mount still being asked by an earlier round has its answer: time-out.
-    pub(super) fn begin(&mut self, slots: usize, jobs: Vec<Job>) {
+    pub(super) fn begin(&mut self, jobs: Vec<Job>) {
         self.round += 1;
-        self.answers = vec![None; slots];
+        self.answers = vec![None; jobs.len()];
         self.queue.clear();
         for job in jobs {
-            if self.asked.contains_key(&job.target) {
+            if job.subject.is_asked() {
                 self.answers[job.slot] = Some(Err(Reason::Timeout.into()));
             } else {
                 self.queue.push_back(job);
@@ -89,26 +107,29 @@ impl State {
 
     fn hung(&self, now: Instant) -> usize {
         let hung = |since: &&Instant| now.saturating_duration_since(**since) >= HUNG_AFTER;
-        self.asked.values().filter(hung).count()
+        self.asked.values().take_while(hung).count()
     }
 
-    /// The next mount to be asked, and the round that asks.
-    pub(super) fn take(&mut self, now: Instant) -> Option<(u64, Job)> {
+    /// The next mount to be asked.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Task> {
         if self.is_blocked(now) {
             return None;
         }
         let job = self.queue.pop_front()?;
-        if !job.proven {
+        let is_trial = !job.subject.is_proven();
+        if is_trial {
             self.trial = Some(now);
         }
-        self.asked.insert(Arc::clone(&job.target), now);
-        Some((self.round, job))
+        job.subject.set_asked(true);
+        self.tasks += 1;
+        self.asked.insert(self.tasks, now);
+        Some(Task { job, round: self.round, number: self.tasks, is_trial })
     }
 
     /// Whether too many hang for the next mount to be asked now. Proven ones come first in the queue, so nothing behind
     /// it may be asked either. A trial that hangs too makes way for the next one, while threads are left for proven mounts.
     fn is_blocked(&self, now: Instant) -> bool {
-        let is_unproven = self.queue.front().is_some_and(|next| !next.proven);
+        let is_unproven = self.queue.front().is_some_and(|next| !next.subject.is_proven());
         let is_trying = || self.trial.is_some_and(|since| now.saturating_duration_since(since) < HUNG_AFTER);
         is_unproven
             && self.asked.len() >= MOST_HUNG
@@ -117,15 +138,16 @@ impl State {
     }
 
     /// Takes an answer; whether it is the last of its round.
-    pub(super) fn finish(&mut self, round: u64, job: &Job, answer: Answer) -> bool {
-        self.asked.remove(&job.target);
-        if !job.proven {
+    pub(super) fn finish(&mut self, task: &Task, answer: Answer) -> bool {
+        self.asked.remove(&task.number);
+        task.job.subject.set_asked(false);
+        if task.is_trial {
             self.trial = None;
         }
-        if round != self.round {
+        if task.round != self.round {
             return false;
         }
-        self.answers[job.slot] = Some(answer);
+        self.answers[task.job.slot] = Some(answer);
         self.missing -= 1;
         self.missing == 0
     }
@@ -133,13 +155,5 @@ impl State {
     /// Whether a worker that finds nothing to do should end.
     pub(super) fn is_superfluous(&self) -> bool {
         self.closed || self.idle >= KEPT_IDLE
-    }
-}
-
-#[cfg(test)]
-impl State {
-    /// Whether nobody asks this mount.
-    pub(super) fn is_free(&self, target: &Arc<Target>) -> bool {
-        !self.asked.contains_key(target)
     }
 }

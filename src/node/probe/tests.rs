@@ -28,18 +28,17 @@ fn prober() -> (Prober, Arc<Scripted>, mpsc::Sender<()>) {
     (Prober::new(scripted.clone()), scripted, release)
 }
 
-fn targets(paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Vec<Arc<Target>> {
-    let target = |path: PathBuf| {
-        Arc::new(Target {
-            mountpoint: path.clone(),
-            path,
-            device: "nas:/export".into(),
-            id: None,
-            own_table: true,
-            mode: VolumeMode::Filesystem,
-        })
+/// Measures these mounts from now on.
+fn watch(prober: &mut Prober, paths: impl IntoIterator<Item = impl Into<PathBuf>>) {
+    let target = |path: PathBuf| Target {
+        mountpoint: path.clone(),
+        path,
+        device: "nas:/export".into(),
+        id: None,
+        own_table: true,
+        mode: VolumeMode::Filesystem,
     };
-    paths.into_iter().map(|path| target(path.into())).collect()
+    prober.watch(paths.into_iter().map(|path| target(path.into())).collect());
 }
 
 fn healthy(count: usize) -> Vec<String> {
@@ -60,23 +59,24 @@ const SKIPPED: Answer = Err(crate::volume::Failure { reason: Reason::Skipped, er
 #[test]
 fn every_mount_is_asked_once_and_answers_keep_their_order() {
     let (mut prober, scripted, _release) = prober();
-    let targets = targets(healthy(1000));
+    watch(&mut prober, healthy(1000));
     for round in 1..=3 {
-        assert_eq!(prober.measure(&targets, late()), vec![SIZE; 1000]);
+        assert_eq!(prober.measure(late()), vec![SIZE; 1000]);
         assert_eq!(scripted.asked.lock().unwrap().len(), 1000 * round);
     }
     assert!(prober.shared.lock().threads <= MOST_WORKERS);
-    assert_eq!(prober.measure(&[], late()), []);
+    watch(&mut prober, healthy(0));
+    assert_eq!(prober.measure(late()), []);
 }
 
 #[test]
 fn a_hung_mount_costs_one_deadline_and_one_thread() {
     let (mut prober, scripted, release) = prober();
-    let targets = targets(["/ok/1", "/hang/1", "/ok/2"]);
-    assert_eq!(prober.measure(&targets, soon()), [SIZE, TIMEOUT, SIZE]);
+    watch(&mut prober, ["/ok/1", "/hang/1", "/ok/2"]);
+    assert_eq!(prober.measure(soon()), [SIZE, TIMEOUT, SIZE]);
     for _ in 0..20 {
         // Were the hung mount waited for, this would take its minute.
-        assert_eq!(prober.measure(&targets, late()), [SIZE, TIMEOUT, SIZE]);
+        assert_eq!(prober.measure(late()), [SIZE, TIMEOUT, SIZE]);
     }
     let asked = scripted.asked.lock().unwrap().clone();
     assert_eq!(asked.iter().filter(|path| path.starts_with("/hang")).count(), 1);
@@ -84,10 +84,10 @@ fn a_hung_mount_costs_one_deadline_and_one_thread() {
     release.send(()).unwrap();
     // The late answer is thrown away; the round that finds the mount free again asks it anew.
     drop(release);
-    while !prober.shared.lock().is_free(&targets[1]) {
+    while prober.subjects[1].is_asked() {
         std::thread::yield_now();
     }
-    assert_eq!(prober.measure(&targets, late()), [SIZE; 3]);
+    assert_eq!(prober.measure(late()), [SIZE; 3]);
 }
 
 #[test]
@@ -96,12 +96,12 @@ fn more_hung_mounts_than_workers_hide_none_that_answers() {
     let hung = 300;
     let mut paths: Vec<String> = (0..hung).map(|i| format!("/hang/{i}")).collect();
     paths.extend(healthy(100));
-    let targets = targets(paths);
+    watch(&mut prober, paths);
     let deadline = Instant::now() + Duration::from_secs(3);
-    let answers = prober.measure(&targets, deadline);
+    let answers = prober.measure(deadline);
     assert_eq!(answers[hung..], vec![SIZE; 100]);
     assert_eq!(answers[..hung], vec![TIMEOUT; 300]);
-    assert_eq!(prober.measure(&targets, late())[hung..], vec![SIZE; 100]);
+    assert_eq!(prober.measure(late())[hung..], vec![SIZE; 100]);
     assert!(prober.shared.lock().threads < hung + MOST_WORKERS);
     drop(release);
 }
@@ -109,26 +109,28 @@ fn more_hung_mounts_than_workers_hide_none_that_answers() {
 #[test]
 fn who_was_not_asked_is_skipped_and_goes_first_next_time() {
     let (mut prober, scripted, release) = prober();
-    let targets = targets(healthy(3));
+    watch(&mut prober, healthy(3));
     let past = Instant::now();
-    assert_eq!(prober.measure(&targets, past), [SKIPPED; 3]);
+    assert_eq!(prober.measure(past), [SKIPPED; 3]);
     assert!(scripted.asked.lock().unwrap().is_empty());
-    assert_eq!(prober.measure(&targets[1..], late()), [SIZE; 2]);
-    // 1 and 2 answered; 0 was never asked.
-    let order: Vec<usize> = prober.order(&targets).iter().map(|job| job.slot).collect();
-    assert_eq!(order, [1, 2, 0]);
-    assert_eq!(prober.measure(&targets[2..], past), [SKIPPED]);
-    let order: Vec<usize> = prober.order(&targets).iter().map(|job| job.slot).collect();
-    assert_eq!(order, [2, 0, 1], "2 was left out; what is gone for a round is forgotten");
+    let order = |prober: &Prober| prober.jobs().iter().map(|job| job.slot).collect::<Vec<_>>();
+    watch(&mut prober, &healthy(3)[1..]);
+    assert_eq!(prober.measure(late()), [SIZE; 2]);
+    watch(&mut prober, healthy(3));
+    assert_eq!(order(&prober), [1, 2, 0], "1 and 2 answered; 0 was never asked");
+    watch(&mut prober, &healthy(3)[2..]);
+    assert_eq!(prober.measure(past), [SKIPPED]);
+    watch(&mut prober, healthy(3));
+    assert_eq!(order(&prober), [2, 0, 1], "2 was left out; what is gone is forgotten");
     drop(release);
 }
 
 #[test]
 fn a_panic_costs_one_measurement() {
     let (mut prober, _scripted, _release) = prober();
-    let targets = targets(["/ok/1", "/panic/1", "/ok/2"]);
+    watch(&mut prober, ["/ok/1", "/panic/1", "/ok/2"]);
     for _ in 0..3 {
-        let answers = prober.measure(&targets, late());
+        let answers = prober.measure(late());
         assert_eq!(answers, [SIZE, Err(Reason::Other.into()), SIZE]);
     }
     assert!(prober.shared.lock().threads <= MOST_WORKERS);
@@ -137,10 +139,25 @@ fn a_panic_costs_one_measurement() {
 #[test]
 fn workers_end_with_their_prober() {
     let (mut prober, _scripted, _release) = prober();
-    prober.measure(&targets(healthy(10)), late());
+    watch(&mut prober, healthy(10));
+    prober.measure(late());
     let shared = Arc::clone(&prober.shared);
     drop(prober);
     while Arc::strong_count(&shared) > 1 {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_hung_mount_that_is_gone_for_a_while_is_not_asked_twice() {
+    let (mut prober, scripted, release) = prober();
+    watch(&mut prober, ["/ok/1", "/hang/1"]);
+    assert_eq!(prober.measure(soon()), [SIZE, TIMEOUT]);
+    watch(&mut prober, ["/ok/1"]);
+    assert_eq!(prober.measure(late()), [SIZE]);
+    watch(&mut prober, ["/hang/1", "/ok/1"]);
+    assert_eq!(prober.measure(late()), [TIMEOUT, SIZE]);
+    let asked = scripted.asked.lock().unwrap().clone();
+    assert_eq!(asked.iter().filter(|path| path.starts_with("/hang")).count(), 1);
+    drop(release);
 }

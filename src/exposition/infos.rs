@@ -1,0 +1,76 @@
+//! The label sets of the families that say what a volume is, and not how full.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+
+use super::labels::{self, LabelSet};
+use crate::volume::{Mount, Pod, Reason, Volume};
+
+type Label<'a> = (&'static str, Option<Cow<'a, str>>);
+
+/// The name of the volume and other labels; one without a value is left out.
+fn pv_labels<'a>(volume: &'a Volume, others: impl IntoIterator<Item = Label<'a>>) -> LabelSet {
+    let pv_name = ("pv_name", Some(Cow::Borrowed(volume.pv_name.as_str())));
+    let all = std::iter::once(pv_name).chain(others);
+    LabelSet::new(all.filter_map(|(name, value)| Some((name, value?))))
+}
+
+fn claim_labels(volume: &Volume) -> [Label<'_>; 2] {
+    let claim = volume.pv.as_ref().and_then(|pv| pv.claim.as_ref());
+    let key = claim.map(|claim| &claim.key);
+    [
+        ("pvc_namespace", key.map(|key| Cow::Borrowed(key.namespace.as_str()))),
+        ("pvc_name", key.map(|key| Cow::Borrowed(key.name.as_str()))),
+    ]
+}
+
+/// Why mounts of a volume have no figures.
+pub(super) fn error(volume: &Volume, reason: Reason) -> LabelSet {
+    pv_labels(volume, [("reason", Some(reason.as_str().into()))])
+}
+
+/// One set a mount.
+pub(super) fn of_mounts(volume: &Volume) -> impl Iterator<Item = LabelSet> {
+    let mounts = volume.mounts.iter().zip(&volume.pods);
+    mounts.map(|(mount, pod)| of_mount(volume, mount, pod.as_deref()))
+}
+
+fn of_mount<'a>(volume: &'a Volume, mount: &'a Mount, pod: Option<&'a Pod>) -> LabelSet {
+    let os = |text: &'a OsStr| Some(labels::lossy(text));
+    let read_only = mount.read_only || mount.superblock_read_only;
+    pv_labels(
+        volume,
+        [
+            ("pod_uid", mount.pod_uid.as_deref().map(Cow::Borrowed)),
+            ("pod_namespace", pod.map(|pod| Cow::Borrowed(pod.namespace.as_str()))),
+            ("pod_name", pod.map(|pod| Cow::Borrowed(pod.name.as_str()))),
+            ("device", os(&mount.device)),
+            ("root", mount.root.as_deref().and_then(os)),
+            ("mountpoint", os(mount.mountpoint.as_os_str())),
+            ("fstype", os(&mount.fstype)),
+            ("access", Some(Cow::Borrowed(if read_only { "ro" } else { "rw" }))),
+        ],
+    )
+}
+
+pub(super) fn of_volume(volume: &Volume) -> LabelSet {
+    let pv = volume.pv.as_deref();
+    let source = labels::source(volume).map(Cow::into_owned);
+    let (kind, instance) = source.map_or((None, None), |s| (Some(s.kind), s.instance));
+    let mode = pv.and_then(|pv| pv.mode.as_deref());
+    let access_modes = pv.map(|pv| pv.access_modes.join(",")).filter(|modes| !modes.is_empty());
+    let others = [
+        ("storage_class", pv.and_then(|pv| pv.storage_class.as_deref()).map(Cow::Borrowed)),
+        ("volume_type", kind.map(Cow::Owned)),
+        ("volume_instance", instance.map(Cow::Owned)),
+        ("volume_mode", Some(mode.unwrap_or(volume.mounts[0].mode.as_str()).into())),
+        ("access_modes", access_modes.map(Cow::Owned)),
+    ];
+    pv_labels(volume, claim_labels(volume).into_iter().chain(others))
+}
+
+/// What the claim asks for, with its labels.
+pub(super) fn request(volume: &Volume) -> Option<(LabelSet, u128)> {
+    let requested = volume.claim.as_ref()?.requested_bytes?;
+    Some((pv_labels(volume, claim_labels(volume)), requested))
+}

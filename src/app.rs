@@ -13,6 +13,7 @@ use crate::config::{Command, Config, ListenHost, NodeConfig};
 use crate::exposition::{Encoding, Exposition, Format, Prepared};
 use crate::health::Health;
 use crate::node::{self, Fixture, FixtureError, Measure, NoTable, Node};
+use crate::logging;
 use crate::panics;
 use crate::process::Myself;
 use crate::server::{self, Page, Routes};
@@ -125,6 +126,7 @@ impl Scraper {
         snapshot.exporter.previous_total_time = previous_total_time;
         snapshot.exporter.process = self.myself.status();
         snapshot.exporter.panics = panics::count();
+        snapshot.exporter.lost_log_lines = logging::lost_lines();
         self.exposition.prepare(snapshot)
     }
 }
@@ -147,7 +149,8 @@ async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
     let page = Page { fixture: config.node.fixture.map(|path| path.display().to_string()) };
     let routes = Arc::new(Routes::new(scrapes.clone(), config.stat_timeout, health, page.html()));
     let first = async {
-        let form = Encoding { format: Format::Text, gzip: false };
+        // Nobody reads it: packed, it takes the least memory.
+        let form = Encoding { format: Format::Text, gzip: true };
         let _ = scrapes.ask(Request { deadline: Instant::now() + config.stat_timeout, form }).await;
         // Only the server's end is the program's.
         std::future::pending::<()>().await;

@@ -1,15 +1,23 @@
 //! The log: JSON lines on standard error, or lines for people.
 
+mod lines;
+
 use std::io;
 
 use crate::config::LogConfig;
+pub use lines::Flush;
+use lines::Lines;
 
-/// Logs from now on.
-pub fn start(config: LogConfig) {
-    // Nobody may read the log: that is no reason to end.
+/// Logs from now on, until what is returned is dropped.
+///
+/// # Errors
+///
+/// If the system gives no thread for it.
+pub fn start(config: LogConfig) -> io::Result<Flush> {
+    let (lines, flush) = Lines::start(io::stderr())?;
     let builder = tracing_subscriber::fmt()
         .with_max_level(config.level)
-        .with_writer(io::stderr)
+        .with_writer(lines)
         .log_internal_errors(false);
     if config.human {
         builder.with_ansi(false).with_target(false).init();
@@ -22,4 +30,11 @@ pub fn start(config: LogConfig) {
             .with_target(false)
             .init();
     }
+    Ok(flush)
+}
+
+/// Lines that were lost so far because nobody read the log.
+#[must_use]
+pub fn lost_lines() -> u64 {
+    lines::lost()
 }

@@ -17,7 +17,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    logging::start(config.log);
+    let _log = match logging::start(config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            say(&format_args!("cannot start the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     panics::watch();
     match app::run(config) {
         Ok(()) => ExitCode::SUCCESS,

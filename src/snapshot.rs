@@ -137,6 +137,8 @@ pub struct ExporterStatus {
     pub process: ProcessStatus,
     /// Faults of this program since its start that it survived.
     pub panics: u64,
+    /// Lines of the log that nobody read.
+    pub lost_log_lines: u64,
 }
 
 /// The figures behind the standard `process_*` metrics; `None` where the system does not tell.

@@ -87,6 +87,7 @@ catalogue! {
     METADATA_AGE = Gauge "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
     DROPPED_SERIES = Counter "disk_usage_exporter_dropped_series_total" "Series left out because one with the same labels was already written.";
     PANICS = Counter "disk_usage_exporter_panics_total" "Faults of this program that cost one measurement, scrape or connection; the log names the place.";
+    LOST_LOG_LINES = Counter "disk_usage_exporter_lost_log_lines_total" "Lines of the log that are lost because nobody read it.";
     BUILD_INFO = Gauge "disk_usage_exporter_build_info" "1, with the version and source revision of this program.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" "Seconds of CPU time that this process has used.";
     PROCESS_OPEN_FDS = Gauge "process_open_fds" "File descriptors that this process has open.";

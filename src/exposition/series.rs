@@ -161,6 +161,7 @@ fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
         one(c::METADATA_AGE, snapshot.metadata_age),
         one(c::DROPPED_SERIES, Some(dropped)),
         one(c::PANICS, Some(snapshot.exporter.panics)),
+        one(c::LOST_LOG_LINES, Some(snapshot.exporter.lost_log_lines)),
         (c::BUILD_INFO, vec![(LabelSet::new(build), Value::Count(1))]),
     ]
 }

@@ -12,8 +12,8 @@ use crate::collect::{Collector, Request, Shared};
 use crate::config::{Command, Config, ListenHost, NodeConfig};
 use crate::exposition::{Encoding, Exposition, Format, Prepared};
 use crate::health::Health;
-use crate::node::{self, Fixture, FixtureError, Measure, NoTable, Node};
 use crate::logging;
+use crate::node::{self, Fixture, FixtureError, Measure, NoTable, Node, OpenError};
 use crate::panics;
 use crate::process::Myself;
 use crate::server::{self, Page, Routes};
@@ -94,7 +94,10 @@ fn collector(config: &Config) -> Result<Collector, AppError> {
     };
     let selections =
         Selections { pv_labels: config.pv_labels.clone(), pvc_labels: config.pvc_labels.clone() };
-    let node = Node::open(settings, measure)?;
+    let node = Node::open(settings, measure).map_err(|error| match error {
+        OpenError::Table(error) => AppError::Table(error),
+        OpenError::System(error) => AppError::System(error),
+    })?;
     let objects = objects.as_ref().map(|path| ObjectsFile::open(path, selections)).transpose()?;
     Ok(Collector::new(node, objects))
 }

@@ -73,7 +73,7 @@ impl Collector {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            self.known.update(self.node.scan(Instant::now()), Arc::clone(metadata));
+            self.known.update(self.node.scan(Instant::now(), until), Arc::clone(metadata));
             let mounts = &self.known.mounts;
             let mut answers = self.node.measure(mounts, until);
             earlier.complete(mounts, &mut answers);

@@ -27,6 +27,7 @@
 //! One way, and no part asks one to its right. `node` and `cluster` do not know each other.
 
 pub mod app;
+mod aside;
 pub mod cluster;
 pub mod collect;
 pub mod config;

@@ -15,10 +15,8 @@ use lines::Lines;
 /// If the system gives no thread for it.
 pub fn start(config: LogConfig) -> io::Result<Flush> {
     let (lines, flush) = Lines::start(io::stderr())?;
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(config.level)
-        .with_writer(lines)
-        .log_internal_errors(false);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(config.level).with_writer(lines).log_internal_errors(false);
     if config.human {
         builder.with_ansi(false).with_target(false).init();
     } else {

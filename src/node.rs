@@ -32,6 +32,20 @@ use paths::Rootfs;
 use probe::Prober;
 use volumes::Volumes;
 
+/// Of the time until a scrape's deadline, the part that looking for what the table does not tell may take.
+const LOOKING_SHARE: u32 = 4;
+
+/// A node cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No mount table.
+    #[error(transparent)]
+    Table(#[from] NoTable),
+    /// No thread.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
 /// Where the node is, and what on it is a volume.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -75,12 +89,13 @@ impl Node {
     /// # Errors
     ///
     /// If none can be read.
-    pub fn open(settings: Settings, measure: Arc<dyn Measure>) -> Result<Self, NoTable> {
+    pub fn open(settings: Settings, measure: Arc<dyn Measure>) -> Result<Self, OpenError> {
         let rootfs = Rootfs::new(settings.rootfs);
         let table = MountTable::choose(settings.mount_table.as_deref(), &rootfs)?;
         let host_table = (table.is_own() && !rootfs.is_host_root())
             .then(|| MountTable::open(&rootfs.join(Path::new("/proc/1/mountinfo"))).ok())
             .flatten();
+        let volumes = Volumes::new(rootfs.clone())?;
         tracing::info!(rootfs = %rootfs.display(), table = %table.path().display(), "watching the mount table");
         Ok(Self {
             rootfs,
@@ -88,7 +103,7 @@ impl Node {
             table,
             host_table,
             host_mountpoints: None,
-            volumes: Volumes::default(),
+            volumes,
             status: TableStatus::default(),
             kubelet_roots: Vec::new(),
             prober: Prober::new(measure),
@@ -103,11 +118,11 @@ impl Node {
     }
 
     /// The mounts that are volumes now. A table that cannot be read shows none: what it said before is no knowledge.
-    pub fn scan(&mut self, now: Instant) -> Vec<Arc<Mount>> {
+    /// What the table does not tell of them is looked for until the deadline, but most of the time is for measuring.
+    pub fn scan(&mut self, now: Instant, deadline: Instant) -> Vec<Arc<Mount>> {
         let reading = self.table.refresh(now);
-        if !self.apply(reading) {
-            self.volumes.retry(&self.rootfs);
-        }
+        self.apply(reading);
+        self.volumes.look(deadline.saturating_duration_since(now) / LOOKING_SHARE);
         self.refresh_host_table(now);
         self.volumes.mounts()
     }
@@ -161,7 +176,7 @@ impl Node {
 
     fn take(&mut self, bytes: &[u8]) {
         let found = discovery::discover(bytes, &self.rootfs, &self.recognition, self.table.is_own());
-        self.volumes.replace(found.candidates, &self.rootfs);
+        self.volumes.replace(found.candidates);
         if self.kubelet_roots != found.kubelet_roots {
             self.kubelet_roots = found.kubelet_roots;
             let roots: Vec<_> =
@@ -190,7 +205,7 @@ impl Node {
             let table = self.table.path().as_os_str().as_bytes().escape_ascii().to_string();
             tracing::error!(table, %error, "the mount table cannot be read; no volume is shown until it can");
         }
-        self.volumes = Volumes::default();
+        self.volumes.clear();
         self.status = TableStatus { reads: self.table.reads(), ..TableStatus::default() };
     }
 

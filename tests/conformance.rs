@@ -46,11 +46,12 @@ fn imports(text: &str) -> BTreeSet<&str> {
 }
 
 /// What each part may know.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("volume", &[]),
     ("snapshot", &["volume"]),
-    ("node", &["volume", "snapshot"]),
-    ("cluster", &["volume"]),
+    ("aside", &[]),
+    ("node", &["volume", "snapshot", "aside"]),
+    ("cluster", &["volume", "aside"]),
     ("collect", &["volume", "snapshot", "node", "cluster"]),
     ("exposition", &["volume", "snapshot"]),
     ("server", &["collect", "exposition", "health"]),

@@ -4,7 +4,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::Selections;
 use super::schema::{PersistentVolume, PersistentVolumeClaim, Pod};
+use crate::aside::Aside;
 use crate::volume::Metadata;
 
 /// Lists of lists are fine, but not without end.
@@ -20,16 +20,19 @@ const DEEPEST: usize = 16;
 /// How long a scrape waits for a changed file: a large one is used from the next scrape on.
 const MOST_WAIT: Duration = Duration::from_millis(250);
 
-/// A file of objects, read again when it changes.
+/// How long reading may take before the file counts as one that cannot be read.
+const HUNG_AFTER: Duration = Duration::from_secs(10);
+
+/// A file of objects, read again when it changes. It may be on a file system that hangs.
 #[derive(Debug)]
 pub struct ObjectsFile {
     path: PathBuf,
-    selections: Selections,
     /// What is in use.
     contents: Contents,
     /// What the file was when it was read last, used or not.
     stamp: Option<Stamp>,
-    reading: Option<Receiver<Result<Contents, ObjectsError>>>,
+    /// Looks at the file, and reads it if it is not what it was.
+    reader: Aside<Option<Stamp>, Option<Reading>>,
     success: bool,
 }
 
@@ -38,6 +41,8 @@ struct Contents {
     metadata: Arc<Metadata>,
     modified: Option<SystemTime>,
 }
+
+type Reading = (Option<Stamp>, Result<Contents, ObjectsError>);
 
 /// What changes when a file does.
 type Stamp = (u64, u64, u64, i64, i64);
@@ -48,6 +53,9 @@ pub enum ObjectsError {
     /// It cannot be read.
     #[error("cannot read {0}: {1}")]
     Read(PathBuf, #[source] io::Error),
+    /// Reading it does not end.
+    #[error("reading {0} does not end: is its file system there?")]
+    Hung(PathBuf),
     /// It is no JSON.
     #[error("{0} is not JSON: {1}; make it by `kubectl get pv,pvc,pods -A -o json`")]
     Json(PathBuf, #[source] serde_json::Error),
@@ -67,26 +75,32 @@ impl ObjectsFile {
     pub fn open(path: &Path, selections: Selections) -> Result<Self, ObjectsError> {
         let stamp = stamp(path);
         let contents = read(path, &selections)?;
-        Ok(Self { path: path.to_owned(), selections, contents, stamp, reading: None, success: true })
+        let path = path.to_owned();
+        let file = path.clone();
+        let reader = Aside::start("objects", move |before| read_changed(&file, before, &selections));
+        let reader = reader.map_err(|error| ObjectsError::Read(path.clone(), error))?;
+        Ok(Self { path, contents, stamp, reader, success: true })
     }
 
     /// What the file says now. If it can no longer be read, what it said last: labels must not flap.
     pub fn metadata(&mut self) -> Arc<Metadata> {
-        let mut wait = Duration::ZERO;
-        if self.reading.is_none() {
-            self.look();
-            wait = MOST_WAIT;
+        let busy_since = self.reader.busy_since();
+        if busy_since.is_none() {
+            self.reader.ask(self.stamp);
         }
-        match self.reading.as_ref().map(|reading| reading.recv_timeout(wait)) {
-            Some(Ok(read)) => {
-                self.reading = None;
+        let wait = if busy_since.is_none() { MOST_WAIT } else { Duration::ZERO };
+        match self.reader.answer(wait) {
+            // It is what it was.
+            Some(None) => {}
+            Some(Some((stamp, read))) => {
+                self.stamp = stamp;
                 self.take(read);
             }
+            None if busy_since.is_some_and(|since| since.elapsed() < HUNG_AFTER) => {}
+            None if busy_since.is_some() => self.take(Err(ObjectsError::Hung(self.path.clone()))),
+            None if self.reader.busy_since().is_some() => {}
             // The reader panicked: the next scrape tries again.
-            Some(Err(RecvTimeoutError::Disconnected)) => {
-                (self.reading, self.stamp, self.success) = (None, None, false);
-            }
-            Some(Err(RecvTimeoutError::Timeout)) | None => {}
+            None => (self.stamp, self.success) = (None, false),
         }
         Arc::clone(&self.contents.metadata)
     }
@@ -104,22 +118,6 @@ impl ObjectsFile {
         Some(now.duration_since(modified).unwrap_or_default())
     }
 
-    /// Begins to read the file if it changed.
-    fn look(&mut self) {
-        let stamp = stamp(&self.path);
-        if stamp.is_some() && stamp == self.stamp {
-            return;
-        }
-        self.stamp = stamp;
-        let (done, reading) = mpsc::channel();
-        let (path, selections) = (self.path.clone(), self.selections.clone());
-        let reader = move || drop(done.send(read(&path, &selections)));
-        match std::thread::Builder::new().name("objects".into()).spawn(reader) {
-            Ok(_) => self.reading = Some(reading),
-            Err(error) => self.take(Err(ObjectsError::Read(self.path.clone(), error))),
-        }
-    }
-
     fn take(&mut self, read: Result<Contents, ObjectsError>) {
         let before = std::mem::replace(&mut self.success, read.is_ok());
         match read {
@@ -135,6 +133,13 @@ impl ObjectsFile {
             Err(_) => {}
         }
     }
+}
+
+/// Reads the file, if it is not what it was.
+fn read_changed(path: &Path, before: Option<Stamp>, selections: &Selections) -> Option<Reading> {
+    let stamp = stamp(path);
+    let unchanged = stamp.is_some() && stamp == before;
+    (!unchanged).then(|| (stamp, read(path, selections)))
 }
 
 fn read(path: &Path, selections: &Selections) -> Result<Contents, ObjectsError> {

@@ -1,19 +1,25 @@
 //! The mounts that are volumes, kept from one reading of the table to the next.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::block::{self, UnnamedDevice};
 use super::discovery::{Candidate, Detail};
 use super::paths::Rootfs;
-use super::vol_data;
+use super::vol_data::{self, VolData};
+use crate::aside::Aside;
 use crate::volume::Mount;
 
 /// Every mount of the last reading that looks like a volume.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Volumes {
     entries: Vec<Entry>,
+    /// Looks for what the table does not tell. The kubelet's directory may hang like any other.
+    looking: Aside<Vec<Candidate>, Vec<(Candidate, Outcome)>>,
 }
 
 #[derive(Debug)]
@@ -28,35 +34,67 @@ enum Outcome {
     Volume(Arc<Mount>),
     /// Certainly a pod's own volume.
     Inline,
-    /// The file that tells the rest could not be read: asked again at the next scrape, until then known by
-    /// its path alone.
+    /// The file that tells the rest could not be read yet: asked again at the next scrape, until then known by its path
+    /// alone.
     Unknown(Option<Arc<Mount>>),
 }
 
 impl Volumes {
+    /// No volumes yet.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub(crate) fn new(rootfs: Rootfs) -> io::Result<Self> {
+        let look = move |candidates: Vec<Candidate>| {
+            let outcomes = candidates.into_iter().map(|candidate| {
+                let outcome = look(&candidate, &rootfs);
+                (candidate, outcome)
+            });
+            outcomes.collect()
+        };
+        Ok(Self { entries: Vec::new(), looking: Aside::start("volumes", look)? })
+    }
+
     /// Takes a new reading; what is known of mounts that are still there stays known.
-    pub(crate) fn replace(&mut self, candidates: Vec<Candidate>, rootfs: &Rootfs) {
+    pub(crate) fn replace(&mut self, candidates: Vec<Candidate>) {
         let before = std::mem::take(&mut self.entries);
         let known: HashMap<_, &Outcome> =
             before.iter().map(|entry| (entry.candidate.mount.identity(), &entry.outcome)).collect();
-        self.entries = candidates
-            .into_iter()
-            .map(|candidate| {
-                let outcome = match known.get(&candidate.mount.identity()) {
-                    Some(Outcome::Volume(before)) => Outcome::Volume(renewed(&candidate, before)),
-                    Some(Outcome::Inline) => Outcome::Inline,
-                    Some(Outcome::Unknown(_)) | None => resolve(&candidate, rootfs),
-                };
-                Entry { candidate, outcome }
-            })
-            .collect();
+        let outcome = |candidate: &Candidate| match known.get(&candidate.mount.identity()) {
+            Some(Outcome::Volume(before)) => Outcome::Volume(renewed(candidate, before)),
+            Some(Outcome::Inline) => Outcome::Inline,
+            Some(Outcome::Unknown(_)) | None => by_path(candidate),
+        };
+        let entry = |candidate| Entry { outcome: outcome(&candidate), candidate };
+        self.entries = candidates.into_iter().map(entry).collect();
     }
 
-    /// Asks again for what could not be told before.
-    pub(crate) fn retry(&mut self, rootfs: &Rootfs) {
+    /// Forgets all of it.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Looks for what the table did not tell of mounts. What does not come in time is taken the next time.
+    pub(crate) fn look(&mut self, wait: Duration) {
+        let mut wait = wait;
+        if self.looking.busy_since().is_some() {
+            wait = Duration::ZERO;
+        } else {
+            let unknown = self.entries.iter().filter(|entry| matches!(entry.outcome, Outcome::Unknown(_)));
+            let unknown: Vec<Candidate> = unknown.map(|entry| entry.candidate.clone()).collect();
+            if unknown.is_empty() {
+                return;
+            }
+            self.looking.ask(unknown);
+        }
+        let found = self.looking.answer(wait).unwrap_or_default();
+        let found: HashMap<_, _> =
+            found.iter().map(|(candidate, outcome)| (candidate.mount.identity(), outcome)).collect();
         for entry in &mut self.entries {
-            if matches!(entry.outcome, Outcome::Unknown(_)) {
-                entry.outcome = resolve(&entry.candidate, rootfs);
+            let outcome = found.get(&entry.candidate.mount.identity());
+            if let (Outcome::Unknown(_), Some(outcome)) = (&entry.outcome, outcome) {
+                entry.outcome = (*outcome).clone();
             }
         }
     }
@@ -82,33 +120,76 @@ fn renewed(candidate: &Candidate, before: &Arc<Mount>) -> Arc<Mount> {
     if renewed == **before { Arc::clone(before) } else { Arc::new(renewed) }
 }
 
-fn resolve(candidate: &Candidate, rootfs: &Rootfs) -> Outcome {
+/// What the path alone tells.
+fn by_path(candidate: &Candidate) -> Outcome {
+    let mount = || Arc::new(candidate.mount.clone());
+    match candidate.detail {
+        Detail::Complete => Outcome::Volume(mount()),
+        Detail::VolData(_) => Outcome::Unknown(Some(mount())),
+        Detail::Links(_) => Outcome::Unknown(None),
+    }
+}
+
+/// What the kubelet's files and links tell besides.
+fn look(candidate: &Candidate, rootfs: &Rootfs) -> Outcome {
     let mount = &candidate.mount;
-    match &candidate.detail {
-        Detail::Complete => Outcome::Volume(Arc::new(mount.clone())),
-        Detail::VolData(path) => match vol_data::read(&rootfs.join(path)) {
-            None => Outcome::Unknown(Some(Arc::new(mount.clone()))),
-            Some(data) if data.ephemeral => Outcome::Inline,
-            Some(data) => Outcome::Volume(Arc::new(Mount {
-                name: data.name.unwrap_or_else(|| mount.name.clone()),
-                csi: Some(data.csi),
+    let found = match &candidate.detail {
+        Detail::Complete => None,
+        Detail::VolData(path) => vol_data::read(&rootfs.join(path)).map(|data| match data {
+            VolData { ephemeral: true, .. } => Outcome::Inline,
+            VolData { name, csi, .. } => Outcome::Volume(Arc::new(Mount {
+                name: name.unwrap_or_else(|| mount.name.clone()),
+                csi: Some(csi),
                 ..mount.clone()
             })),
-        },
-        Detail::Links(kubelet_root) => {
-            let device = UnnamedDevice {
-                kubelet_root,
-                plugin: mount.plugin.as_bytes(),
-                pod_uid: mount.pod_uid.as_deref().unwrap_or_default().as_bytes(),
-                mountpoint: &mount.mountpoint,
-                root: mount.root.as_deref().map(std::os::unix::ffi::OsStrExt::as_bytes),
-            };
-            block::name(&device, rootfs).map_or(Outcome::Unknown(None), |name| {
-                Outcome::Volume(Arc::new(Mount {
-                    name: String::from_utf8_lossy(&name).into_owned(),
-                    ..mount.clone()
-                }))
-            })
+        }),
+        Detail::Links(kubelet_root) => block_name(mount, kubelet_root, rootfs)
+            .map(|name| Outcome::Volume(Arc::new(Mount { name, ..mount.clone() }))),
+    };
+    found.unwrap_or_else(|| by_path(candidate))
+}
+
+fn block_name(mount: &Mount, kubelet_root: &[u8], rootfs: &Rootfs) -> Option<String> {
+    let device = UnnamedDevice {
+        kubelet_root,
+        plugin: mount.plugin.as_bytes(),
+        pod_uid: mount.pod_uid.as_deref().unwrap_or_default().as_bytes(),
+        mountpoint: &mount.mountpoint,
+        root: mount.root.as_deref().map(OsStrExt::as_bytes),
+    };
+    block::name(&device, rootfs).map(|name| String::from_utf8_lossy(&name).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::samples::mount;
+
+    #[test]
+    fn what_cannot_be_looked_at_in_time_is_known_by_its_path_until_it_can() {
+        let (go_on, gate) = std::sync::mpsc::channel();
+        let hangs = move |candidates: Vec<Candidate>| {
+            let _ = gate.recv();
+            let inline = |candidate| (candidate, Outcome::Inline);
+            candidates.into_iter().map(inline).collect()
+        };
+        let looking = Aside::start("test", hangs).unwrap();
+        let mut volumes = Volumes { entries: Vec::new(), looking };
+        let candidate = |name, detail| Candidate { mount: mount(name, "csi", "uid"), detail };
+        let all = ["told", "noted", "linked"];
+        let details = [Detail::Complete, Detail::VolData("/d".into()), Detail::Links(vec![])];
+        volumes.replace(all.into_iter().zip(details).map(|(name, detail)| candidate(name, detail)).collect());
+        let names = |volumes: &Volumes| -> Vec<String> {
+            volumes.mounts().iter().map(|mount| mount.name.clone()).collect()
+        };
+        volumes.look(Duration::ZERO);
+        assert_eq!(names(&volumes), ["told", "noted"], "a link's name is not known before");
+        volumes.look(Duration::from_mins(1));
+        assert_eq!(names(&volumes), ["told", "noted"], "it is not waited for twice");
+        go_on.send(()).unwrap();
+        while volumes.looking.busy_since().is_some() {
+            volumes.look(Duration::ZERO);
         }
+        assert_eq!(names(&volumes), ["told"]);
     }
 }

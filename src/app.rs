@@ -140,6 +140,7 @@ async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
     announce(listener.local_addr()?, config.node.fixture.as_ref());
     let health = Arc::new(Health::default());
     let collected = Arc::clone(&health);
+    let interrupt = collector.interrupt();
     let mut work = Scraper::new(collector);
     let scrapes = Shared::start(
         move |deadline, previous| {
@@ -161,6 +162,8 @@ async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
     let stop = async {
         let signal = shutdown.wait().await;
         tracing::info!(signal, "stopping");
+        // Whoever waits for a scrape gets what is measured by now.
+        interrupt.end_measuring();
     };
     let serving = server::run(listener, routes, stop);
     tokio::select! {

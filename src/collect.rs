@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub use shared::{CollectorGone, Request, Shared};
 
 use crate::cluster::ObjectsFile;
-use crate::node::Node;
+use crate::node::{Interrupt, Node};
 use crate::snapshot::{ExporterStatus, Snapshot, SourceStatus, VolumeStatus};
 use crate::volume::Metadata;
 use changes::Changes;
@@ -91,6 +91,12 @@ impl Collector {
             }
             return volumes;
         }
+    }
+
+    /// What ends collections before their deadline, for good.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt {
+        self.node.interrupt()
     }
 
     fn sources(&self) -> Vec<SourceStatus> {

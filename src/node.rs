@@ -23,6 +23,7 @@ use std::time::Instant;
 pub use discovery::Recognition;
 pub use fixture::{Fixture, FixtureError};
 pub use mount_table::NoTable;
+pub use probe::Interrupt;
 pub use statvfs::{Kernel, Measure, Target};
 
 use crate::snapshot::TableStatus;
@@ -146,6 +147,12 @@ impl Node {
             own_table: self.table.is_own(),
             mode: mount.mode,
         }
+    }
+
+    /// What ends measuring before its deadline, for good.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt {
+        self.prober.interrupt()
     }
 
     /// Whether the table changed since the last scan: what was measured meanwhile may be of something else. Mounts are

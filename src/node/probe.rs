@@ -66,6 +66,11 @@ impl Prober {
         self.left = before.into_values().filter(|subject| subject.is_asked()).collect();
     }
 
+    /// What ends measuring before its deadline.
+    pub(crate) fn interrupt(&self) -> Interrupt {
+        Interrupt(Arc::clone(&self.shared))
+    }
+
     /// Asks every mount once, and returns at the deadline at the latest: one answer each, in the same order.
     pub(crate) fn measure(&mut self, deadline: Instant) -> Vec<Answer> {
         if self.subjects.is_empty() {
@@ -95,8 +100,19 @@ impl Prober {
 
 impl Drop for Prober {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.work.notify_all();
+        self.interrupt().end_measuring();
+    }
+}
+
+/// Ends the round that is under way, and all that follow.
+pub struct Interrupt(Arc<Shared>);
+
+impl Interrupt {
+    /// What is not answered yet is waited for no longer.
+    pub fn end_measuring(&self) {
+        self.0.lock().closed = true;
+        self.0.work.notify_all();
+        self.0.done.notify_all();
     }
 }
 
@@ -115,7 +131,7 @@ impl Shared {
         let (mut wanted, mut tick) = (1, ALONE);
         loop {
             let now = Instant::now();
-            if state.is_answered() || now >= deadline {
+            if state.is_answered() || state.closed || now >= deadline {
                 return state;
             }
             let mut wait = deadline - now;

@@ -24,8 +24,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request's head, and pieces of an answer: hyper's least is 8 KiB.
 const BUFFER_BYTES: usize = 16 << 10;
-/// How long what is in flight may take when the program is told to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what is in flight may take when the program is told to stop: it must be gone within a second, and no scrape
+/// waits for mounts by then.
+const STOP_TIMEOUT: Duration = Duration::from_millis(700);
 
 pub(super) struct Connections {
     routes: Arc<Routes>,

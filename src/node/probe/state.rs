@@ -101,7 +101,8 @@ impl State {
             return 0;
         }
         let at_work = self.asked.len() - self.hung(now);
-        let missing = wanted.saturating_sub(at_work).min(self.queue.len());
+        let spare = usize::from(self.is_next_unproven());
+        let missing = wanted.saturating_sub(at_work).min(self.queue.len()) + spare;
         missing.min(self.idle + MOST_THREADS.saturating_sub(self.threads))
     }
 
@@ -112,7 +113,9 @@ impl State {
 
     /// The next mount to be asked.
     pub(super) fn take(&mut self, now: Instant) -> Option<Task> {
-        if self.is_blocked(now) {
+        // The system may give no more threads: where there are several, one stays for those who answer.
+        let is_last = self.threads > 1 && self.threads < self.asked.len() + 2;
+        if self.is_blocked(now) || (is_last && self.is_next_unproven()) {
             return None;
         }
         let job = self.queue.pop_front()?;
@@ -129,12 +132,15 @@ impl State {
     /// Whether too many hang for the next mount to be asked now. Proven ones come first in the queue, so nothing behind
     /// it may be asked either. A trial that hangs too makes way for the next one, while threads are left for proven mounts.
     fn is_blocked(&self, now: Instant) -> bool {
-        let is_unproven = self.queue.front().is_some_and(|next| !next.subject.is_proven());
         let is_trying = || self.trial.is_some_and(|since| now.saturating_duration_since(since) < HUNG_AFTER);
-        is_unproven
+        self.is_next_unproven()
             && self.asked.len() >= MOST_HUNG
             && self.hung(now) >= MOST_HUNG
             && (is_trying() || self.threads >= MOST_THREADS - super::MOST_WORKERS)
+    }
+
+    fn is_next_unproven(&self) -> bool {
+        self.queue.front().is_some_and(|next| !next.subject.is_proven())
     }
 
     /// Takes an answer; whether it is the last of its round.

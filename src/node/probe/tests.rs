@@ -161,3 +161,20 @@ fn a_hung_mount_that_is_gone_for_a_while_is_not_asked_twice() {
     assert_eq!(asked.iter().filter(|path| path.starts_with("/hang")).count(), 1);
     drop(release);
 }
+
+#[test]
+fn an_interrupt_ends_the_round() {
+    let (mut prober, _scripted, release) = prober();
+    watch(&mut prober, ["/ok/1", "/hang/1"]);
+    let interrupt = prober.interrupt();
+    let hangs = Arc::clone(&prober.subjects[1]);
+    let interrupting = std::thread::spawn(move || {
+        while !hangs.is_asked() {
+            std::thread::yield_now();
+        }
+        interrupt.end_measuring();
+    });
+    assert_eq!(prober.measure(late())[1], TIMEOUT, "it is not waited for a minute");
+    interrupting.join().unwrap();
+    drop(release);
+}

@@ -3,12 +3,22 @@
 #![allow(clippy::float_cmp, reason = "figures are whole numbers, or made by the same arithmetic")]
 #![allow(clippy::cast_precision_loss, reason = "so are their doubles")]
 
+/// Servers that say what cannot be.
+mod absurd_figures;
 /// The command line: errors, exit codes, the log.
 mod cli;
 /// The project's own rules: imports, sizes, the README's tables, the manifests.
 mod conformance;
 /// Fixture nodes against their golden expositions.
 mod fixtures;
+/// More mounts than threads to ask them with, hanging or slow.
+mod hung_many;
+/// Mounts that hang, in every way.
+mod hung_mounts;
+/// Mounts that hang, and then do not.
+mod hung_recovery;
+/// Stopping while mounts hang.
+mod hung_stop;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.
@@ -22,3 +32,5 @@ mod real_races;
 /// HTTP: routes, limits, sharing, stopping.
 mod server;
 mod support;
+/// Volumes unmount as if the program were not there.
+mod unmounts;

@@ -1,7 +1,10 @@
 //! The program, running.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -13,6 +16,7 @@ use serde_json::Value;
 use super::PATIENCE;
 use super::exposition::Exposition;
 use super::http;
+use super::namespace::{Node, bind};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_disk-usage-exporter");
 
@@ -58,9 +62,26 @@ impl Exporter {
 
     /// Starts it with no more than so many file descriptors.
     pub(crate) fn start_with_descriptors(most: usize, args: &[&str]) -> Self {
-        let mut command = Command::new("sh");
-        let script = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
-        command.args(["-c", &script, BINARY, "--listen-host=127.0.0.1"]);
+        Self::start_limited(&format!("-n {most}"), "", Path::new(BINARY), args)
+    }
+
+    /// Starts it with no more than so many threads, on a node of the test's own.
+    pub(crate) fn start_with_threads(most: usize, node: &Node, args: &[&str]) -> Self {
+        let binary = node.path().join("exporter");
+        std::fs::write(&binary, "").unwrap();
+        bind(Path::new(BINARY), &binary);
+        std::fs::set_permissions(node.path(), Permissions::from_mode(0o755)).unwrap();
+        // The system's own root has no limit.
+        let is_system = std::fs::read_to_string("/proc/self/uid_map").unwrap().trim().ends_with("4294967295");
+        let user = if is_system { "setpriv --reuid=65534 --clear-groups" } else { "" };
+        Self::start_limited(&format!("-u {most}"), user, &binary, args)
+    }
+
+    /// Under a limit of the shell's (the least shells have no `-u`), by way of another command.
+    fn start_limited(limit: &str, by: &str, binary: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new("bash");
+        let script = format!("ulimit {limit}; exec {by} \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(binary).arg("--listen-host=127.0.0.1");
         Self::spawn(command.args(args))
     }
 
@@ -103,6 +124,34 @@ impl Exporter {
         Exposition::parse(&response.text())
     }
 
+    /// One scrape by a client with so many seconds of time.
+    pub(crate) fn scrape_within(&self, seconds: f64) -> Exposition {
+        let header = ("X-Prometheus-Scrape-Timeout-Seconds", &seconds.to_string()[..]);
+        let response = http::get(self.address, "/metrics", &[header]);
+        assert_eq!(response.status, 200, "{}", response.text());
+        Exposition::parse(&response.text())
+    }
+
+    /// Its threads, those that hang in the kernel included.
+    pub(crate) fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
+    }
+
+    /// Waits until it has no more threads than this.
+    pub(crate) fn wait_for_threads(&self, most: usize) {
+        let start = Instant::now();
+        while self.threads() > most {
+            assert!(start.elapsed() < PATIENCE, "{} threads, not {most}", self.threads());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What the kernel says of its first thread: `S`, `Z` and so on.
+    pub(crate) fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
@@ -110,12 +159,17 @@ impl Exporter {
 
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> ExitStatus {
+        self.wait_within(PATIENCE).expect("it does not end")
+    }
+
+    /// Waits so long for its end.
+    pub(crate) fn wait_within(&mut self, time: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            let status = self.child.try_wait().unwrap();
+            if status.is_some() || start.elapsed() >= time {
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "it does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

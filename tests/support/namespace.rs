@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
-use super::skip;
+use super::{fuse, skip};
 
 const INSIDE: &str = "DISK_USAGE_EXPORTER_TEST_INSIDE";
 
@@ -15,6 +15,8 @@ const INSIDE: &str = "DISK_USAGE_EXPORTER_TEST_INSIDE";
 pub(crate) enum Needs {
     /// tmpfs and bind mounts: a user namespace will do.
     Mounts,
+    /// FUSE besides: `/dev/fuse`, which most systems let everybody open.
+    Fuse,
     /// Loop devices: the system's own root.
     Root,
 }
@@ -27,6 +29,9 @@ pub(crate) fn in_namespace(name: &str, needs: Needs, test: impl FnOnce(&Node)) {
     let is_root = nix::unistd::geteuid().is_root();
     if needs == Needs::Root && !is_root {
         return skip(name, "it needs loop devices, and so root");
+    }
+    if let Some(why) = (needs == Needs::Fuse).then(fuse::missing).flatten() {
+        return skip(name, &why);
     }
     let mut flags = vec!["--mount", "--propagation=private"];
     if !is_root {
@@ -52,6 +57,13 @@ pub(crate) struct Node {
     directory: TempDir,
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Whatever is still mounted would keep the directory.
+        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
+    }
+}
+
 /// Pods' uids.
 pub(crate) const PODS: [&str; 3] = [
     "6ad83273-bbc5-4a23-9e8c-d796d288e15a",
@@ -61,7 +73,10 @@ pub(crate) const PODS: [&str; 3] = [
 
 impl Node {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        let directory = tempfile::tempdir().unwrap();
+        // A mount of its own: it goes with all that is mounted below it.
+        bind(directory.path(), directory.path());
+        Self { directory }
     }
 
     /// A place of the test's own.

@@ -19,7 +19,7 @@ fn wait_for_any_moment(random: &mut u64) {
 
 /// The kernel refuses to unmount while somebody is inside a call about the mount, however short: of `statvfs` that is
 /// some 0.2 µs, and there is no other way to ask. So under scrapes without a pause about one of 1,500 unmounts is
-/// refused, and never twice: whoever holds a volume fails this test at once.
+/// refused, and the next try is not: whoever holds a volume fails this test at once.
 #[test]
 fn volumes_unmount_while_they_are_scraped_without_a_pause() {
     let name = "unmounts::volumes_unmount_while_they_are_scraped_without_a_pause";

@@ -115,8 +115,13 @@ fn number<T: std::str::FromStr>(field: &[u8]) -> Option<T> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
+/// A path as the kernel writes it. In a table that is a file, `..` would lead out of the rootfs, and another spelling
+/// of a path would make one place two.
 fn absolute(field: &[u8]) -> Option<Cow<'_, [u8]>> {
-    field.starts_with(b"/").then(|| unescape(field))
+    let path = unescape(field);
+    let mut names = path.strip_prefix(b"/")?.split(|&b| b == b'/');
+    let is_plain = *path == *b"/" || names.all(|name| !matches!(name, b"" | b"." | b".."));
+    is_plain.then_some(path)
 }
 
 /// Decodes every `\ooo` in one pass, so that an escaped backslash is not read as the begin of another escape.
@@ -226,6 +231,23 @@ mod tests {
             tmpfs /also-good tmpfs rw 0 0\n";
         assert_eq!(mountpoints(table), [&b"/good"[..], b"/also-good"]);
         assert_eq!(parse(table).malformed, 9);
+    }
+
+    // A table that is a file may say anything; joined to the rootfs, such a path would leave it. One that is written
+    // in two ways would be two volumes.
+    #[test]
+    fn a_mountpoint_is_written_as_the_kernel_writes_it() {
+        let mounts = |path: &str| {
+            let table = format!("1 2 0:3 / {path} rw - t t rw\nt {path} t rw 0 0\n");
+            let table = parse(table.as_bytes());
+            (table.rows.len(), table.malformed)
+        };
+        for path in ["/", "/a", "/a/...", "/a/..b/.c", "/a\\040b"] {
+            assert_eq!(mounts(path), (2, 0), "{path}");
+        }
+        for path in ["/..", "/a/../b", "/a/.", "/./a", "//a", "/a//b", "/a/", "/a/\\056\\056/b", "/\\057"] {
+            assert_eq!(mounts(path), (0, 2), "{path}");
+        }
     }
 
     #[test]

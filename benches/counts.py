@@ -1,55 +1,69 @@
 #!/usr/bin/env python3
-"""What a scrape does, counted and so the same on every machine: system calls, by strace; memory allocated, by valgrind.
+"""What a scrape does, counted: system calls, by strace; memory allocated, by valgrind.
 
     cargo build --release
     sudo benches/counts.py [BINARY]
 
-Both are the difference between many scrapes and few, divided by how many more they are: what the program does once is
-not in it. strace leaves the calls that measure the volumes to their own, faster run, for it would slow them down until
-the program takes more threads for them than it otherwise does.
+Both are the difference between a run of many scrapes and one of few, divided by how many more they are: what the
+program does once is not in it. strace leaves the calls that measure the volumes to a run of their own: it would slow
+them down until the program takes more threads for them than it otherwise does.
 """
 
 import argparse
 import re
-import signal
-import subprocess
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import real_node
 
-MEASURING = ["statx", "statfs"]
-SCRAPES = 200
+MEASURING = "statx,statfs"
+SCRAPES = (20, 120)
 
 
-def system_calls(server, which):
-    """Calls during some scrapes, by name."""
-    with tempfile.NamedTemporaryFile("r") as counts:
-        trace = ["strace", "--follow-forks", "--seccomp-bpf", "--summary-only", f"--output={counts.name}"]
-        tracer = subprocess.Popen(
-            [*trace, f"--trace={which}", f"--attach={server.process.pid}"], stderr=subprocess.PIPE, text=True
-        )
-        # It says when it counts.
-        tracer.stderr.readline()
-        for _ in range(SCRAPES):
-            server.scrape()
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait()
-        rows = (line.split() for line in counts)
-        return {row[-1]: int(row[3]) for row in rows if row and re.fullmatch(r"[\d.]+", row[0]) and row[-1] != "total"}
+def run(wrapper, binary, objects, scrapes):
+    """Some scrapes of the program below another one."""
+    server = real_node.Server(wrapper[0], [*wrapper, *real_node.command(binary, objects)])
+    for _ in range(scrapes):
+        server.scrape()
+    server.stop()
+
+
+def finished(file, mark):
+    """What a tool has written when it is done: it may be so a moment after the program."""
+    deadline = time.monotonic() + 10
+    while not (file.exists() and re.search(mark, file.read_text())):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"no {mark} in {file}")
+        time.sleep(0.01)
+    return file.read_text()
+
+
+def system_calls(which, binary, objects, scrapes):
+    """The calls of these kinds, by name."""
+    with tempfile.TemporaryDirectory() as directory:
+        counts = Path(directory) / "counts"
+        strace = ["strace", "--daemonize", "--follow-forks", "--seccomp-bpf", "--summary-only", f"--trace={which}"]
+        run([*strace, f"--output={counts}"], binary, objects, scrapes)
+        rows = (line.split() for line in finished(counts, r" total\n").splitlines())
+        return Counter({row[-1]: int(row[3]) for row in rows if re.match(r"\d", " ".join(row)) and row[-1] != "total"})
 
 
 def allocated(binary, objects, scrapes):
-    """Bytes and blocks that valgrind counts until the program ends after some scrapes."""
+    """Bytes, and blocks."""
     with tempfile.TemporaryDirectory() as directory:
-        valgrind = ["valgrind", "--tool=dhat", f"--dhat-out-file={directory}/dhat", f"--log-file={directory}/log"]
-        server = real_node.Server("valgrind", [*valgrind, *real_node.command(binary, objects)])
-        for _ in range(scrapes):
-            server.scrape()
-        server.stop()
-        total = re.search(r"Total:\s+([\d,]+) bytes in ([\d,]+) blocks", Path(f"{directory}/log").read_text())
-        return [int(number.replace(",", "")) for number in total.groups()]
+        log = Path(directory) / "log"
+        run(["valgrind", "--tool=dhat", f"--dhat-out-file={directory}/dhat", f"--log-file={log}"], binary, objects, scrapes)
+        total = re.search(r"Total:\s+([\d,]+) bytes in ([\d,]+) blocks", finished(log, "Total:.*\n"))
+        size, blocks = (int(number.replace(",", "")) for number in total.groups())
+        return Counter(bytes=size, blocks=blocks)
+
+
+def each(count, *arguments):
+    """What one more scrape counts."""
+    few, many = (count(*arguments, scrapes) for scrapes in SCRAPES)
+    return {name: (many[name] - few[name]) / (SCRAPES[1] - SCRAPES[0]) for name in many}
 
 
 def main():
@@ -59,18 +73,14 @@ def main():
     real_node.enter_namespaces()
     for volumes, mounts in real_node.SIZES:
         with real_node.node(volumes, mounts) as objects:
-            server = real_node.Server("disk-usage-exporter", real_node.command(binary, objects))
-            time.sleep(0.1)
-            measuring = system_calls(server, ",".join(MEASURING))
-            others = system_calls(server, "!" + ",".join(MEASURING))
-            server.stop()
-            few, many = (allocated(binary, objects, scrapes) for scrapes in (20, 40))
+            measuring = each(system_calls, MEASURING, binary, objects)
+            others = each(system_calls, f"!{MEASURING}", binary, objects)
+            memory = each(allocated, binary, objects)
         print(f"\n{volumes} volumes among {mounts} mounts, a scrape:")
-        print(f"  system calls that measure: {sum(measuring.values()) / SCRAPES / volumes:.2f} a volume")
-        each = ", ".join(f"{name} {count / SCRAPES:.1f}" for name, count in others.items() if count * 10 >= SCRAPES)
-        print(f"  other system calls: {sum(others.values()) / SCRAPES:.1f} ({each})")
-        size, blocks = ((after - before) / 20 for before, after in zip(few, many))
-        print(f"  allocated: {size / 1000:.0f} kB in {blocks:.0f} blocks")
+        print(f"  system calls that measure: {sum(measuring.values()):.1f}")
+        named = ", ".join(f"{name} {count:.1f}" for name, count in others.items() if count >= 0.1)
+        print(f"  other system calls: {sum(others.values()):.1f} ({named})")
+        print(f"  allocated: {memory['bytes'] / 1000:.0f} kB in {memory['blocks']:.0f} blocks")
 
 
 if __name__ == "__main__":

@@ -136,20 +136,24 @@ impl Shared {
             }
             let mut wait = deadline - now;
             if state.has_work() {
-                self.staff(&mut state, wanted, now);
+                let waking = self.staff(&mut state, wanted, now);
                 wait = wait.min(tick);
                 (wanted, tick) = ((wanted * 2).min(MOST_WORKERS), TICK);
+                // Who wakes wants the lock at once.
+                drop(state);
+                (0..waking).for_each(|_| self.work.notify_one());
+                state = self.lock();
+                if state.is_answered() {
+                    return state;
+                }
             }
             state = self.done.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Wakes or starts workers until `wanted` are at work.
-    fn staff(self: &Arc<Self>, state: &mut State, wanted: usize, now: Instant) {
+    /// Starts workers until `wanted` are at work, but those that can be woken: how many they are.
+    fn staff(self: &Arc<Self>, state: &mut State, wanted: usize, now: Instant) -> usize {
         let missing = state.missing_workers(wanted, now);
-        for _ in 0..missing.min(state.idle) {
-            self.work.notify_one();
-        }
         for _ in state.idle..missing {
             let shared = Arc::clone(self);
             let thread = std::thread::Builder::new().name("probe".into()).stack_size(STACK_BYTES);
@@ -162,6 +166,7 @@ impl Shared {
             }
             state.threads += 1;
         }
+        missing.min(state.idle)
     }
 
     /// A worker's life.
@@ -183,7 +188,9 @@ impl Shared {
                 .unwrap_or_else(|_| Err(Reason::Other.into()));
             state = self.lock();
             if state.finish(&task, answer) {
+                drop(state);
                 self.done.notify_one();
+                state = self.lock();
             }
         }
     }

@@ -9,6 +9,8 @@ mod absurd_figures;
 mod cli;
 /// The project's own rules: imports, sizes, the README's tables, the manifests.
 mod conformance;
+/// Thousands of scrapes while everything comes and goes.
+mod endurance;
 /// Fixture nodes against their golden expositions.
 mod fixtures;
 /// More mounts than threads to ask them with, hanging or slow.
@@ -19,6 +21,8 @@ mod hung_mounts;
 mod hung_recovery;
 /// Stopping while mounts hang.
 mod hung_stop;
+/// Clients that mean harm, and one that does not.
+mod hostility;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.

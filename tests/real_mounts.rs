@@ -41,10 +41,14 @@ fn expected(path: &Path) -> BTreeMap<&'static str, f64> {
     expected
 }
 
-pub(crate) fn assert_as_the_kernel_says(scrape: &Exposition, volumes: &BTreeMap<&str, PathBuf>) {
-    let names: Vec<&str> = volumes.keys().copied().collect();
+pub(crate) fn assert_as_the_kernel_says(
+    scrape: &Exposition,
+    volumes: &BTreeMap<impl AsRef<str> + Ord, PathBuf>,
+) {
+    let names: Vec<&str> = volumes.keys().map(AsRef::as_ref).collect();
     assert_eq!(scrape.label("pv_disk_usage_up", "pv_name"), names);
     for (name, path) in volumes {
+        let name = name.as_ref();
         assert_eq!(scrape.volume(name), expected(path), "{name}");
     }
     assert_eq!(scrape.all("pv_disk_usage_error", &[]), []);

@@ -7,6 +7,12 @@ pub(crate) mod fuse;
 pub(crate) mod http;
 pub(crate) mod namespace;
 pub(crate) mod subject;
+pub(crate) mod hostile;
+pub(crate) mod http;
+pub(crate) mod namespace;
+pub(crate) mod objects;
+pub(crate) mod resources;
+pub(crate) mod restless;
 pub(crate) mod tool;
 
 /// How long a test waits for an event before it fails.
@@ -16,4 +22,10 @@ pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_mins(
 pub(crate) fn skip(test: &str, why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} must not be skipped in CI: {why}");
     eprintln!("SKIPPED {test}: {why}");
+}
+
+/// A number from the environment: how long a test takes.
+pub(crate) fn env_number(name: &str, default: usize) -> usize {
+    std::env::var(name)
+        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }

@@ -101,6 +101,10 @@ impl Exporter {
         Self { child, address, log }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a line of the log with this message.
     pub(crate) fn wait_for_log(&self, message: &str) -> Value {
         self.log.wait_for(message)

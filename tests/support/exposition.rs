@@ -65,7 +65,12 @@ impl Exposition {
 
     /// Name and value of a volume's series, of the families that carry the volume's labels.
     pub(crate) fn volume(&self, pv_name: &str) -> BTreeMap<&str, f64> {
-        let infos = ["pv_disk_usage_error", "pv_disk_usage_mount_info", "pv_disk_usage_volume_info"];
+        let infos = [
+            "pv_disk_usage_claim_requested_bytes",
+            "pv_disk_usage_error",
+            "pv_disk_usage_mount_info",
+            "pv_disk_usage_volume_info",
+        ];
         let of_volume = self.samples.iter().filter(|(name, labels, _)| {
             name.starts_with("pv_disk_usage_")
                 && !infos.contains(&name.as_str())

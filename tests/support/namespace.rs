@@ -50,6 +50,7 @@ pub(crate) fn in_namespace(name: &str, needs: Needs, test: impl FnOnce(&Node)) {
         .unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    print!("{said}");
 }
 
 /// A node whose kubelet has its directory in a temporary place.

@@ -1,0 +1,113 @@
+use std::collections::BTreeSet;
+use std::sync::mpsc;
+
+use crate::real_mounts::assert_as_the_kernel_says;
+use crate::support::exporter::Exporter;
+use crate::support::exposition::Exposition;
+use crate::support::namespace::{Needs, in_namespace};
+use crate::support::resources::Resources;
+use crate::support::restless::Restless;
+use crate::support::{PATIENCE, env_number, http};
+
+/// After so many scrapes everything that is kept has been there once.
+const FIRST: usize = 100;
+/// A checkpoint each.
+const ROUND: usize = 100;
+/// Of so many scrapes two are parsed, one of each packing.
+const SAMPLE: usize = 20;
+/// Scrapes, where the environment gives no number: 10,000 take a debug build some minutes.
+const SCRAPES: usize = 1_000;
+/// How much more memory may be in use at the end, which the allocator alone makes up to 700 in the first
+/// thousand scrapes and no more after: a leak of 100 bytes a scrape makes 1,000 more in 10,000.
+const MOST_GROWTH_KIB: u64 = 900;
+/// How much the peak may move: it depends on what came together.
+const MOST_PEAK_GROWTH_KIB: u64 = 2 << 10;
+
+#[test]
+fn after_thousands_of_scrapes_of_a_restless_node_nothing_is_left_behind() {
+    let name = "endurance::after_thousands_of_scrapes_of_a_restless_node_nothing_is_left_behind";
+    in_namespace(name, Needs::Mounts, |node| {
+        let scrapes = env_number("DISK_USAGE_EXPORTER_TEST_SCRAPES", SCRAPES);
+        let mut restless = Restless::new(node, 0x9274);
+        let objects = format!("--objects={}", restless.objects_path().display());
+        let exporter = Exporter::start(&["--rootfs=/", &objects]);
+        scrape_while_it_acts(&exporter, &mut restless, FIRST);
+        let first = at_the_beginning_again(&exporter, &mut restless);
+        println!("after {FIRST} scrapes: {first}");
+        for round in 1..=scrapes.div_ceil(ROUND) {
+            scrape_while_it_acts(&exporter, &mut restless, ROUND);
+            check(&exporter, &restless);
+            if round % 10 == 0 {
+                println!("after {} scrapes: {}", round * ROUND, Resources::of(exporter.pid()));
+            }
+        }
+        let last = at_the_beginning_again(&exporter, &mut restless);
+        println!("at the end: {last}; the node changed {} times", restless.acts);
+        let last = first.wait_until_back(exporter.pid());
+        assert!(last.anonymous <= first.anonymous + MOST_GROWTH_KIB, "from {first} to {last}");
+        assert!(last.resident <= first.resident + MOST_GROWTH_KIB, "from {first} to {last}");
+        assert!(last.peak <= first.peak + MOST_PEAK_GROWTH_KIB, "from {first} to {last}");
+    });
+}
+
+/// So many scrapes, each of which must be whole; meanwhile another thread changes the node, once a scrape or so.
+fn scrape_while_it_acts(exporter: &Exporter, restless: &mut Restless<'_>, scrapes: usize) {
+    let (go_on, scrape_begins) = mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || scrape_begins.iter().for_each(|()| restless.act()));
+        for scrape in 0..scrapes {
+            go_on.send(()).unwrap();
+            let packing: &[_] = if scrape % 2 == 0 { &[] } else { &[("Accept-Encoding", "gzip")] };
+            let response = http::get(exporter.address, "/metrics", packing);
+            assert_eq!(response.status, 200, "{}", response.text());
+            let length = response.header("content-length").unwrap().parse();
+            assert_eq!(length, Ok(response.body.len()));
+            if scrape % SAMPLE < 2 {
+                Exposition::parse(&response.text());
+            }
+        }
+        drop(go_on);
+    });
+}
+
+/// What the program holds when the node is as it was in the beginning, and the program knows it.
+fn at_the_beginning_again(exporter: &Exporter, restless: &mut Restless<'_>) -> Resources {
+    restless.settle();
+    check(exporter, restless);
+    for _ in 0..10 {
+        exporter.scrape();
+    }
+    Resources::at_rest(exporter.pid())
+}
+
+/// While nothing changes, the scrape shows what is mounted, and nothing else.
+fn check(exporter: &Exporter, restless: &Restless<'_>) {
+    let mut scrape = exporter.scrape();
+    let volumes = restless.volumes();
+    assert_as_the_kernel_says(&scrape, &volumes);
+    // The file of objects is read beside the scrape: a large one, on a busy machine, is used from the next one on.
+    let start = std::time::Instant::now();
+    let success = |scrape: &Exposition| {
+        scrape.value("disk_usage_exporter_source_success", &[("source", "objects")]) == Some(1.0)
+    };
+    while success(&scrape) != restless.objects.is_some()
+        || restless.objects.is_some_and(|version| {
+            !volumes.is_empty() && versions(&scrape) != BTreeSet::from([version.to_string()])
+        })
+    {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "objects {:?}, claims of {:?}",
+            restless.objects,
+            versions(&scrape)
+        );
+        scrape = exporter.scrape();
+    }
+    assert!(versions(&scrape).len() <= 1, "claims of several files: {:?}", versions(&scrape));
+}
+
+/// Of which files of objects the claims are.
+fn versions(scrape: &Exposition) -> BTreeSet<String> {
+    let claims = scrape.label("pv_disk_usage_up", "pvc_name");
+    claims.iter().map(|claim| claim.split('-').nth(1).unwrap().to_owned()).collect()
+}

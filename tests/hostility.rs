@@ -1,0 +1,207 @@
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::real_mounts::assert_as_the_kernel_says;
+use crate::support::env_number;
+use crate::support::exporter::Exporter;
+use crate::support::exposition::{Exposition, Labels};
+use crate::support::hostile::ATTACKS;
+use crate::support::http::Response;
+use crate::support::namespace::{Needs, Node, PODS, in_namespace};
+use crate::support::objects::{bound_volume, nfs};
+use crate::support::resources::Resources;
+
+/// A debug build takes ten times as long for a scrape.
+const VOLUMES: usize = if cfg!(debug_assertions) { 20 } else { 100 };
+/// How long it is attacked, where the environment gives no number.
+const SECONDS: usize = 15;
+/// What a well-behaved client waits at most, as Prometheus does.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two of its requests.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Most of what the program may have in memory at any time: in ten minutes it came to 25 MiB.
+const MOST_PEAK_KIB: u64 = 48 << 10;
+
+/// Every series that names a volume.
+type Series = BTreeMap<(String, Labels), String>;
+
+#[test]
+fn whatever_others_do_a_well_behaved_scraper_misses_nothing() {
+    let name = "hostility::whatever_others_do_a_well_behaved_scraper_misses_nothing";
+    in_namespace(name, Needs::Mounts, |node| {
+        let time = Duration::from_secs(env_number("DISK_USAGE_EXPORTER_TEST_SECONDS", SECONDS) as u64);
+        let (volumes, objects) = mounted(node);
+        let exporter = Exporter::start(&["--rootfs=/", &objects]);
+        let first = get(&mut connect(exporter.address), "/metrics").unwrap();
+        assert_as_the_kernel_says(&Exposition::parse(&first.text()), &volumes);
+        let right = series_of_volumes(&first);
+        assert!(right.keys().any(|(name, _)| name == "pv_disk_usage_claim_requested_bytes"), "no metadata");
+        let before = Resources::at_rest(exporter.pid());
+        let stop = AtomicBool::new(false);
+        let counts = std::thread::scope(|scope| {
+            let attackers = ATTACKS.map(|(name, attack)| {
+                let (stop, address) = (&stop, exporter.address);
+                let attacker = scope.spawn(move || repeat(stop, || attack(address)));
+                (name, attacker)
+            });
+            let fresh = scope.spawn(|| until(time, &mut Fresh(exporter.address), "/metrics", &right));
+            let kept = scope.spawn(|| until(time, &mut Kept::new(exporter.address), "/metrics", &right));
+            let probe = scope.spawn(|| until(time, &mut Fresh(exporter.address), "/healthz", &right));
+            let behaved = [("scraper", fresh), ("scraper that keeps its connection", kept), ("probe", probe)];
+            let behaved = behaved.map(|(name, client)| (name, client.join()));
+            stop.store(true, Ordering::Relaxed);
+            for (name, attacker) in attackers {
+                println!("{name}: {} times", attacker.join().unwrap());
+            }
+            behaved.map(|(name, outcome)| (name, outcome.unwrap()))
+        });
+        for (name, Count { requests, missed, longest }) in &counts {
+            println!("{name}: {requests} requests, {} missed, {longest:?} at most", missed.len());
+        }
+        println!("before: {before}\nafter: {}", Resources::of(exporter.pid()));
+        let after = before.wait_until_back(exporter.pid());
+        println!("at rest: {after}");
+        for (name, count) in counts {
+            assert_eq!(count.missed, Vec::<String>::new(), "of the {name}");
+        }
+        assert!(after.peak <= MOST_PEAK_KIB, "{after}");
+    });
+}
+
+/// Volumes that stay as they are, and a flag for the file of their objects.
+fn mounted(node: &Node) -> (BTreeMap<String, PathBuf>, String) {
+    let names = (0..VOLUMES).map(|i| format!("pv-{i:03}"));
+    let volumes: BTreeMap<_, _> =
+        names.map(|name| (name.clone(), node.tmpfs_volume(&name, "size=1m"))).collect();
+    let items =
+        volumes.keys().flat_map(|name| bound_volume(name, nfs(name), &format!("claim-of-{name}"), PODS[0]));
+    let objects = node.path().join("objects.json");
+    std::fs::write(&objects, json!({"items": items.collect::<Vec<_>>()}).to_string()).unwrap();
+    (volumes, format!("--objects={}", objects.display()))
+}
+
+fn repeat(stop: &AtomicBool, mut act: impl FnMut()) -> usize {
+    let mut times = 0;
+    while !stop.load(Ordering::Relaxed) {
+        act();
+        times += 1;
+        // Hostile, but the machine has other tests to run.
+        std::thread::sleep(INTERVAL);
+    }
+    times
+}
+
+/// What became of a client's requests.
+#[derive(Default)]
+struct Count {
+    requests: usize,
+    missed: Vec<String>,
+    longest: Duration,
+}
+
+/// Asks again and again; every answer must be right.
+fn until(time: Duration, client: &mut impl Client, path: &str, right: &Series) -> Count {
+    let start = Instant::now();
+    let mut count = Count::default();
+    while start.elapsed() < time {
+        let asked = Instant::now();
+        count.requests += 1;
+        let answer = client.ask(path);
+        count.longest = count.longest.max(asked.elapsed());
+        match answer {
+            Ok(response) if response.status == 200 && path == "/metrics" => {
+                assert_eq!(series_of_volumes(&response), *right);
+            }
+            Ok(response) if response.status == 200 => {}
+            Ok(response) => count.missed.push(format!("{} {}", response.status, response.text())),
+            Err(error) => {
+                let (took, at) = (asked.elapsed(), start.elapsed());
+                count.missed.push(format!("{error} after {took:?}, at {at:?}"));
+            }
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    count
+}
+
+fn series_of_volumes(response: &Response) -> Series {
+    let samples = Exposition::parse(&response.text()).samples.into_iter();
+    let of_volumes = samples.filter(|(_, labels, _)| labels.iter().any(|(key, _)| key == "pv_name"));
+    of_volumes.map(|(name, labels, value)| ((name, labels), value.to_string())).collect()
+}
+
+trait Client {
+    fn ask(&mut self, path: &str) -> io::Result<Response>;
+}
+
+/// A new connection for each request.
+struct Fresh(SocketAddr);
+
+impl Client for Fresh {
+    fn ask(&mut self, path: &str) -> io::Result<Response> {
+        get(&mut connect(self.0), path)
+    }
+}
+
+/// One connection for all, and a new one when the server has closed it between two requests: what every HTTP client does.
+struct Kept {
+    address: SocketAddr,
+    stream: BufReader<TcpStream>,
+}
+
+impl Kept {
+    fn new(address: SocketAddr) -> Self {
+        Self { address, stream: connect(address) }
+    }
+}
+
+impl Client for Kept {
+    fn ask(&mut self, path: &str) -> io::Result<Response> {
+        get(&mut self.stream, path).or_else(|error| {
+            if error.kind() != ErrorKind::ConnectionAborted {
+                return Err(error);
+            }
+            self.stream = connect(self.address);
+            get(&mut self.stream, path)
+        })
+    }
+}
+
+fn connect(address: SocketAddr) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, SCRAPE_TIMEOUT).unwrap();
+    stream.set_read_timeout(Some(SCRAPE_TIMEOUT)).unwrap();
+    BufReader::new(stream)
+}
+
+/// One request, as Prometheus sends it, and its whole answer; aborted where the server closed before it began.
+fn get(stream: &mut BufReader<TcpStream>, path: &str) -> io::Result<Response> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: test\r\nAccept-Encoding: gzip\r\n\
+         X-Prometheus-Scrape-Timeout-Seconds: {}\r\n\r\n",
+        SCRAPE_TIMEOUT.as_secs()
+    );
+    let aborted = |error: io::Error| match error.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => ErrorKind::ConnectionAborted.into(),
+        _ => error,
+    };
+    stream.get_mut().write_all(request.as_bytes()).map_err(aborted)?;
+    if stream.fill_buf().map_err(aborted)?.is_empty() {
+        return Err(ErrorKind::ConnectionAborted.into());
+    }
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read_until(b'\n', &mut head)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let mut response = Response::parse(&head);
+    response.body = vec![0; response.header("content-length").unwrap().parse().unwrap()];
+    stream.read_exact(&mut response.body)?;
+    Ok(response)
+}

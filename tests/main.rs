@@ -13,6 +13,8 @@ mod conformance;
 mod endurance;
 /// Fixture nodes against their golden expositions.
 mod fixtures;
+/// Clients that mean harm, and one that does not.
+mod hostility;
 /// More mounts than threads to ask them with, hanging or slow.
 mod hung_many;
 /// Mounts that hang, in every way.
@@ -21,8 +23,8 @@ mod hung_mounts;
 mod hung_recovery;
 /// Stopping while mounts hang.
 mod hung_stop;
-/// Clients that mean harm, and one that does not.
-mod hostility;
+/// While nobody asks, nothing is done.
+mod idle;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.

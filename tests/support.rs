@@ -4,15 +4,13 @@ pub(crate) mod exporter;
 pub(crate) mod exposition;
 pub(crate) mod fixture;
 pub(crate) mod fuse;
-pub(crate) mod http;
-pub(crate) mod namespace;
-pub(crate) mod subject;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod namespace;
 pub(crate) mod objects;
 pub(crate) mod resources;
 pub(crate) mod restless;
+pub(crate) mod subject;
 pub(crate) mod tool;
 
 /// How long a test waits for an event before it fails.

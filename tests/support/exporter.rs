@@ -85,6 +85,14 @@ impl Exporter {
         Self::spawn(command.args(args))
     }
 
+    /// Starts it under `strace`, which writes all system calls to a file.
+    pub(crate) fn start_traced(trace: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new("strace");
+        // -D: the child is the program itself, so that killing it ends both.
+        command.args(["-D", "-f", "-o", trace.to_str().unwrap(), BINARY, "--listen-host=127.0.0.1"]);
+        Self::spawn(command.args(args))
+    }
+
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.arg("--listen-port=0").stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());

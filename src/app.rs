@@ -16,7 +16,7 @@ use crate::logging;
 use crate::node::{self, Fixture, FixtureError, Measure, NoTable, Node, OpenError};
 use crate::panics;
 use crate::process::Myself;
-use crate::server::{self, Page, Routes};
+use crate::server::{self, Page, Routes, Unsent};
 use crate::shutdown::Shutdown;
 
 /// Why the program ends.
@@ -142,16 +142,18 @@ async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
     let collected = Arc::clone(&health);
     let interrupt = collector.interrupt();
     let mut work = Scraper::new(collector);
+    let unsent = Unsent::default();
+    let bodies = unsent.clone();
     let scrapes = Shared::start(
         move |deadline, previous| {
             let prepared = work.scrape(deadline, previous);
             collected.set_collected();
             prepared
         },
-        |prepared: &Prepared, encoding| prepared.write(encoding),
+        move |prepared: &Prepared, encoding| bodies.count(prepared.write(encoding)),
     )?;
     let page = Page { fixture: config.node.fixture.map(|path| path.display().to_string()) };
-    let routes = Arc::new(Routes::new(scrapes.clone(), config.stat_timeout, health, page.html()));
+    let routes = Arc::new(Routes::new(scrapes.clone(), config.stat_timeout, health, page.html(), unsent));
     let first = async {
         // Nobody reads it: packed, it takes the least memory.
         let form = Encoding { format: Format::Text, gzip: true };

@@ -4,6 +4,7 @@ mod connections;
 mod paced;
 mod page;
 mod routes;
+mod unsent;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 pub use page::Page;
 pub use routes::Routes;
+pub use unsent::Unsent;
 
 use connections::Connections;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -14,6 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::paced::{Activity, Paced};
 use super::routes::Routes;
+use super::unsent::Unsent;
 
 /// Connections at one time, more than there may be scrapes. The oldest that waits for no answer makes room for the newest.
 const MOST_CONNECTIONS: usize = 64;
@@ -24,6 +25,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request's head, and pieces of an answer: hyper's least is 8 KiB.
 const BUFFER_BYTES: usize = 16 << 10;
+/// Answers that are not taken yet may hold so much memory: a large one, of 1,000 volumes without gzip, or thirty with it.
+/// Beyond it whoever has not read for longest is cut off.
+const MOST_UNSENT_BYTES: usize = 8 << 20;
 /// How long what is in flight may take when the program is told to stop: it must be gone within a second, and no scrape
 /// waits for mounts by then.
 const STOP_TIMEOUT: Duration = Duration::from_millis(700);
@@ -31,42 +35,38 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(700);
 pub(super) struct Connections {
     routes: Arc<Routes>,
     tasks: JoinSet<()>,
-    /// The oldest first.
-    open: VecDeque<(AbortHandle, Arc<Activity>)>,
+    open: Arc<Open>,
     stopping: watch::Sender<bool>,
 }
 
+/// The connections that are open, the oldest first.
+#[derive(Default)]
+struct Open(Mutex<VecDeque<(AbortHandle, Arc<Activity>)>>);
+
 impl Connections {
     pub(super) fn new(routes: Arc<Routes>) -> Self {
-        Self { routes, tasks: JoinSet::new(), open: VecDeque::new(), stopping: watch::Sender::new(false) }
+        Self { routes, tasks: JoinSet::new(), open: Arc::default(), stopping: watch::Sender::new(false) }
     }
 
     pub(super) fn add(&mut self, stream: TcpStream) {
         self.forget_ended();
-        while self.open.len() >= MOST_CONNECTIONS && self.make_room() {}
+        while self.open.lock().len() >= MOST_CONNECTIONS && self.make_room() {}
         let activity = Arc::new(Activity::default());
-        let routes = Arc::clone(&self.routes);
-        let connection = serve(stream, routes, Arc::clone(&activity), self.stopping.subscribe());
+        let (routes, open) = (Arc::clone(&self.routes), Arc::clone(&self.open));
+        let connection = serve(stream, routes, open, Arc::clone(&activity), self.stopping.subscribe());
         let task = self.tasks.spawn(connection);
-        self.open.push_back((task, activity));
+        self.open.lock().push_back((task, activity));
     }
 
     /// Drops what is left of connections that have ended.
     fn forget_ended(&mut self) {
         while self.tasks.try_join_next().is_some() {}
-        self.open.retain(|(task, _)| !task.is_finished());
+        self.open.lock().retain(|(task, _)| !task.is_finished());
     }
 
-    /// Ends the oldest connection that waits for a request, else the oldest whose client does not read its answer.
+    /// Ends the oldest connection that waits for a request, else the one that does not read its answer for longest.
     pub(super) fn make_room(&mut self) -> bool {
-        let oldest =
-            |wanted: fn(&Activity) -> bool| self.open.iter().position(|(_, activity)| wanted(activity));
-        let found = oldest(Activity::is_idle).or_else(|| oldest(Activity::is_sending));
-        let Some((task, _)) = found.and_then(|at| self.open.remove(at)) else {
-            return false;
-        };
-        task.abort();
-        true
+        self.open.end_oldest_idle() || self.open.end_slowest_reader(u64::MAX)
     }
 
     pub(super) async fn stop(mut self) {
@@ -78,9 +78,50 @@ impl Connections {
     }
 }
 
+impl Open {
+    /// No code that can panic runs under this lock, so poison means nothing.
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(AbortHandle, Arc<Activity>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end_oldest_idle(&self) -> bool {
+        let mut connections = self.lock();
+        let oldest = connections.iter().position(|(_, activity)| activity.is_idle());
+        end(&mut connections, oldest)
+    }
+
+    /// Of those that are sent a body made before this one.
+    fn end_slowest_reader(&self, before: u64) -> bool {
+        let mut connections = self.lock();
+        let sending = connections.iter().enumerate().filter(|(_, (_, activity))| activity.is_sending());
+        let slowest = sending.map(|(at, (_, activity))| (activity.body(), at)).min();
+        end(&mut connections, slowest.filter(|(body, _)| *body < before).map(|(_, at)| at))
+    }
+
+    /// Before one more answer is sent: those that are not taken must not fill the memory. Gives the number of its body.
+    async fn make_room_for_answer(&self, unsent: &Unsent) -> u64 {
+        // Who is sent the same body costs nothing more.
+        let body = unsent.made();
+        while unsent.bytes() > MOST_UNSENT_BYTES && self.end_slowest_reader(body) {
+            // The ended connection lets go of its body.
+            tokio::task::yield_now().await;
+        }
+        body
+    }
+}
+
+fn end(connections: &mut VecDeque<(AbortHandle, Arc<Activity>)>, which: Option<usize>) -> bool {
+    let Some((task, _)) = which.and_then(|at| connections.remove(at)) else {
+        return false;
+    };
+    task.abort();
+    true
+}
+
 async fn serve(
     stream: TcpStream,
     routes: Arc<Routes>,
+    open: Arc<Open>,
     activity: Arc<Activity>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -88,11 +129,11 @@ async fn serve(
     let _ = stream.set_nodelay(true);
     let paced = Paced::new(stream, READER_TIMEOUT, Arc::clone(&activity));
     let service = service_fn(|request| {
-        let (routes, activity) = (Arc::clone(&routes), Arc::clone(&activity));
+        let (routes, open, activity) = (Arc::clone(&routes), Arc::clone(&open), Arc::clone(&activity));
         async move {
             activity.begin();
             let answer = routes.answer(&request).await;
-            activity.hand_over();
+            activity.hand_over(open.make_room_for_answer(&routes.unsent).await);
             Ok::<_, Infallible>(answer)
         }
     });

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +12,11 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// What a connection is doing: waiting for a request, making an answer, or sending it.
 #[derive(Debug, Default)]
-pub(super) struct Activity(AtomicU8);
+pub(super) struct Activity {
+    state: AtomicU8,
+    /// The number of the body of its last answer, in the order in which bodies were made.
+    body: AtomicU64,
+}
 
 const IDLE: u8 = 0;
 const ANSWERING: u8 = 1;
@@ -21,25 +25,35 @@ const SENDING: u8 = 2;
 impl Activity {
     /// A request has come.
     pub(super) fn begin(&self) {
-        self.0.store(ANSWERING, Ordering::Relaxed);
+        self.state.store(ANSWERING, Ordering::Relaxed);
     }
 
     /// Its answer is made.
-    pub(super) fn hand_over(&self) {
-        self.0.store(SENDING, Ordering::Relaxed);
+    pub(super) fn hand_over(&self, body: u64) {
+        self.body.store(body, Ordering::Relaxed);
+        self.state.store(SENDING, Ordering::Relaxed);
+    }
+
+    /// The client does not take what is sent: there may be a second answer behind the one that was flushed.
+    fn stalled(&self) {
+        let _ = self.state.compare_exchange(IDLE, SENDING, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// All that was to be sent is sent.
     fn flushed(&self) {
-        let _ = self.0.compare_exchange(SENDING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.state.compare_exchange(SENDING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(super) fn is_sending(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == SENDING
+        self.state.load(Ordering::Relaxed) == SENDING
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == IDLE
+        self.state.load(Ordering::Relaxed) == IDLE
+    }
+
+    pub(super) fn body(&self) -> u64 {
+        self.body.load(Ordering::Relaxed)
     }
 }
 
@@ -61,6 +75,7 @@ impl<S> Paced<S> {
     fn check<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_pending() && !self.waiting {
             self.waiting = true;
+            self.activity.stalled();
             self.timer.as_mut().reset(Instant::now() + self.limit);
         }
         if self.waiting && self.timer.as_mut().poll(context).is_ready() {

@@ -14,6 +14,8 @@ use crate::collect::{self, Shared};
 use crate::exposition::{self, Encoding};
 use crate::health::Health;
 
+use super::unsent::Unsent;
+
 const PLAIN: &str = "text/plain; charset=utf-8";
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 
@@ -37,6 +39,8 @@ pub struct Routes {
     /// The page on `/`.
     page: Bytes,
     slots: Semaphore,
+    /// The bodies that the collections make.
+    pub(super) unsent: Unsent,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -44,8 +48,14 @@ type Answer = Response<Full<Bytes>>;
 impl Routes {
     /// Answers by these.
     #[must_use]
-    pub fn new(scrapes: Shared<Encoding>, stat_timeout: Duration, health: Arc<Health>, page: Bytes) -> Self {
-        Self { scrapes, stat_timeout, health, page, slots: Semaphore::new(MOST_SCRAPES) }
+    pub fn new(
+        scrapes: Shared<Encoding>,
+        stat_timeout: Duration,
+        health: Arc<Health>,
+        page: Bytes,
+        unsent: Unsent,
+    ) -> Self {
+        Self { scrapes, stat_timeout, health, page, slots: Semaphore::new(MOST_SCRAPES), unsent }
     }
 
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Answer {

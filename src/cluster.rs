@@ -1,5 +1,7 @@
 //! The Kubernetes side: what the objects of the cluster say about the volumes of this node.
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod objects;
 mod quantity;
 mod schema;

@@ -2,6 +2,8 @@
 
 mod changes;
 mod earlier;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod join;
 mod known;
 mod shared;

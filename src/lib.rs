@@ -32,6 +32,8 @@ pub mod cluster;
 pub mod collect;
 pub mod config;
 pub mod exposition;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod health;
 pub mod logging;
 pub mod node;

@@ -3,6 +3,8 @@
 mod block;
 mod discovery;
 mod fixture;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod layout;
 mod mount_table;
 mod mountinfo;

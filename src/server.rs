@@ -1,6 +1,8 @@
 //! The HTTP server: its listener, and the limits that keep one client from harming another.
 
 mod connections;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod paced;
 mod page;
 mod routes;

@@ -46,7 +46,7 @@ fn imports(text: &str) -> BTreeSet<&str> {
 }
 
 /// What each part may know.
-const MAY_IMPORT: [(&str, &[&str]); 16] = [
+const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("volume", &[]),
     ("snapshot", &["volume"]),
     ("aside", &[]),
@@ -61,6 +61,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("logging", &["config"]),
     ("health", &[]),
     ("shutdown", &[]),
+    ("fuzzing", &["node", "cluster", "collect", "server"]),
     ("main", &["config", "app", "logging", "panics"]),
     ("lib", &[]),
 ];

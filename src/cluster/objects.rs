@@ -175,7 +175,7 @@ struct Name {
     name: Option<String>,
 }
 
-fn parse(bytes: &[u8], path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
+pub(super) fn parse(bytes: &[u8], path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
     let whole: &RawValue =
         serde_json::from_slice(bytes).map_err(|error| ObjectsError::Json(path.to_owned(), error))?;
     let mut objects = Objects { metadata: Metadata::default(), selections, known: false, foreign: false };

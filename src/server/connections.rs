@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -49,6 +50,8 @@ impl Connections {
     }
 
     pub(super) fn add(&mut self, stream: TcpStream) {
+        // Without it answers are only later.
+        let _ = stream.set_nodelay(true);
         self.forget_ended();
         while self.open.lock().len() >= MOST_CONNECTIONS && self.make_room() {}
         let activity = Arc::new(Activity::default());
@@ -118,15 +121,13 @@ fn end(connections: &mut VecDeque<(AbortHandle, Arc<Activity>)>, which: Option<u
     true
 }
 
-async fn serve(
-    stream: TcpStream,
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     routes: Arc<Routes>,
     open: Arc<Open>,
     activity: Arc<Activity>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // Without it answers are only later.
-    let _ = stream.set_nodelay(true);
     let paced = Paced::new(stream, READER_TIMEOUT, Arc::clone(&activity));
     let service = service_fn(|request| {
         let (routes, open, activity) = (Arc::clone(&routes), Arc::clone(&open), Arc::clone(&activity));

@@ -1,0 +1,95 @@
+//! Any bytes, in several pieces, from a client of the HTTP server; and any text as the headers that choose a format.
+//!
+//! The first byte's bits say how the client behaves, the second byte how long its pieces are.
+
+#![no_main]
+
+mod client;
+
+use std::io::Read;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use client::{Answer, Client, Server};
+use disk_usage_exporter::exposition::{Encoding, Format, negotiate};
+use libfuzzer_sys::fuzz_target;
+
+/// Collections that requests of the client asked for.
+static COLLECTIONS: AtomicUsize = AtomicUsize::new(0);
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| Server::new(&COLLECTIONS, body));
+
+const BODY: &str = "# HELP a A.\n# TYPE a gauge\na 1\n";
+
+fuzz_target!(|input: &[u8]| {
+    if let [behaviour, piece, sent @ ..] = input {
+        check_answers(*behaviour, *piece, sent);
+        check_negotiation(sent);
+    }
+});
+
+fn check_answers(behaviour: u8, piece: u8, sent: &[u8]) {
+    COLLECTIONS.store(0, Ordering::SeqCst);
+    let client = Client::new(behaviour, piece);
+    let received = client.ask(&SERVER, sent);
+    let collections = COLLECTIONS.load(Ordering::SeqCst);
+    let wishes = client::wishes(sent);
+    assert!(collections <= wishes, "{collections} collections for {wishes} requests at most");
+    let may_be_head = sent.windows(4).any(|window| window == b"HEAD");
+    let answers = Answer::all(&received, may_be_head, client.reads_all());
+    let expositions: Vec<&Answer> = answers.iter().filter(|answer| answer.is_exposition()).collect();
+    if client.reads_all() {
+        assert_eq!(expositions.len(), collections, "each is answered");
+    }
+    for answer in expositions {
+        check_exposition(answer);
+    }
+}
+
+/// What the server serves in one encoding.
+fn body(encoding: Encoding) -> Bytes {
+    let text = match encoding.format {
+        Format::Text => BODY.to_owned(),
+        Format::OpenMetrics => format!("{BODY}# EOF\n"),
+    };
+    if !encoding.gzip {
+        return text.into();
+    }
+    let mut packed = Vec::new();
+    let level = flate2::Compression::new(1);
+    flate2::read::GzEncoder::new(text.as_bytes(), level).read_to_end(&mut packed).unwrap();
+    packed.into()
+}
+
+/// Its head says what its body is.
+fn check_exposition(answer: &Answer) {
+    let format = match answer.header("content-type") {
+        Some(kind) if kind == Format::OpenMetrics.content_type() => Format::OpenMetrics,
+        kind => {
+            assert_eq!(kind, Some(Format::Text.content_type()));
+            Format::Text
+        }
+    };
+    let coding = answer.header("content-encoding");
+    assert!(matches!(coding, None | Some("gzip")), "{coding:?}");
+    let expected = body(Encoding { format, gzip: coding.is_some() });
+    assert_eq!(answer.header("content-length"), Some(expected.len().to_string().as_str()));
+    assert!(answer.body.is_none_or(|body| *body == *expected), "another body");
+}
+
+fn check_negotiation(sent: &[u8]) {
+    let text = String::from_utf8_lossy(sent);
+    let (accept, coding) = text.split_once('\n').unwrap_or((&text, ""));
+    let chosen = negotiate(accept, coding);
+    assert_eq!(chosen.format, negotiate(accept, "").format, "of one header alone");
+    assert_eq!(chosen.gzip, negotiate("", coding).gzip, "of one header alone");
+    assert_eq!(chosen, negotiate(&accept.to_ascii_uppercase(), &coding.to_ascii_uppercase()), "in any case");
+    assert_eq!(chosen, negotiate(&format!(" ,{accept}, "), &format!(" ,{coding}, ")), "empty elements");
+    let ranges = ["application/", "*/*"];
+    let lower = accept.to_ascii_lowercase();
+    assert!(chosen.format == Format::Text || ranges.iter().any(|range| lower.contains(range)));
+    assert!(!chosen.gzip || coding.contains('*') || coding.to_ascii_lowercase().contains("gzip"));
+    let refused = negotiate(accept, &format!("gzip;q=0,x-gzip;q=0,{coding}"));
+    assert!(!refused.gzip, "refused is refused");
+}

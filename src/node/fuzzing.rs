@@ -1,0 +1,73 @@
+//! For `fuzz/`: mount tables and `vol_data.json` as bytes.
+
+use std::path::{Path, PathBuf};
+
+use super::discovery::{self, Detail, Recognition};
+use super::paths::Rootfs;
+use crate::volume::{CsiVolume, Mount};
+
+/// What a mount table shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The mounts that may be volumes.
+    pub mounts: Vec<Mount>,
+    /// Every path below which this program would look at something for them.
+    pub reached: Vec<PathBuf>,
+    /// Lines that are rows.
+    pub rows: usize,
+    /// Lines that are none.
+    pub malformed: usize,
+    /// Whether the rows that hold the kubelet's roots receive mounts.
+    pub propagation: Option<bool>,
+    /// The kubelet's roots.
+    pub kubelet_roots: Vec<Vec<u8>>,
+}
+
+/// Reads a table; `own` says that it is the live one of this process.
+#[must_use]
+pub fn discover(table: &[u8], rootfs: &Path, recognition: &Recognition, own: bool) -> Found {
+    let rootfs = Rootfs::new(rootfs.to_owned());
+    let found = discovery::discover(table, &rootfs, recognition, own);
+    let mut reached = Vec::new();
+    let mut mounts = Vec::new();
+    for candidate in found.candidates {
+        reached.push(rootfs.join(&candidate.mount.mountpoint));
+        if let Detail::VolData(file) = &candidate.detail {
+            reached.push(rootfs.join(file));
+        }
+        mounts.push(candidate.mount);
+    }
+    Found {
+        mounts,
+        reached,
+        rows: found.rows,
+        malformed: found.malformed,
+        propagation: found.propagation,
+        kubelet_roots: found.kubelet_roots,
+    }
+}
+
+/// The decoded mountpoint of every row.
+#[must_use]
+pub fn mountpoints(table: &[u8]) -> Vec<Vec<u8>> {
+    let rows = super::mountinfo::parse(table).rows;
+    rows.into_iter().map(|row| row.mountpoint.into_owned()).collect()
+}
+
+/// What a `vol_data.json` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolData {
+    /// The volume's name.
+    pub name: Option<String>,
+    /// Driver and handle.
+    pub csi: CsiVolume,
+    /// A pod's own volume.
+    pub ephemeral: bool,
+}
+
+/// Reads a `vol_data.json`.
+#[must_use]
+pub fn vol_data(bytes: &[u8]) -> Option<VolData> {
+    let super::vol_data::VolData { name, csi, ephemeral } = super::vol_data::parse(bytes)?;
+    Some(VolData { name, csi, ephemeral })
+}

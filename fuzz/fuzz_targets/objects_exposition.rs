@@ -58,7 +58,7 @@ fn check(objects: &[u8]) -> bool {
 /// An exposition; some, for packing takes most of the time, out of their packing the same.
 fn written(prepared: &Prepared, format: Format) -> String {
     let plain = prepared.write(Encoding { format, gzip: false });
-    if plain.len() % 8 == 0 {
+    if plain.len().is_multiple_of(8) {
         let packed = prepared.write(Encoding { format, gzip: true });
         let mut inflated = Vec::new();
         flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut inflated).unwrap();
@@ -89,7 +89,8 @@ fn holds_all(exposition: &Exposition, snapshot: &Snapshot) {
 fn has_labels_of_objects(labels: &Labels, status: &VolumeStatus) {
     let fixed = ["pv_name", "pvc_name", "pvc_namespace"];
     let written = |prefix: &str| -> Vec<&str> {
-        let own = labels.iter().filter(|(name, _)| name.starts_with(prefix) && !fixed.contains(&name.as_str()));
+        let own =
+            labels.iter().filter(|(name, _)| name.starts_with(prefix) && !fixed.contains(&name.as_str()));
         own.map(|(_, value)| value.as_str()).collect()
     };
     let of_pv = status.pv.iter().flat_map(|pv| pv.labels.values());
@@ -109,7 +110,8 @@ fn label<'a>(labels: &'a Labels, name: &str) -> Option<&'a str> {
 fn mounts() -> &'static [Arc<Mount>] {
     static MOUNTS: OnceLock<Vec<Arc<Mount>>> = OnceLock::new();
     MOUNTS.get_or_init(|| {
-        let found = discover(include_bytes!("objects/mountinfo"), "/".as_ref(), &Recognition::default(), true);
+        let found =
+            discover(include_bytes!("objects/mountinfo"), "/".as_ref(), &Recognition::default(), true);
         assert_eq!((found.mounts.len(), found.malformed), (12, 0));
         let described = |mut mount: Mount| {
             let is_known = mount.plugin == "csi" && mount.name.starts_with("csi");

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 /// Names of volumes, pods and plugins as in `mountinfo`, label keys that collide with each other or with fixed names,
 /// and what needs escapes.
+#[rustfmt::skip]
 const KNOWN: [&str; 48] = [
     "nfs", "csi", "csi-block", "csi-inline", "flex", "shared", "\u{fffd}", "a b", "twice",
     "6ad83273-bbc5-4a23-9e8c-d796d288e150", "6ad83273-bbc5-4a23-9e8c-d796d288e151", "vendor/driver",
@@ -46,10 +47,28 @@ enum Object {
         access_modes: Vec<Text>,
         source: Source,
     },
-    Claim { name: Text, namespace: Option<Text>, uid: Option<Text>, labels: Option<Labels>, request: Text },
-    Pod { name: Text, namespace: Option<Text>, uid: Text, hash: Option<Text>, volumes: Vec<(Text, Source)> },
+    Claim {
+        name: Text,
+        namespace: Option<Text>,
+        uid: Option<Text>,
+        labels: Option<Labels>,
+        request: Text,
+    },
+    Pod {
+        name: Text,
+        namespace: Option<Text>,
+        uid: Text,
+        hash: Option<Text>,
+        volumes: Vec<(Text, Source)>,
+    },
     /// A volume and its claim, which fit each other.
-    Bound { name: Text, claim: Text, labels: Labels, claim_labels: Labels, gibibytes: u32 },
+    Bound {
+        name: Text,
+        claim: Text,
+        labels: Labels,
+        claim_labels: Labels,
+        gibibytes: u32,
+    },
 }
 
 #[derive(Debug, Arbitrary)]
@@ -66,10 +85,14 @@ impl Source {
     fn key_and_fields(&self) -> Option<(&'static str, Value)> {
         Some(match self {
             Self::None => return None,
-            Self::Nfs { server, path } => ("nfs", json!({"server": text(server), "path": path.0})),
-            Self::Csi { driver, handle } => ("csi", json!({"driver": driver.0, "volumeHandle": text(handle)})),
-            Self::Flex { driver } => ("flexVolume", json!({"driver": text(driver)})),
-            Self::Iscsi { portal, lun } => ("iscsi", json!({"targetPortal": portal.0, "iqn": {}, "lun": lun})),
+            Self::Nfs { server, path } => ("nfs", json!({"server": text(server.as_ref()), "path": path.0})),
+            Self::Csi { driver, handle } => {
+                ("csi", json!({"driver": driver.0, "volumeHandle": text(handle.as_ref())}))
+            }
+            Self::Flex { driver } => ("flexVolume", json!({"driver": text(driver.as_ref())})),
+            Self::Iscsi { portal, lun } => {
+                ("iscsi", json!({"targetPortal": portal.0, "iqn": {}, "lun": lun}))
+            }
             Self::Rbd { monitors, image } => ("rbd", json!({"monitors": texts(monitors), "image": image})),
         })
     }
@@ -86,12 +109,20 @@ impl Cluster {
 impl Object {
     fn to_json(&self) -> Vec<Value> {
         match self {
-            Self::PersistentVolume { name, labels: own, claim, storage_class, mode, access_modes, source } => {
+            Self::PersistentVolume {
+                name,
+                labels: own,
+                claim,
+                storage_class,
+                mode,
+                access_modes,
+                source,
+            } => {
                 let claim = claim.as_ref().map(|(namespace, name, uid)| {
-                    json!({"namespace": text(namespace), "name": text(name), "uid": text(uid)})
+                    json!({"namespace": text(namespace.as_ref()), "name": text(name.as_ref()), "uid": text(uid.as_ref())})
                 });
-                let mut spec = json!({"claimRef": claim, "storageClassName": text(storage_class),
-                    "volumeMode": text(mode), "accessModes": texts(access_modes)});
+                let mut spec = json!({"claimRef": claim, "storageClassName": text(storage_class.as_ref()),
+                    "volumeMode": text(mode.as_ref()), "accessModes": texts(access_modes)});
                 if let Some((key, fields)) = source.key_and_fields() {
                     spec[key] = fields;
                 }
@@ -102,7 +133,7 @@ impl Object {
             Self::Claim { name, namespace, uid, labels: own, request } => {
                 let own = own.as_ref().map(labels);
                 vec![json!({"kind": "PersistentVolumeClaim",
-                    "metadata": {"name": name.0, "namespace": text(namespace), "uid": text(uid), "labels": own},
+                    "metadata": {"name": name.0, "namespace": text(namespace.as_ref()), "uid": text(uid.as_ref()), "labels": own},
                     "spec": {"resources": {"requests": {"storage": request.0}}}})]
             }
             Self::Pod { name, namespace, uid, hash, volumes } => {
@@ -115,7 +146,7 @@ impl Object {
                 });
                 let annotations = hash.as_ref().map(|hash| json!({"kubernetes.io/config.hash": hash.0}));
                 vec![json!({"kind": "Pod", "spec": {"volumes": volumes.collect::<Vec<_>>()},
-                    "metadata": {"name": name.0, "namespace": text(namespace), "uid": uid.0,
+                    "metadata": {"name": name.0, "namespace": text(namespace.as_ref()), "uid": uid.0,
                         "annotations": annotations}})]
             }
             Self::Bound { name, claim, labels: own, claim_labels, gibibytes } => vec![
@@ -129,8 +160,8 @@ impl Object {
     }
 }
 
-fn text(text: &Option<Text>) -> Option<&str> {
-    text.as_ref().map(|text| text.0.as_str())
+fn text(text: Option<&Text>) -> Option<&str> {
+    text.map(|text| text.0.as_str())
 }
 
 fn texts(texts: &[Text]) -> Vec<&str> {

@@ -1,6 +1,7 @@
 //! Any bytes, in several pieces, from a client of the HTTP server; and any text as the headers that choose a format.
 //!
-//! The first byte's bits say how the client behaves, the second byte how long its pieces are.
+//! The first byte's bits say how the client behaves, the second byte how long its pieces are. With bit 8, what follows is
+//! not the request itself but, line by line, the values of the headers that the server reads.
 
 #![no_main]
 
@@ -24,10 +25,27 @@ const BODY: &str = "# HELP a A.\n# TYPE a gauge\na 1\n";
 
 fuzz_target!(|input: &[u8]| {
     if let [behaviour, piece, sent @ ..] = input {
-        check_answers(*behaviour, *piece, sent);
+        if behaviour & 8 == 0 {
+            check_answers(*behaviour, *piece, sent);
+        } else {
+            check_answers(*behaviour, *piece, &scrape(sent));
+        }
         check_negotiation(sent);
     }
 });
+
+/// A scrape with these values in its headers.
+fn scrape(values: &[u8]) -> Vec<u8> {
+    let names = ["Accept", "Accept-Encoding", "X-Prometheus-Scrape-Timeout-Seconds", "Connection"];
+    let mut request = b"GET /metrics HTTP/1.1\r\nHost: a\r\n".to_vec();
+    for (value, name) in values.split(|byte| *byte == b'\n').zip(names.into_iter().cycle()).take(12) {
+        request.extend(format!("{name}: ").bytes());
+        request.extend(value.iter().filter(|byte| matches!(byte, b'\t' | b' '..=b'~' | 128..)));
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    request
+}
 
 fn check_answers(behaviour: u8, piece: u8, sent: &[u8]) {
     COLLECTIONS.store(0, Ordering::SeqCst);

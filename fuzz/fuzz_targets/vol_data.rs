@@ -5,9 +5,10 @@
 use disk_usage_exporter::fuzzing::{VolData, vol_data};
 use disk_usage_exporter::volume::CsiVolume;
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fuzz_target!(|bytes: &[u8]| {
+    whatever_the_values_they_are_read(&String::from_utf8_lossy(bytes));
     let read = vol_data(bytes);
     if let Some(data) = &read {
         assert_ne!(data.name.as_deref(), Some(""));
@@ -25,6 +26,16 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(vol_data(&text.as_bytes()[..end]), None, "half of a file says nothing");
     }
 });
+
+/// The input's lines as the fields' values.
+fn whatever_the_values_they_are_read(text: &str) {
+    let mut lines = text.split('\n');
+    let mut next = || lines.next().map(str::to_owned);
+    let (driver, handle, name, lifecycle) = (next(), next(), next(), next());
+    let value = json!({"driverName": driver, "volumeHandle": handle, "specVolID": name,
+        "volumeLifecycleMode": lifecycle});
+    assert_eq!(vol_data(value.to_string().as_bytes()), generic(&value));
+}
 
 /// The same, read without a schema.
 fn generic(value: &Value) -> Option<VolData> {

@@ -2,6 +2,7 @@
 
 mod answer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -169,13 +170,15 @@ impl<C: Future<Output = ()>> Talk<'_, C> {
             let _ = with_noop(|context| Pin::new(&mut self.near).poll_shutdown(context));
             self.run();
         }
+        // Whoever asked without being expected to is counted, too.
+        self.server.settle();
+        self.run();
         let mut waited = Duration::ZERO;
         while self.connection.is_some() {
             assert!(waited < LONGEST, "the connection does not end");
             self.wait().await;
             waited += STEP;
         }
-        self.server.settle();
         self.read();
     }
 
@@ -201,7 +204,10 @@ impl<C: Future<Output = ()>> Talk<'_, C> {
             rounds += 1;
             assert!(rounds < 100_000, "it spins");
             let waker = self.woken.waker();
-            if connection.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            let mut context = Context::from_waker(&waker);
+            // A panic that is let through ends a connection alone, as in the server.
+            let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(&mut context)));
+            if !polled.is_ok_and(|polled| polled.is_pending()) {
                 self.connection = None;
             }
             if self.reads {

@@ -5,6 +5,9 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -129,11 +132,15 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     mut stopping: watch::Receiver<bool>,
 ) {
     let paced = Paced::new(stream, READER_TIMEOUT, Arc::clone(&activity));
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let (routes, open, activity) = (Arc::clone(&routes), Arc::clone(&open), Arc::clone(&activity));
         async move {
             activity.begin();
-            let answer = routes.answer(&request).await;
+            let mut answer = routes.answer(&request).await;
+            // Behind a request with a body, hyper 1.12 may answer one that it cannot read in the midst of this answer.
+            if !request.body().is_end_stream() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             activity.hand_over(open.make_room_for_answer(&routes.unsent).await);
             Ok::<_, Infallible>(answer)
         }
@@ -165,42 +172,35 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// Expositions that do not fit into the kernel's buffers.
+    /// More than the kernel's buffers hold.
+    const BODY_BYTES: usize = 32 << 20;
+
     fn routes() -> Arc<Routes> {
-        let body = bytes::Bytes::from(vec![b'a'; 32 << 20]);
+        let body = bytes::Bytes::from(vec![b'a'; BODY_BYTES]);
         let scrapes = Shared::start(|_, _| (), move |(): &(), _: Encoding| body.clone()).unwrap();
         let health = Arc::new(Health::default());
         Arc::new(Routes::new(scrapes, Duration::from_secs(2), health, bytes::Bytes::new()))
     }
 
-    // Found by fuzzing: hyper 1.12 answers what it cannot read although the answer before is still under way; builds
-    // with debug assertions panic over it.
+    // Found by fuzzing: the head of a second answer within the first one's body; builds with debug assertions panicked.
     #[test]
-    fn nonsense_behind_an_answer_that_nobody_takes_harms_its_own_connection_alone() {
+    fn nonsense_behind_a_request_with_a_body_does_not_reach_into_its_answer() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
             let server = tokio::spawn(crate::server::run(listener, routes(), std::future::pending()));
-            let mut bad = TcpStream::connect(address).await.unwrap();
-            bad.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n").await.unwrap();
-            // Its answer has begun, and is stuck.
-            bad.readable().await.unwrap();
-            for _ in 0..3 {
-                let mut good = TcpStream::connect(address).await.unwrap();
-                good.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                    .await
-                    .unwrap();
-                let mut answer = String::new();
-                good.read_to_string(&mut answer).await.unwrap();
-                assert!(
-                    answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok\n"),
-                    "{answer}"
-                );
-            }
-            // It ends, orderly or not.
-            let ended = tokio::time::timeout(HEAD_TIMEOUT / 2, bad.read_to_end(&mut Vec::new())).await;
-            assert!(ended.is_ok());
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+            client.write_all(&[&request[..], b"nonsense\r\n\r\n"].concat()).await.unwrap();
+            let mut answer = Vec::new();
+            let read = tokio::time::timeout(HEAD_TIMEOUT / 2, client.read_to_end(&mut answer)).await;
+            assert!(matches!(read, Ok(Ok(_))), "{read:?}");
+            let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            assert!(
+                answer[end + 4..].iter().all(|byte| *byte == b'a') && answer.len() - end - 4 == BODY_BYTES
+            );
             assert!(!server.is_finished());
         });
     }

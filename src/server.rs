@@ -3,6 +3,7 @@
 mod connections;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod open;
 mod paced;
 mod page;
 mod routes;

@@ -13,7 +13,7 @@ use disk_usage_exporter::collect::{Request, Shared};
 use disk_usage_exporter::exposition::{Encoding, Format};
 use disk_usage_exporter::fuzzing::serve;
 use disk_usage_exporter::health::Health;
-use disk_usage_exporter::server::{Page, Routes};
+use disk_usage_exporter::server::{Page, Routes, Unsent};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::unconstrained;
 
@@ -49,7 +49,7 @@ impl Server {
         let scrapes = Shared::start(collect, move |(): &(), encoding| body(encoding)).unwrap();
         let health = Arc::new(Health::default());
         let page = Page { fixture: None }.html();
-        let routes = Routes::new(scrapes.clone(), Duration::from_secs(2), health, page);
+        let routes = Routes::new(scrapes.clone(), Duration::from_secs(2), health, page, Unsent::default());
         Self { routes: Arc::new(routes), scrapes, start, collections }
     }
 

@@ -42,8 +42,9 @@ fn check(objects: &[u8]) -> bool {
     let Ok(metadata) = metadata(objects, &selections) else {
         return false;
     };
-    let snapshot = snapshot(mounts().to_vec(), &metadata, answer);
-    let prepared = Writer::default().prepare(&snapshot);
+    let metadata = Arc::new(metadata);
+    let snapshot = || snapshot(mounts().to_vec(), Arc::clone(&metadata), answer);
+    let prepared = Writer::default().prepare(snapshot());
     let text = written(&prepared, Format::Text);
     let openmetrics = written(&prepared, Format::OpenMetrics);
     assert!(openmetrics.ends_with("\n# EOF\n"));
@@ -51,7 +52,7 @@ fn check(objects: &[u8]) -> bool {
         text.split('\n').filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     };
     assert_eq!(samples(&text), samples(&openmetrics));
-    holds_all(&Exposition::parse(&text), &snapshot);
+    holds_all(&Exposition::parse(&text), &snapshot());
     true
 }
 
@@ -80,7 +81,7 @@ fn holds_all(exposition: &Exposition, snapshot: &Snapshot) {
         let [(info, _)] = exposition.all("pv_disk_usage_volume_info", &pv_name)[..] else {
             panic!("not one volume_info: {pv_name:?}");
         };
-        let storage_class = status.pv.as_ref().and_then(|pv| pv.storage_class.clone());
+        let storage_class = status.volume.pv.as_ref().and_then(|pv| pv.storage_class.clone());
         assert_eq!(label(info, "storage_class"), storage_class.as_deref());
     }
 }
@@ -93,11 +94,11 @@ fn has_labels_of_objects(labels: &Labels, status: &VolumeStatus) {
             labels.iter().filter(|(name, _)| name.starts_with(prefix) && !fixed.contains(&name.as_str()));
         own.map(|(_, value)| value.as_str()).collect()
     };
-    let of_pv = status.pv.iter().flat_map(|pv| pv.labels.values());
+    let of_pv = status.volume.pv.iter().flat_map(|pv| pv.labels.values());
     assert_eq!(written("pv_"), of_pv.collect::<Vec<_>>());
-    let of_claim = status.claim.iter().flat_map(|claim| claim.labels.values());
+    let of_claim = status.volume.claim.iter().flat_map(|claim| claim.labels.values());
     assert_eq!(written("pvc_"), of_claim.collect::<Vec<_>>());
-    let reference = status.pv.as_ref().and_then(|pv| pv.claim.as_ref());
+    let reference = status.volume.pv.as_ref().and_then(|pv| pv.claim.as_ref());
     assert_eq!(label(labels, "pvc_name"), reference.map(|claim| claim.key.name.as_str()));
     assert_eq!(label(labels, "pvc_namespace"), reference.map(|claim| claim.key.namespace.as_str()));
 }

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use super::join::{self, Grouped, Measured};
+use super::known::Known;
 use crate::snapshot::{Snapshot, TableStatus};
 use crate::volume::{Answer, Metadata, Mount};
 
 /// The snapshot of these mounts, all of them measured by `measure` and still there.
 pub fn snapshot(
     mounts: Vec<Arc<Mount>>,
-    metadata: &Metadata,
+    metadata: Arc<Metadata>,
     measure: impl Fn(&Mount) -> Answer,
 ) -> Snapshot {
     let table = TableStatus { readable: true, rows: mounts.len(), reads: 1, ..TableStatus::default() };
-    let Grouped { volumes, ambiguous } = join::group(mounts, metadata);
-    let mounts = volumes.iter().flat_map(|volume| &volume.mounts);
-    let measured = mounts.map(|mount| Measured { answer: measure(mount), still_mounted: true }).collect();
-    let volumes = join::join(volumes, measured, metadata);
-    Snapshot { volumes, ambiguous, table, ..Snapshot::default() }
+    let mut known = Known::default();
+    known.update(mounts, metadata);
+    let answers = known.mounts.iter().map(|mount| measure(mount)).collect();
+    Snapshot { volumes: known.measured(answers), ambiguous: known.ambiguous, table, ..Snapshot::default() }
 }

@@ -1,8 +1,7 @@
-//! The connections that are open, and which of them must make room.
+//! Connections: their limits, and how they end.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
@@ -14,11 +13,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
+use super::open::Open;
 use super::paced::{Activity, Paced};
 use super::routes::Routes;
-use super::unsent::Unsent;
 
 /// Connections at one time, more than there may be scrapes. The oldest that waits for no answer makes room for the newest.
 const MOST_CONNECTIONS: usize = 64;
@@ -29,9 +28,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request's head, and pieces of an answer: hyper's least is 8 KiB.
 const BUFFER_BYTES: usize = 16 << 10;
-/// Answers that are not taken yet may hold so much memory: a large one, of 1,000 volumes without gzip, or thirty with it.
-/// Beyond it whoever has not read for longest is cut off.
-const MOST_UNSENT_BYTES: usize = 8 << 20;
 /// How long what is in flight may take when the program is told to stop: it must be gone within a second, and no scrape
 /// waits for mounts by then.
 const STOP_TIMEOUT: Duration = Duration::from_millis(700);
@@ -43,10 +39,6 @@ pub(super) struct Connections {
     stopping: watch::Sender<bool>,
 }
 
-/// The connections that are open, the oldest first.
-#[derive(Default)]
-struct Open(Mutex<VecDeque<(AbortHandle, Arc<Activity>)>>);
-
 impl Connections {
     pub(super) fn new(routes: Arc<Routes>) -> Self {
         Self { routes, tasks: JoinSet::new(), open: Arc::default(), stopping: watch::Sender::new(false) }
@@ -56,23 +48,23 @@ impl Connections {
         // Without it answers are only later.
         let _ = stream.set_nodelay(true);
         self.forget_ended();
-        while self.open.lock().len() >= MOST_CONNECTIONS && self.make_room() {}
+        while self.open.count() >= MOST_CONNECTIONS && self.open.make_room() {}
         let activity = Arc::new(Activity::default());
         let (routes, open) = (Arc::clone(&self.routes), Arc::clone(&self.open));
         let connection = serve(stream, routes, open, Arc::clone(&activity), self.stopping.subscribe());
         let task = self.tasks.spawn(connection);
-        self.open.lock().push_back((task, activity));
+        self.open.add(task, activity);
     }
 
     /// Drops what is left of connections that have ended.
     fn forget_ended(&mut self) {
         while self.tasks.try_join_next().is_some() {}
-        self.open.lock().retain(|(task, _)| !task.is_finished());
+        self.open.forget_ended();
     }
 
-    /// Ends the oldest connection that waits for a request, else the one that does not read its answer for longest.
-    pub(super) fn make_room(&mut self) -> bool {
-        self.open.end_oldest_idle() || self.open.end_slowest_reader(u64::MAX)
+    /// Ends one, if any can be.
+    pub(super) fn make_room(&self) -> bool {
+        self.open.make_room()
     }
 
     pub(super) async fn stop(mut self) {
@@ -82,46 +74,6 @@ impl Connections {
             tracing::warn!("connections that did not end in time are cut off");
         }
     }
-}
-
-impl Open {
-    /// No code that can panic runs under this lock, so poison means nothing.
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(AbortHandle, Arc<Activity>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn end_oldest_idle(&self) -> bool {
-        let mut connections = self.lock();
-        let oldest = connections.iter().position(|(_, activity)| activity.is_idle());
-        end(&mut connections, oldest)
-    }
-
-    /// Of those that are sent a body made before this one.
-    fn end_slowest_reader(&self, before: u64) -> bool {
-        let mut connections = self.lock();
-        let sending = connections.iter().enumerate().filter(|(_, (_, activity))| activity.is_sending());
-        let slowest = sending.map(|(at, (_, activity))| (activity.body(), at)).min();
-        end(&mut connections, slowest.filter(|(body, _)| *body < before).map(|(_, at)| at))
-    }
-
-    /// Before one more answer is sent: those that are not taken must not fill the memory. Gives the number of its body.
-    async fn make_room_for_answer(&self, unsent: &Unsent) -> u64 {
-        // Who is sent the same body costs nothing more.
-        let body = unsent.made();
-        while unsent.bytes() > MOST_UNSENT_BYTES && self.end_slowest_reader(body) {
-            // The ended connection lets go of its body.
-            tokio::task::yield_now().await;
-        }
-        body
-    }
-}
-
-fn end(connections: &mut VecDeque<(AbortHandle, Arc<Activity>)>, which: Option<usize>) -> bool {
-    let Some((task, _)) = which.and_then(|at| connections.remove(at)) else {
-        return false;
-    };
-    task.abort();
-    true
 }
 
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
@@ -169,6 +121,7 @@ mod tests {
     use crate::collect::Shared;
     use crate::exposition::Encoding;
     use crate::health::Health;
+    use crate::server::Unsent;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -179,7 +132,7 @@ mod tests {
         let body = bytes::Bytes::from(vec![b'a'; BODY_BYTES]);
         let scrapes = Shared::start(|_, _| (), move |(): &(), _: Encoding| body.clone()).unwrap();
         let health = Arc::new(Health::default());
-        Arc::new(Routes::new(scrapes, Duration::from_secs(2), health, bytes::Bytes::new()))
+        Arc::new(Routes::new(scrapes, Duration::from_secs(2), health, bytes::Bytes::new(), Unsent::default()))
     }
 
     // Found by fuzzing: the head of a second answer within the first one's body; builds with debug assertions panicked.

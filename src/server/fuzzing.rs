@@ -10,5 +10,5 @@ use super::{Routes, connections};
 /// Serves a client until its connection ends, with the limits of every connection.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, routes: Arc<Routes>) {
     let stopping = watch::Sender::new(false);
-    connections::serve(stream, routes, Arc::default(), stopping.subscribe()).await;
+    connections::serve(stream, routes, Arc::default(), Arc::default(), stopping.subscribe()).await;
 }

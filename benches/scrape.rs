@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use disk_usage_exporter::cluster::{ObjectsFile, Selections};
 use disk_usage_exporter::collect::Collector;
 use disk_usage_exporter::exposition::{Encoding, Exposition, Format};
@@ -14,6 +14,8 @@ use serde_json::json;
 
 /// Volumes and mounts of a node.
 const SIZES: [(usize, usize); 2] = [(100, 600), (1_000, 3_000)];
+/// Lines of a mount table, of which a sixth are volumes.
+const LINES: [usize; 3] = [100, 1_000, 10_000];
 /// Labels of a claim; the `PersistentVolume` has as many.
 const LABELS: usize = 5;
 
@@ -37,11 +39,10 @@ fn uid(number: usize) -> String {
 
 fn table((volumes, mounts): (usize, usize)) -> String {
     let rows = (0..mounts).map(|id| {
-        let (plugin, name) = if id < volumes { ("csi", "pvc") } else { ("projected", "token") };
-        let tail = if id < volumes { "/mount" } else { "" };
+        let (plugin, name) = if id < volumes { ("nfs", "pvc") } else { ("projected", "token") };
         let pod = uid(id);
         format!(
-            "{id} 1 8:{id} / /var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~{plugin}/{name}-{id}{tail} \
+            "{id} 1 8:{id} / /var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~{plugin}/{name}-{id} \
              rw,relatime shared:{id} - ext4 /dev/sd{id} rw,discard\n"
         )
     });
@@ -56,7 +57,7 @@ fn objects((volumes, _): (usize, usize)) -> String {
         let claim = json!({"namespace": "shop", "name": format!("claim-{id}")});
         [
             json!({"kind": "PersistentVolume", "metadata": {"name": format!("pvc-{id}"), "labels": labels("pv")},
-                "spec": {"claimRef": claim, "csi": {"driver": "csi.example.com", "volumeHandle": format!("vol-{id}")}}}),
+                "spec": {"claimRef": claim, "nfs": {"server": "nas", "path": format!("/export/{id}")}}}),
             json!({"kind": "PersistentVolumeClaim",
                 "metadata": {"name": format!("claim-{id}"), "namespace": "shop", "labels": labels("pvc")},
                 "spec": {"resources": {"requests": {"storage": "64Mi"}}}}),
@@ -67,19 +68,36 @@ fn objects((volumes, _): (usize, usize)) -> String {
     json!({"items": items.collect::<Vec<_>>()}).to_string()
 }
 
-fn collector(directory: &Path, size: (usize, usize)) -> Collector {
+fn node(directory: &Path, size: (usize, usize)) -> Node {
     let mount_table = directory.join("mountinfo");
     std::fs::write(&mount_table, table(size)).unwrap();
-    let file = directory.join("objects.json");
-    std::fs::write(&file, objects(size)).unwrap();
-    let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
     let settings = Settings {
         rootfs: directory.to_owned(),
         mount_table: Some(mount_table),
         recognition: Recognition::default(),
     };
-    let node = Node::open(settings, Arc::new(Answers)).unwrap();
-    Collector::new(node, Some(ObjectsFile::open(&file, selections).unwrap()))
+    Node::open(settings, Arc::new(Answers)).unwrap()
+}
+
+fn collector(directory: &Path, size: (usize, usize)) -> Collector {
+    let file = directory.join("objects.json");
+    std::fs::write(&file, objects(size)).unwrap();
+    let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+    Collector::new(node(directory, size), Some(ObjectsFile::open(&file, selections).unwrap()))
+}
+
+/// Reading a table, recognising its volumes, and finding that they are those of the last reading.
+fn scan(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scan");
+    for lines in LINES {
+        let directory = tempfile::tempdir().unwrap();
+        let mut node = node(directory.path(), (lines / 6, lines));
+        let mut scan = || node.scan(Instant::now(), Instant::now());
+        assert_eq!(scan().len(), lines / 6);
+        group.throughput(Throughput::Elements(lines as u64));
+        group.bench_function(BenchmarkId::from_parameter(lines), |b| b.iter(&mut scan));
+    }
+    group.finish();
 }
 
 fn scrape(criterion: &mut Criterion) {
@@ -88,7 +106,7 @@ fn scrape(criterion: &mut Criterion) {
         let mut collector = collector(directory.path(), size);
         let mut collect = || collector.collect(Instant::now() + Duration::from_mins(1));
         let snapshot = collect();
-        assert_eq!(snapshot.volumes.len(), size.0);
+        assert_eq!(snapshot.volumes.iter().filter(|status| status.volume.claim.is_some()).count(), size.0);
         let mut exposition = Exposition::default();
         let prepared = exposition.prepare(snapshot);
 
@@ -114,5 +132,5 @@ fn scrape(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, scrape);
+criterion_group!(benches, scan, scrape);
 criterion_main!(benches);

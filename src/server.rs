@@ -76,8 +76,8 @@ pub async fn run(listener: TcpListener, routes: Arc<Routes>, stop: impl Future<O
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.add(stream);
+            Ok((stream, peer)) => {
+                connections.add(stream, peer.ip());
                 // Lets it read its request before the next one may want its place.
                 tokio::task::yield_now().await;
             }

@@ -40,7 +40,7 @@ struct Row {
 fn row() -> impl Strategy<Value = Row> {
     let name = prop_oneof![
         3 => prop::sample::select(vec!["pv", "a", "b"]).prop_map(|name| name.as_bytes().to_vec()),
-        1 => vec(any::<u8>(), 1..12),
+        1 => vec(any::<u8>().prop_filter("no path", |byte| *byte != b'/'), 1..12),
     ];
     let plugin =
         prop::sample::select(vec!["kubernetes.io~nfs", "kubernetes.io~csi", "v~d", "kubernetes.io~secret"]);
@@ -58,7 +58,7 @@ fn line(at: usize, row: &Row) -> Vec<u8> {
     let mut line =
         format!("{at} 1 0:{} / /var/lib/kubelet/pods/{}/volumes/{}/", row.device, uid(row.pod), row.plugin)
             .into_bytes();
-    for byte in row.name.iter().filter(|byte| **byte != b'/') {
+    for byte in &row.name {
         match byte {
             b' ' | b'\t' | b'\n' | b'\\' | b'#' => line.extend(format!("\\{byte:03o}").bytes()),
             _ => line.push(*byte),
@@ -130,11 +130,22 @@ impl Measure for Answers {
     }
 }
 
+/// Without names that differ in bytes that are no UTF-8 only: written, they are the same, and one of them is left out.
+fn told_apart(rows: Vec<Row>) -> Vec<Row> {
+    let mut names = BTreeMap::new();
+    let mut is_told_apart = |row: &Row| {
+        let written = String::from_utf8_lossy(&row.name).into_owned();
+        *names.entry(written).or_insert_with(|| row.name.clone()) == row.name
+    };
+    rows.into_iter().filter(|row| is_told_apart(row)).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_objects_and_mounts_the_exposition_is_valid(rows in vec(row(), 0..12), cluster in vec(object(), 0..6)) {
+        let rows = told_apart(rows);
         let directory = tempfile::tempdir().unwrap();
         let table = directory.path().join("mountinfo");
         let lines: Vec<Vec<u8>> = rows.iter().enumerate().map(|(at, row)| line(at, row)).collect();

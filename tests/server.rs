@@ -227,6 +227,21 @@ fn who_asks_is_answered_whoever_holds_connections() {
 }
 
 #[test]
+fn who_holds_many_connections_makes_room_first() {
+    let (_fixture, exporter) = node();
+    let mut kept = http::connect_from_elsewhere(exporter.address);
+    let mut ask = || {
+        kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        kept.read(&mut [0; 1024]).unwrap()
+    };
+    assert!(ask() > 0);
+    let held: Vec<TcpStream> = (0..200).map(|_| http::connect(exporter.address)).collect();
+    assert_eq!(exporter.get("/healthz").status, 200);
+    assert!(ask() > 0, "it was closed for others' connections");
+    drop(held);
+}
+
+#[test]
 fn however_many_scrapes_wait_probes_are_answered() {
     let (_fixture, exporter) = hung_node("1h");
     let mut scrapes: Vec<TcpStream> = (0..32).map(|_| http::connect(exporter.address)).collect();

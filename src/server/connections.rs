@@ -1,6 +1,7 @@
 //! Connections: their limits, and how they end.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::open::Open;
 use super::paced::{Activity, Paced};
 use super::routes::Routes;
 
-/// Connections at one time, more than there may be scrapes. The oldest that waits for no answer makes room for the newest.
+/// Connections at one time, more than there may be scrapes. Beyond it one that waits for no answer makes room for the newest.
 const MOST_CONNECTIONS: usize = 64;
 /// How long a client may take for a request's head, and stay idle between requests; no usual interval of scrapes, at
 /// which both sides might act at once.
@@ -44,7 +45,7 @@ impl Connections {
         Self { routes, tasks: JoinSet::new(), open: Arc::default(), stopping: watch::Sender::new(false) }
     }
 
-    pub(super) fn add(&mut self, stream: TcpStream) {
+    pub(super) fn add(&mut self, stream: TcpStream, peer: IpAddr) {
         // Without it answers are only later.
         let _ = stream.set_nodelay(true);
         self.forget_ended();
@@ -53,7 +54,7 @@ impl Connections {
         let (routes, open) = (Arc::clone(&self.routes), Arc::clone(&self.open));
         let connection = serve(stream, routes, open, Arc::clone(&activity), self.stopping.subscribe());
         let task = self.tasks.spawn(connection);
-        self.open.add(task, activity);
+        self.open.add(task, activity, peer);
     }
 
     /// Drops what is left of connections that have ended.

@@ -1,6 +1,8 @@
 //! The connections that are open, and which of them must make room.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
@@ -13,7 +15,13 @@ use super::unsent::Unsent;
 const MOST_UNSENT_BYTES: usize = 8 << 20;
 
 /// The oldest first.
-type Connections = VecDeque<(AbortHandle, Arc<Activity>)>;
+type Connections = VecDeque<Connection>;
+
+struct Connection {
+    task: AbortHandle,
+    activity: Arc<Activity>,
+    peer: IpAddr,
+}
 
 #[derive(Default)]
 pub(super) struct Open(Mutex<Connections>);
@@ -24,8 +32,8 @@ impl Open {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, task: AbortHandle, activity: Arc<Activity>) {
-        self.lock().push_back((task, activity));
+    pub(super) fn add(&self, task: AbortHandle, activity: Arc<Activity>, peer: IpAddr) {
+        self.lock().push_back(Connection { task, activity, peer });
     }
 
     pub(super) fn count(&self) -> usize {
@@ -33,25 +41,32 @@ impl Open {
     }
 
     pub(super) fn forget_ended(&self) {
-        self.lock().retain(|(task, _)| !task.is_finished());
+        self.lock().retain(|connection| !connection.task.is_finished());
     }
 
-    /// Ends the oldest connection that waits for a request, else the one that does not read its answer for longest.
+    /// Ends a connection that waits for a request, else the one that does not read its answer for longest.
     pub(super) fn make_room(&self) -> bool {
         self.end_oldest_idle() || self.end_slowest_reader(u64::MAX)
     }
 
+    /// Of the address that has most connections the oldest, so that nobody else pays for a flood: a connection that is
+    /// new waits too, until its request has come.
     fn end_oldest_idle(&self) -> bool {
         let mut connections = self.lock();
-        let oldest = connections.iter().position(|(_, activity)| activity.is_idle());
-        end(&mut connections, oldest)
+        let mut held: HashMap<IpAddr, usize> = HashMap::new();
+        connections.iter().for_each(|connection| *held.entry(connection.peer).or_default() += 1);
+        let idle = connections.iter().enumerate().filter(|(_, connection)| connection.activity.is_idle());
+        let first = idle.max_by_key(|(at, connection)| (held[&connection.peer], Reverse(*at)));
+        let first = first.map(|(at, _)| at);
+        end(&mut connections, first)
     }
 
     /// Of those that are sent a body made before this one.
     fn end_slowest_reader(&self, before: u64) -> bool {
         let mut connections = self.lock();
-        let sending = connections.iter().enumerate().filter(|(_, (_, activity))| activity.is_sending());
-        let slowest = sending.map(|(at, (_, activity))| (activity.body(), at)).min();
+        let sending =
+            connections.iter().enumerate().filter(|(_, connection)| connection.activity.is_sending());
+        let slowest = sending.map(|(at, connection)| (connection.activity.body(), at)).min();
         end(&mut connections, slowest.filter(|(body, _)| *body < before).map(|(_, at)| at))
     }
 
@@ -68,9 +83,9 @@ impl Open {
 }
 
 fn end(connections: &mut Connections, which: Option<usize>) -> bool {
-    let Some((task, _)) = which.and_then(|at| connections.remove(at)) else {
+    let Some(connection) = which.and_then(|at| connections.remove(at)) else {
         return false;
     };
-    task.abort();
+    connection.task.abort();
     true
 }

@@ -46,6 +46,9 @@ pub(crate) struct Exporter {
 struct Log {
     lines: Mutex<Vec<Value>>,
     grown: Condvar,
+    /// Whether it is read; at first it is.
+    unread: Mutex<bool>,
+    read_again: Condvar,
 }
 
 impl Exporter {
@@ -103,6 +106,8 @@ impl Exporter {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 writer.lines.lock().unwrap().push(line);
                 writer.grown.notify_all();
+                let unread = writer.unread.lock().unwrap();
+                drop(writer.read_again.wait_while(unread, |unread| *unread).unwrap());
             }
         });
         let address = log.wait_for("listening")["address"].as_str().unwrap().parse().unwrap();
@@ -122,6 +127,12 @@ impl Exporter {
     pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
         let lines = self.log.lines.lock().unwrap();
         lines.iter().filter(|line| line["message"] == message).cloned().collect()
+    }
+
+    /// Reads the log no longer, but for some lines, or reads it again.
+    pub(crate) fn read_log(&self, read: bool) {
+        *self.log.unread.lock().unwrap() = !read;
+        self.log.read_again.notify_all();
     }
 
     /// One answer.

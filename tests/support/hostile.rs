@@ -64,13 +64,14 @@ fn pump(mut stream: TcpStream, bytes: &[u8]) {
 }
 
 fn scrapes_at_one_time(address: SocketAddr) {
-    connect_many(address, 8, LAST_SCRAPE).into_iter().for_each(read_answer);
+    connect_many(address, 6, LAST_SCRAPE).into_iter().for_each(read_answer);
 }
 
-/// Each asks for more than fits into the kernel's buffers, and reads only that an answer begins.
+/// Each asks for more than fits into the kernel's buffers, and reads only that an answer begins; until the buffers are
+/// full, each is one more scrape.
 fn readers_that_do_not_read(address: SocketAddr) {
     let mut streams = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..6 {
         streams.extend(connect_many(address, 1, &SCRAPE.repeat(50)).into_iter().map(|mut stream| {
             let _ = stream.read(&mut [0]);
             stream

@@ -99,6 +99,8 @@ class Server:
                     sys.exit(f"{name} ended with {self.process.returncode}")
                 time.sleep(0.0005)
         self.answered = time.perf_counter()
+        if self.process.poll() is not None:
+            sys.exit(f"{name} ended with {self.process.returncode}, and something else answered")
 
     def scrape(self):
         self.connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{ObjectsError, ObjectsFile, Selections};
-use crate::collect::{Collector, Request, Shared};
+use crate::collect::{Collected, Collector, Request, Shared};
 use crate::config::{Command, Config, ListenHost, NodeConfig};
 use crate::exposition::{Encoding, Exposition, Format, Prepared};
 use crate::health::Health;
@@ -148,7 +148,7 @@ async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
         move |deadline, previous| {
             let prepared = work.scrape(deadline, previous);
             collected.set_collected();
-            prepared
+            Collected { in_time: prepared.in_time(), value: prepared }
         },
         move |prepared: &Prepared, encoding| bodies.count(prepared.write(encoding)),
     )?;
@@ -157,7 +157,7 @@ async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
     let first = async {
         // Nobody reads it: packed, it takes the least memory.
         let form = Encoding { format: Format::Text, gzip: true };
-        let _ = scrapes.ask(Request { deadline: Instant::now() + config.stat_timeout, form }).await;
+        let _ = scrapes.ask(Request { patience: config.stat_timeout, form }).await;
         // Only the server's end is the program's.
         std::future::pending::<()>().await;
     };

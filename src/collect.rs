@@ -11,7 +11,7 @@ mod shared;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-pub use shared::{CollectorGone, Request, Shared};
+pub use shared::{Collected, CollectorGone, Request, Shared};
 
 use crate::cluster::ObjectsFile;
 use crate::node::{Interrupt, Node};
@@ -55,8 +55,10 @@ impl Collector {
             Some(objects) => objects.metadata(),
             None => Arc::clone(&self.no_metadata),
         };
+        let (volumes, in_time) = self.measure(&metadata, start, deadline);
         let snapshot = Snapshot {
-            volumes: self.measure(&metadata, start, deadline),
+            volumes,
+            in_time,
             ambiguous: self.known.ambiguous,
             table: self.node.status(),
             sources: self.sources(),
@@ -67,9 +69,14 @@ impl Collector {
         snapshot
     }
 
-    /// The volumes, measured. Where the mount table changed meanwhile, they are measured again: figures may be of
+    /// The volumes, measured, and whether the deadline cut nothing off. Where the mount table changed meanwhile, they are measured again: figures may be of
     /// something that was there for a moment only.
-    fn measure(&mut self, metadata: &Arc<Metadata>, start: Instant, deadline: Instant) -> Vec<VolumeStatus> {
+    fn measure(
+        &mut self,
+        metadata: &Arc<Metadata>,
+        start: Instant,
+        deadline: Instant,
+    ) -> (Vec<VolumeStatus>, bool) {
         let mut until = deadline;
         let mut earlier = Earlier::default();
         let mut attempts = 0;
@@ -91,7 +98,7 @@ impl Collector {
             if has_changed {
                 known::retain_mounted(&mut volumes, &self.node.still_mounted(mounts));
             }
-            return volumes;
+            return (volumes, now < until);
         }
     }
 

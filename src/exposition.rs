@@ -59,6 +59,12 @@ impl Exposition {
 }
 
 impl Prepared {
+    /// Whether the collection's deadline cut nothing off.
+    #[must_use]
+    pub fn in_time(&self) -> bool {
+        self.0.in_time()
+    }
+
     /// The exposition's bytes.
     #[must_use]
     pub fn write(&self, encoding: Encoding) -> Bytes {
@@ -70,6 +76,8 @@ impl Prepared {
         };
         // Writing to memory does not fail.
         debug_assert!(written.is_ok(), "{written:?}");
+        // It stays until the slowest client has it.
+        bytes.shrink_to_fit();
         bytes.into()
     }
 

@@ -45,7 +45,9 @@ impl Fixed {
 impl Myself {
     /// What is true now; what cannot be read is absent.
     pub fn status(&mut self) -> ProcessStatus {
-        let Fixed { stat, max_fds, boot_time } = self.fixed.get_or_insert_with(Fixed::look);
+        // What could not be opened for want of descriptors may be next time.
+        let fixed = self.fixed.take().filter(|fixed| fixed.stat.is_some()).unwrap_or_else(Fixed::look);
+        let Fixed { stat, max_fds, boot_time } = self.fixed.insert(fixed);
         let stat = stat.as_ref().and_then(|file| read_stat(file).ok());
         let stat = stat.as_ref();
         let ticks = procfs::ticks_per_second();

@@ -7,6 +7,7 @@ mod open;
 mod paced;
 mod page;
 mod routes;
+mod slots;
 mod unsent;
 
 use std::io;

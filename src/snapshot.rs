@@ -10,6 +10,8 @@ use crate::volume::{Answer, Failure, Figures, Reason, Volume};
 pub struct Snapshot {
     /// Every volume found, sorted by the name of its `PersistentVolume`.
     pub volumes: Vec<VolumeStatus>,
+    /// The deadline cut no measurement off.
+    pub in_time: bool,
     /// Names left out because several pods use them for different volumes of their own.
     pub ambiguous: usize,
     /// About the mount table.

@@ -33,6 +33,7 @@ pub struct ObjectsFile {
     stamp: Option<Stamp>,
     /// Looks at the file, and reads it if it is not what it was.
     reader: Aside<Option<Stamp>, Option<Reading>>,
+    hung_after: Duration,
     success: bool,
 }
 
@@ -79,7 +80,7 @@ impl ObjectsFile {
         let file = path.clone();
         let reader = Aside::start("objects", move |before| read_changed(&file, before, &selections));
         let reader = reader.map_err(|error| ObjectsError::Read(path.clone(), error))?;
-        Ok(Self { path, contents, stamp, reader, success: true })
+        Ok(Self { path, contents, stamp, reader, hung_after: HUNG_AFTER, success: true })
     }
 
     /// What the file says now. If it can no longer be read, what it said last: labels must not flap.
@@ -90,14 +91,19 @@ impl ObjectsFile {
         }
         let wait = if busy_since.is_none() { MOST_WAIT } else { Duration::ZERO };
         match self.reader.answer(wait) {
-            // It is what it was.
+            // It is what it was; after a hang it is read again next.
             Some(None) => {}
             Some(Some((stamp, read))) => {
-                self.stamp = stamp;
+                // What could not be read may be readable though nothing about the file changes.
+                self.stamp = stamp.filter(|_| !matches!(read, Err(ObjectsError::Read(..))));
                 self.take(read);
             }
-            None if busy_since.is_some_and(|since| since.elapsed() < HUNG_AFTER) => {}
-            None if busy_since.is_some() => self.take(Err(ObjectsError::Hung(self.path.clone()))),
+            None if busy_since.is_some_and(|since| since.elapsed() < self.hung_after) => {}
+            None if busy_since.is_some() => {
+                // It must be read again before it counts as readable.
+                self.stamp = None;
+                self.take(Err(ObjectsError::Hung(self.path.clone())));
+            }
             None if self.reader.busy_since().is_some() => {}
             // The reader panicked: the next scrape tries again.
             None => (self.stamp, self.success) = (None, false),

@@ -13,16 +13,35 @@ use tokio::sync::oneshot;
 /// Somebody wants a collection, written in the form `K`.
 #[derive(Debug)]
 pub struct Request<K> {
-    /// When measuring must have ended.
-    pub deadline: Instant,
+    /// How long measuring may take.
+    pub patience: Duration,
     /// In which form it is wanted.
     pub form: K,
+}
+
+/// What was collected.
+#[derive(Debug)]
+pub struct Collected<S> {
+    /// It.
+    pub value: S,
+    /// The deadline cut nothing off: more patience would have made no difference.
+    pub in_time: bool,
 }
 
 struct Waiting<K> {
     request: Request<K>,
     since: Instant,
     reply: oneshot::Sender<Bytes>,
+}
+
+/// What is left for measuring, however long somebody waited for another collection to end: healthy mounts need no more.
+const LEAST: Duration = Duration::from_millis(100);
+
+impl<K> Waiting<K> {
+    fn deadline(&self, now: Instant) -> Instant {
+        let patience = self.request.patience;
+        (self.since + patience).max(now + patience.min(LEAST))
+    }
 }
 
 /// The asking side; any number of clones.
@@ -48,7 +67,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> Shared<K> {
     ///
     /// If the system gives no thread.
     pub fn start<S>(
-        mut collect: impl FnMut(Instant, Option<Duration>) -> S + Send + 'static,
+        mut collect: impl FnMut(Instant, Option<Duration>) -> Collected<S> + Send + 'static,
         write: impl Fn(&S, K) -> Bytes + Send + 'static,
     ) -> std::io::Result<Self> {
         let (requests, queue) = mpsc::channel();
@@ -72,32 +91,52 @@ impl<K: Copy + Eq + Hash + Send + 'static> Shared<K> {
 
 fn serve<S, K: Copy + Eq + Hash>(
     queue: &mpsc::Receiver<Waiting<K>>,
-    collect: &mut impl FnMut(Instant, Option<Duration>) -> S,
+    collect: &mut impl FnMut(Instant, Option<Duration>) -> Collected<S>,
     write: &impl Fn(&S, K) -> Bytes,
 ) {
     let mut last_total = None;
-    while let Ok(first) = queue.recv() {
-        let since = first.since;
-        // Who asked and went away, a probe of a scrape that timed out, needs no collection.
-        if first.reply.is_closed() {
-            continue;
+    let mut waiting: Vec<Waiting<K>> = Vec::new();
+    loop {
+        if waiting.is_empty() {
+            let Ok(first) = queue.recv() else { return };
+            waiting.push(first);
         }
+        waiting.extend(queue.try_iter());
+        // Who asked and went away, a probe of a scrape that timed out, needs no collection.
+        waiting.retain(|waiting| !waiting.reply.is_closed());
+        // The most patient one's, so that nobody misses figures for another's haste.
+        let now = Instant::now();
+        let deadline = waiting.iter().map(|waiting| waiting.deadline(now)).max();
+        let patience = waiting.iter().map(|waiting| waiting.request.patience).max();
+        let (Some(deadline), Some(patience)) = (deadline, patience) else {
+            continue;
+        };
+        let since = waiting[0].since;
+        let mut asked = std::mem::take(&mut waiting);
         // A panic costs this collection: whoever waits is told, and the next one is tried.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let collected = collect(first.request.deadline, last_total);
-            let mut bodies = HashMap::new();
+            let Collected { value, in_time } = collect(deadline, last_total);
             // Whoever asked meanwhile is answered too; whoever asks from here on starts the next collection.
-            let others: Vec<_> = queue.try_iter().collect();
-            for waiting in std::iter::once(first).chain(others) {
-                let form = waiting.request.form;
-                let body = bodies.entry(form).or_insert_with(|| write(&collected, form));
-                // Who no longer waits needs no answer.
-                let _ = waiting.reply.send(body.clone());
-            }
+            asked.extend(queue.try_iter());
+            let is_served = |waiting: &Waiting<K>| in_time || waiting.request.patience <= patience;
+            let (served, more_patient): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_served);
+            answer(served, &value, write);
+            more_patient
         }));
-        if outcome.is_ok() {
+        if let Ok(more_patient) = outcome {
             last_total = Some(since.elapsed());
+            waiting = more_patient;
         }
+    }
+}
+
+fn answer<S, K: Copy + Eq + Hash>(asked: Vec<Waiting<K>>, value: &S, write: &impl Fn(&S, K) -> Bytes) {
+    let mut bodies = HashMap::new();
+    for waiting in asked {
+        let form = waiting.request.form;
+        let body = bodies.entry(form).or_insert_with(|| write(value, form));
+        // Who no longer waits needs no answer.
+        let _ = waiting.reply.send(body.clone());
     }
 }
 
@@ -108,7 +147,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn request(form: u8) -> Request<u8> {
-        Request { deadline: Instant::now(), form }
+        Request { patience: Duration::ZERO, form }
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -126,6 +165,7 @@ mod tests {
             count.fetch_add(1, Ordering::SeqCst);
             entered.send(()).unwrap();
             gate.recv().unwrap();
+            Collected { value: (), in_time: true }
         };
         let written = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&written);
@@ -157,6 +197,7 @@ mod tests {
         let mut first = true;
         let collect = move |_, _| {
             assert!(!std::mem::take(&mut first), "a bug");
+            Collected { value: (), in_time: true }
         };
         let shared = Shared::start(collect, |(): &(), form| Bytes::from(vec![form])).unwrap();
         block_on(async {
@@ -170,6 +211,7 @@ mod tests {
         let (told, times) = mpsc::channel();
         let collect = move |_, last: Option<Duration>| {
             told.send(last).unwrap();
+            Collected { value: (), in_time: true }
         };
         let shared = Shared::start(collect, |(): &(), _: u8| Bytes::new()).unwrap();
         block_on(async {
@@ -178,5 +220,35 @@ mod tests {
         });
         assert_eq!(times.recv().unwrap(), None);
         assert!(times.recv().unwrap().is_some());
+    }
+
+    #[test]
+    fn who_has_more_time_is_not_answered_with_what_anothers_haste_cut_off() {
+        let (entered, is_collecting) = mpsc::channel();
+        let (go_on, gate) = mpsc::channel();
+        let collect = move |deadline: Instant, _| {
+            entered.send(deadline.saturating_duration_since(Instant::now()).as_secs()).unwrap();
+            // It is cut off, unless it is the patient one's.
+            let in_time = gate.recv().unwrap();
+            Collected { value: in_time, in_time }
+        };
+        let write = |in_time: &bool, _: u8| Bytes::from(vec![u8::from(*in_time)]);
+        let shared = Shared::start(collect, write).unwrap();
+        let within = |seconds| Request { patience: Duration::from_secs(seconds), form: 1 };
+        block_on(async {
+            let mut hasty = Box::pin(shared.ask(within(1)));
+            assert!(tokio::time::timeout(Duration::ZERO, &mut hasty).await.is_err());
+            assert!(is_collecting.recv().unwrap() <= 1);
+            let mut patient = Box::pin(shared.ask(within(9)));
+            let mut less_so = Box::pin(shared.ask(within(5)));
+            assert!(tokio::time::timeout(Duration::ZERO, &mut patient).await.is_err());
+            assert!(tokio::time::timeout(Duration::ZERO, &mut less_so).await.is_err());
+            go_on.send(false).unwrap();
+            assert_eq!(hasty.await.unwrap(), [0][..]);
+            assert!(is_collecting.recv().unwrap() > 5, "the most patient one's");
+            go_on.send(true).unwrap();
+            assert_eq!(patient.await.unwrap(), [1][..]);
+            assert_eq!(less_so.await.unwrap(), [1][..]);
+        });
     }
 }

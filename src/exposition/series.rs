@@ -100,6 +100,10 @@ impl Series {
         Self { snapshot, kept, errors, own }
     }
 
+    pub(super) fn in_time(&self) -> bool {
+        self.snapshot.in_time
+    }
+
     /// The families that have series, in the catalogue's order.
     pub(super) fn families(&self) -> impl Iterator<Item = (Family, Peekable<Samples<'_>>)> {
         let of_volumes = OF_VOLUMES.into_iter().map(move |(family, value)| {

@@ -23,6 +23,8 @@ use subject::Subject;
 const ALONE: Duration = Duration::from_millis(1);
 /// How long the queue may stand from then on before there are twice as many workers.
 const TICK: Duration = Duration::from_millis(20);
+/// How long a round may take once measuring is to end.
+const HASTE: Duration = Duration::from_millis(300);
 /// Workers at work at one time, those that hang not counted.
 const MOST_WORKERS: usize = 64;
 /// A thread needs little: one path and the kernel's figures, but also room for a panic's message.
@@ -100,18 +102,18 @@ impl Prober {
 
 impl Drop for Prober {
     fn drop(&mut self) {
-        self.interrupt().end_measuring();
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
     }
 }
 
-/// Ends the round that is under way, and all that follow.
+/// Ends the round that is under way, and all that follow, before their deadline.
 pub struct Interrupt(Arc<Shared>);
 
 impl Interrupt {
-    /// What is not answered yet is waited for no longer.
+    /// What hangs is waited for no longer than mounts need that do not.
     pub fn end_measuring(&self) {
-        self.0.lock().closed = true;
-        self.0.work.notify_all();
+        self.0.lock().interrupted = Some(Instant::now());
         self.0.done.notify_all();
     }
 }
@@ -129,9 +131,12 @@ impl Shared {
         deadline: Instant,
     ) -> MutexGuard<'a, State> {
         let (mut wanted, mut tick) = (1, ALONE);
+        let start = Instant::now();
         loop {
             let now = Instant::now();
-            if state.is_answered() || state.closed || now >= deadline {
+            let in_haste = state.interrupted.map(|at| at.max(start) + HASTE);
+            let deadline = in_haste.map_or(deadline, |haste| haste.min(deadline));
+            if state.is_answered() || now >= deadline {
                 return state;
             }
             let mut wait = deadline - now;

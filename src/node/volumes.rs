@@ -92,9 +92,16 @@ impl Volumes {
         let found: HashMap<_, _> =
             found.iter().map(|(candidate, outcome)| (candidate.mount.identity(), outcome)).collect();
         for entry in &mut self.entries {
-            let outcome = found.get(&entry.candidate.mount.identity());
-            if let (Outcome::Unknown(_), Some(outcome)) = (&entry.outcome, outcome) {
-                entry.outcome = (*outcome).clone();
+            if !matches!(entry.outcome, Outcome::Unknown(_)) {
+                continue;
+            }
+            match found.get(&entry.candidate.mount.identity()) {
+                // The row may have changed since it was asked about.
+                Some(Outcome::Volume(mount)) => {
+                    entry.outcome = Outcome::Volume(renewed(&entry.candidate, mount));
+                }
+                Some(Outcome::Inline) => entry.outcome = Outcome::Inline,
+                Some(Outcome::Unknown(_)) | None => {}
             }
         }
     }
@@ -164,6 +171,29 @@ fn block_name(mount: &Mount, kubelet_root: &[u8], rootfs: &Rootfs) -> Option<Str
 mod tests {
     use super::*;
     use crate::volume::samples::mount;
+
+    #[test]
+    fn a_late_answer_leaves_the_newer_row() {
+        let found = |candidates: Vec<Candidate>| {
+            let found = |candidate: Candidate| {
+                let mount = Arc::new(Mount { name: "told".into(), ..candidate.mount.clone() });
+                (candidate, Outcome::Volume(mount))
+            };
+            candidates.into_iter().map(found).collect()
+        };
+        let looking = Aside::start("test", found).unwrap();
+        let mut volumes = Volumes { entries: Vec::new(), looking };
+        let mut candidate =
+            Candidate { mount: mount("pv", "csi", "uid"), detail: Detail::VolData("/d".into()) };
+        volumes.replace(vec![candidate.clone()]);
+        volumes.look(Duration::ZERO);
+        candidate.mount.superblock_read_only = true;
+        volumes.replace(vec![candidate]);
+        while volumes.mounts()[0].name != "told" {
+            volumes.look(Duration::from_mins(1));
+        }
+        assert!(volumes.mounts()[0].superblock_read_only);
+    }
 
     #[test]
     fn what_cannot_be_looked_at_in_time_is_known_by_its_path_until_it_can() {

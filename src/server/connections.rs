@@ -52,7 +52,7 @@ impl Connections {
         while self.open.count() >= MOST_CONNECTIONS && self.open.make_room() {}
         let activity = Arc::new(Activity::default());
         let (routes, open) = (Arc::clone(&self.routes), Arc::clone(&self.open));
-        let connection = serve(stream, routes, open, Arc::clone(&activity), self.stopping.subscribe());
+        let connection = serve(stream, peer, routes, open, Arc::clone(&activity), self.stopping.subscribe());
         let task = self.tasks.spawn(connection);
         self.open.add(task, activity, peer);
     }
@@ -79,6 +79,7 @@ impl Connections {
 
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
+    peer: IpAddr,
     routes: Arc<Routes>,
     open: Arc<Open>,
     activity: Arc<Activity>,
@@ -89,7 +90,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let (routes, open, activity) = (Arc::clone(&routes), Arc::clone(&open), Arc::clone(&activity));
         async move {
             activity.begin();
-            let mut answer = routes.answer(&request).await;
+            let mut answer = routes.answer(&request, peer).await;
             // Behind a request with a body, hyper 1.12 may answer one that it cannot read in the midst of this answer.
             if !request.body().is_end_stream() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -119,7 +120,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::Shared;
+    use crate::collect::{Collected, Shared};
     use crate::exposition::Encoding;
     use crate::health::Health;
     use crate::server::Unsent;
@@ -131,7 +132,11 @@ mod tests {
 
     fn routes() -> Arc<Routes> {
         let body = bytes::Bytes::from(vec![b'a'; BODY_BYTES]);
-        let scrapes = Shared::start(|_, _| (), move |(): &(), _: Encoding| body.clone()).unwrap();
+        let scrapes = Shared::start(
+            |_, _| Collected { value: (), in_time: true },
+            move |(): &(), _: Encoding| body.clone(),
+        )
+        .unwrap();
         let health = Arc::new(Health::default());
         Arc::new(Routes::new(scrapes, Duration::from_secs(2), health, bytes::Bytes::new(), Unsent::default()))
     }

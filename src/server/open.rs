@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
@@ -11,8 +12,11 @@ use super::paced::Activity;
 use super::unsent::Unsent;
 
 /// Answers that are not taken yet may hold so much memory: a large one, of 1,000 volumes without gzip, or thirty with it.
-/// Beyond it whoever has not read for longest is cut off.
-const MOST_UNSENT_BYTES: usize = 8 << 20;
+/// Beyond it whoever has taken nothing for longest is cut off, if that is a while ago.
+const MUCH_UNSENT_BYTES: usize = 8 << 20;
+const A_WHILE: Duration = Duration::from_secs(1);
+/// Beyond this, even if it is not: four of those large ones.
+const MOST_UNSENT_BYTES: usize = 32 << 20;
 
 /// The oldest first.
 type Connections = VecDeque<Connection>;
@@ -44,9 +48,9 @@ impl Open {
         self.lock().retain(|connection| !connection.task.is_finished());
     }
 
-    /// Ends a connection that waits for a request, else the one that does not read its answer for longest.
+    /// Ends a connection that waits for a request, else the one that has taken nothing of its answer for longest.
     pub(super) fn make_room(&self) -> bool {
-        self.end_oldest_idle() || self.end_slowest_reader(u64::MAX)
+        self.end_oldest_idle() || self.end_slowest_reader(u64::MAX, Duration::ZERO)
     }
 
     /// Of the address that has most connections the oldest, so that nobody else pays for a flood: a connection that is
@@ -61,20 +65,23 @@ impl Open {
         end(&mut connections, first)
     }
 
-    /// Of those that are sent a body made before this one.
-    fn end_slowest_reader(&self, before: u64) -> bool {
+    /// Of those that are sent a body made before this one, and have taken nothing of it for some time.
+    fn end_slowest_reader(&self, before: u64, time: Duration) -> bool {
         let mut connections = self.lock();
         let sending =
             connections.iter().enumerate().filter(|(_, connection)| connection.activity.is_sending());
-        let slowest = sending.map(|(at, connection)| (connection.activity.body(), at)).min();
-        end(&mut connections, slowest.filter(|(body, _)| *body < before).map(|(_, at)| at))
+        let earlier = sending.filter(|(_, connection)| connection.activity.body() < before);
+        let stalled = earlier.map(|(at, connection)| (connection.activity.stalled_for(), at));
+        let slowest = stalled.filter(|(stalled, _)| *stalled >= time).max();
+        end(&mut connections, slowest.map(|(_, at)| at))
     }
 
     /// Before one more answer is sent: those that are not taken must not fill the memory. Gives the number of its body.
     pub(super) async fn make_room_for_answer(&self, unsent: &Unsent) -> u64 {
         // Who is sent the same body costs nothing more.
         let body = unsent.made();
-        while unsent.bytes() > MOST_UNSENT_BYTES && self.end_slowest_reader(body) {
+        let is_much = |most, time| unsent.bytes() > most && self.end_slowest_reader(body, time);
+        while is_much(MUCH_UNSENT_BYTES, A_WHILE) || is_much(MOST_UNSENT_BYTES, Duration::ZERO) {
             // The ended connection lets go of its body.
             tokio::task::yield_now().await;
         }

@@ -11,11 +11,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// What a connection is doing: waiting for a request, making an answer, or sending it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Activity {
     state: AtomicU8,
     /// The number of the body of its last answer, in the order in which bodies were made.
     body: AtomicU64,
+    begin: Instant,
+    /// When the client last took something of an answer, in milliseconds since the begin.
+    progress: AtomicU64,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        let (state, body, progress) = Default::default();
+        Self { state, body, begin: Instant::now(), progress }
+    }
 }
 
 const IDLE: u8 = 0;
@@ -31,7 +41,18 @@ impl Activity {
     /// Its answer is made.
     pub(super) fn hand_over(&self, body: u64) {
         self.body.store(body, Ordering::Relaxed);
+        self.set_progress();
         self.state.store(SENDING, Ordering::Relaxed);
+    }
+
+    fn set_progress(&self) {
+        let since = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.progress.store(since, Ordering::Relaxed);
+    }
+
+    /// How long ago the client last took something of its answer.
+    pub(super) fn stalled_for(&self) -> Duration {
+        self.begin.elapsed().saturating_sub(Duration::from_millis(self.progress.load(Ordering::Relaxed)))
     }
 
     /// The client does not take what is sent: there may be a second answer behind the one that was flushed.
@@ -73,6 +94,9 @@ impl<S> Paced<S> {
     }
 
     fn check<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(written, Poll::Ready(Ok(_))) {
+            self.activity.set_progress();
+        }
         if written.is_pending() && !self.waiting {
             self.waiting = true;
             self.activity.stalled();

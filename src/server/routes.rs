@@ -1,19 +1,19 @@
 //! Paths to answers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use tokio::sync::Semaphore;
-
 use crate::collect::{self, Shared};
 use crate::exposition::{self, Encoding};
 use crate::health::Health;
 
+use super::slots::Slots;
 use super::unsent::Unsent;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -22,11 +22,11 @@ const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 /// Of the client's time, the share that is kept for writing and sending the answer, and the most that is kept.
 const SENDING_SHARE: f64 = 0.2;
 const MOST_SENDING: Duration = Duration::from_secs(1);
+/// The least time for measuring, whatever time the client gives: healthy mounts need no more, and must not seem to hang
+/// to others who share what is collected for it.
+const LEAST_MEASURING: Duration = Duration::from_millis(100);
 /// How much longer than a collection may take a client without a limit of its own waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Scrapes at one time: half of the connections, so that there is always one for a probe.
-const MOST_SCRAPES: usize = 32;
 
 /// Everything that answers are made from.
 pub struct Routes {
@@ -38,7 +38,7 @@ pub struct Routes {
     health: Arc<Health>,
     /// The page on `/`.
     page: Bytes,
-    slots: Semaphore,
+    slots: Slots,
     /// The bodies that the collections make.
     pub(super) unsent: Unsent,
 }
@@ -55,10 +55,10 @@ impl Routes {
         page: Bytes,
         unsent: Unsent,
     ) -> Self {
-        Self { scrapes, stat_timeout, health, page, slots: Semaphore::new(MOST_SCRAPES), unsent }
+        Self { scrapes, stat_timeout, health, page, slots: Slots::default(), unsent }
     }
 
-    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Answer {
+    pub(super) async fn answer<B>(&self, request: &Request<B>, peer: IpAddr) -> Answer {
         let path = request.uri().path();
         if !matches!(path, "/" | "/metrics" | "/healthz" | "/health" | "/readyz" | "/ready") {
             return plain(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
@@ -75,7 +75,7 @@ impl Routes {
                 Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
             "/" => self.page(),
-            _ => self.metrics(request.headers()).await,
+            _ => self.metrics(request.headers(), peer).await,
         }
     }
 
@@ -86,15 +86,23 @@ impl Routes {
         answer
     }
 
-    async fn metrics(&self, headers: &HeaderMap) -> Answer {
-        let Ok(_slot) = self.slots.try_acquire() else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at one time\n");
+    async fn metrics(&self, headers: &HeaderMap, peer: IpAddr) -> Answer {
+        let too_many = || plain(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at one time\n");
+        let Some(mut slot) = self.slots.take(peer) else {
+            return too_many();
         };
+        tokio::select! {
+            answer = self.scrape(headers) => answer,
+            () = slot.taken() => too_many(),
+        }
+    }
+
+    async fn scrape(&self, headers: &HeaderMap) -> Answer {
         let encoding =
             exposition::negotiate(&all(headers, &header::ACCEPT), &all(headers, &header::ACCEPT_ENCODING));
         let time = scrape_timeout(headers);
-        let measuring = time.map_or(self.stat_timeout, |time| measuring_time(time).min(self.stat_timeout));
-        let request = collect::Request { deadline: Instant::now() + measuring, form: encoding };
+        let measuring = time.map_or(self.stat_timeout, measuring_time).min(self.stat_timeout);
+        let request = collect::Request { patience: measuring, form: encoding };
         // The collection that is shared may be one that began for a more patient client.
         let limit = time.unwrap_or(self.stat_timeout + PATIENCE);
         match tokio::time::timeout(limit, self.scrapes.ask(request)).await {
@@ -116,7 +124,7 @@ fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
 
 /// What of it measuring may take.
 fn measuring_time(time: Duration) -> Duration {
-    time.saturating_sub(time.mul_f64(SENDING_SHARE).min(MOST_SENDING))
+    time.saturating_sub(time.mul_f64(SENDING_SHARE).min(MOST_SENDING)).max(LEAST_MEASURING)
 }
 
 /// All lines of a header as one: they mean the same.
@@ -163,6 +171,7 @@ mod tests {
         assert_eq!(time("10"), Some(Duration::from_secs(10)));
         assert_eq!(measuring_time(Duration::from_secs(10)), Duration::from_secs(9));
         assert_eq!(measuring_time(Duration::from_secs(1)), Duration::from_millis(800));
+        assert_eq!(measuring_time(Duration::from_micros(1)), LEAST_MEASURING);
         for nonsense in ["", "0", "-1", "NaN", "inf", "1e400", "ten", "-inf"] {
             assert_eq!(time(nonsense), None, "{nonsense}");
         }

@@ -1,6 +1,4 @@
 //! Clients that mean harm, or are broken. An attack takes some tenths of a second, to be made again and again.
-//!
-//! Together they make no more scrapes at one time than are answered: beyond that the program refuses whoever comes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,8 +9,9 @@ use super::http::{self, Response};
 /// An attack, by its name.
 pub(crate) type Attack = (&'static str, fn(SocketAddr));
 
-pub(crate) const ATTACKS: [Attack; 13] = [
+pub(crate) const ATTACKS: [Attack; 14] = [
     ("scrapes at one time", scrapes_at_one_time),
+    ("scrapes in haste", scrapes_in_haste),
     ("readers that do not read", readers_that_do_not_read),
     ("a reader that drips", a_reader_that_drips),
     ("half requests", half_requests),
@@ -64,14 +63,21 @@ fn pump(mut stream: TcpStream, bytes: &[u8]) {
 }
 
 fn scrapes_at_one_time(address: SocketAddr) {
-    connect_many(address, 6, LAST_SCRAPE).into_iter().for_each(read_answer);
+    connect_many(address, 40, LAST_SCRAPE).into_iter().for_each(read_answer);
+}
+
+/// Who shares their collections must not share their haste.
+fn scrapes_in_haste(address: SocketAddr) {
+    let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nX-Prometheus-Scrape-Timeout-Seconds: 0.000001\r\n\
+        Connection: close\r\n\r\n";
+    connect_many(address, 6, request).into_iter().for_each(read_answer);
 }
 
 /// Each asks for more than fits into the kernel's buffers, and reads only that an answer begins; until the buffers are
 /// full, each is one more scrape.
 fn readers_that_do_not_read(address: SocketAddr) {
     let mut streams = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..20 {
         streams.extend(connect_many(address, 1, &SCRAPE.repeat(50)).into_iter().map(|mut stream| {
             let _ = stream.read(&mut [0]);
             stream

@@ -149,3 +149,28 @@ fn the_file_is_read_again_when_it_changes_and_its_last_objects_outlive_it() {
     std::fs::write(&path, pv("third").to_string()).unwrap();
     assert_eq!((names(&file.metadata()).0, file.success()), (vec!["third"], true));
 }
+
+#[test]
+fn a_file_that_hangs_cannot_be_read_until_it_can() {
+    let (go_on, gate) = std::sync::mpsc::channel::<()>();
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&path, pv("first").to_string()).unwrap();
+    let mut file = ObjectsFile::open(&path, selections()).unwrap();
+    let hangs = path.to_owned();
+    file.reader = Aside::start("test", move |before| {
+        let _ = gate.recv();
+        read_changed(&hangs, before, &selections())
+    })
+    .unwrap();
+    file.metadata();
+    assert!(file.success(), "it may be large");
+    file.hung_after = Duration::ZERO;
+    assert_eq!((names(&file.metadata()).0, file.success()), (vec!["first"], false));
+    drop(go_on);
+    let start = std::time::Instant::now();
+    while !file.success() {
+        assert!(start.elapsed().as_secs() < 60, "it can be read again");
+        file.hung_after = HUNG_AFTER;
+        file.metadata();
+    }
+}

@@ -57,8 +57,12 @@ pub(super) struct State {
     trial: Option<Instant>,
     pub(super) threads: usize,
     pub(super) idle: usize,
+    /// When it was said that measuring is to end.
+    pub(super) interrupted: Option<Instant>,
     /// Nobody will ask again.
     pub(super) closed: bool,
+    /// A mount of this round answered the last time.
+    has_proven: bool,
 }
 
 impl State {
@@ -67,6 +71,7 @@ impl State {
         self.round += 1;
         self.answers = vec![None; jobs.len()];
         self.queue.clear();
+        self.has_proven = jobs.iter().any(|job| job.subject.is_proven());
         for job in jobs {
             if job.subject.is_asked() {
                 self.answers[job.slot] = Some(Err(Reason::Timeout.into()));
@@ -113,8 +118,8 @@ impl State {
 
     /// The next mount to be asked.
     pub(super) fn take(&mut self, now: Instant) -> Option<Task> {
-        // The system may give no more threads: where there are several, one stays for those who answer.
-        let is_last = self.threads > 1 && self.threads < self.asked.len() + 2;
+        // The system may give no more threads: the last one is for those who answer.
+        let is_last = self.has_proven && self.threads < self.asked.len() + 2;
         if self.is_blocked(now) || (is_last && self.is_next_unproven()) {
             return None;
         }

@@ -8,7 +8,7 @@ use crate::support::http;
 use crate::support::namespace::{Needs, in_namespace};
 use crate::support::tool::is_there;
 
-/// How long nothing may happen; `benches/idle.sh` looks for a minute.
+/// How long nothing may happen; `benches/idle.py` looks for a minute.
 const IDLE: Duration = Duration::from_secs(5);
 /// What a connection's end still causes comes closer together than this.
 const QUIET: Duration = Duration::from_millis(300);

@@ -42,8 +42,21 @@ impl Task {
     }
 }
 
+/// How many threads mounts that hang may have.
+pub(super) struct Limits {
+    pub(super) hung: usize,
+    pub(super) threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { hung: MOST_HUNG, threads: MOST_THREADS }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct State {
+    pub(super) limits: Limits,
     /// Answers to earlier rounds are thrown away.
     round: u64,
     queue: VecDeque<Job>,
@@ -108,7 +121,7 @@ impl State {
         let at_work = self.asked.len() - self.hung(now);
         let spare = usize::from(self.is_next_unproven());
         let missing = wanted.saturating_sub(at_work).min(self.queue.len()) + spare;
-        missing.min(self.idle + MOST_THREADS.saturating_sub(self.threads))
+        missing.min(self.idle + self.limits.threads.saturating_sub(self.threads))
     }
 
     fn hung(&self, now: Instant) -> usize {
@@ -139,9 +152,9 @@ impl State {
     fn is_blocked(&self, now: Instant) -> bool {
         let is_trying = || self.trial.is_some_and(|since| now.saturating_duration_since(since) < HUNG_AFTER);
         self.is_next_unproven()
-            && self.asked.len() >= MOST_HUNG
-            && self.hung(now) >= MOST_HUNG
-            && (is_trying() || self.threads >= MOST_THREADS - super::MOST_WORKERS)
+            && self.asked.len() >= self.limits.hung
+            && self.hung(now) >= self.limits.hung
+            && (is_trying() || self.threads >= self.limits.threads.saturating_sub(super::MOST_WORKERS))
     }
 
     fn is_next_unproven(&self) -> bool {

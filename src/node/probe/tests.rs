@@ -178,3 +178,26 @@ fn an_interrupt_ends_the_round() {
     interrupting.join().unwrap();
     drop(release);
 }
+
+#[test]
+fn beyond_the_limit_mounts_that_never_answered_are_tried_one_by_one() {
+    let (mut prober, _scripted, release) = prober();
+    prober.shared.lock().limits.hung = 10;
+    let mut paths: Vec<String> = (0..200).map(|i| format!("/hang/{i}")).collect();
+    paths.extend(healthy(1));
+    watch(&mut prober, &paths);
+    assert_eq!(prober.measure(soon())[200], SKIPPED, "it is not its turn yet");
+    // Before any counted as hung, as many were asked as may be.
+    let threads = prober.shared.lock().threads;
+    assert!(threads < MOST_WORKERS + 20, "{threads}");
+    // Who was left out is new yet, and goes before those that were asked in vain.
+    let left: Vec<String> = paths[190..].to_vec();
+    watch(&mut prober, left);
+    assert_eq!(prober.measure(late_enough()).last(), Some(&SIZE), "its turn comes");
+    drop(release);
+}
+
+/// Some trials more than there are mounts to be tried.
+fn late_enough() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}

@@ -11,7 +11,7 @@ mod shared;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-pub use shared::{Collected, CollectorGone, Request, Shared};
+pub use shared::{Collected, CollectorGone, LEAST_PATIENCE, Request, Shared};
 
 use crate::cluster::ObjectsFile;
 use crate::node::{Interrupt, Node};

@@ -29,7 +29,7 @@ pub use probe::Interrupt;
 pub use statvfs::{Kernel, Measure, Target};
 
 use crate::snapshot::TableStatus;
-use crate::volume::{Answer, Mount};
+use crate::volume::{self, Answer, Mount};
 use mount_table::MountTable;
 use paths::Rootfs;
 use probe::Prober;
@@ -132,8 +132,7 @@ impl Node {
 
     /// Measures mounts until the deadline: one answer each, in the same order.
     pub fn measure(&mut self, mounts: &[Arc<Mount>], deadline: Instant) -> Vec<Answer> {
-        let is_same = |(a, b): (&Arc<Mount>, &Arc<Mount>)| Arc::ptr_eq(a, b);
-        if self.watched.len() != mounts.len() || !self.watched.iter().zip(mounts).all(is_same) {
+        if !volume::are_same(&self.watched, mounts) {
             self.prober.watch(mounts.iter().map(|mount| self.target(mount)).collect());
             self.watched = mounts.to_vec();
         }

@@ -82,6 +82,11 @@ impl Mount {
     }
 }
 
+/// Whether these are the very same mounts, as what is made of them is then too.
+pub(crate) fn are_same(a: &[Arc<Mount>], b: &[Arc<Mount>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
 /// All mounts on this node of one `PersistentVolume`, and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {

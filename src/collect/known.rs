@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::join::{self, Grouped};
 use crate::snapshot::VolumeStatus;
-use crate::volume::{Answer, Metadata, Mount, Volume};
+use crate::volume::{self, Answer, Metadata, Mount, Volume};
 
 /// The volumes of the last reading of the mount table.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ impl Known {
     /// Takes what is known now. A volume about which nothing changed stays the same one, so that what others made of it
     /// stays good.
     pub(super) fn update(&mut self, mounts: Vec<Arc<Mount>>, metadata: Arc<Metadata>) {
-        if are_same(&self.from.0, &mounts) && Arc::ptr_eq(&self.from.1, &metadata) {
+        if volume::are_same(&self.from.0, &mounts) && Arc::ptr_eq(&self.from.1, &metadata) {
             return;
         }
         let Grouped { mut volumes, ambiguous } = join::group(&mounts, &metadata);
@@ -49,10 +49,6 @@ impl Known {
         };
         self.volumes.iter().map(status).collect()
     }
-}
-
-fn are_same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 /// Leaves out the mounts that were unmounted while they were measured, and volumes that have no other.

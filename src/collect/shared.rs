@@ -34,13 +34,14 @@ struct Waiting<K> {
     reply: oneshot::Sender<Bytes>,
 }
 
-/// What is left for measuring, however long somebody waited for another collection to end: healthy mounts need no more.
-const LEAST: Duration = Duration::from_millis(100);
+/// The least time for measuring, however little somebody gives or is left when another collection has ended: healthy
+/// mounts need no more, and must not seem to hang to others who share what is collected.
+pub const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
 impl<K> Waiting<K> {
     fn deadline(&self, now: Instant) -> Instant {
         let patience = self.request.patience;
-        (self.since + patience).max(now + patience.min(LEAST))
+        (self.since + patience).max(now + patience.min(LEAST_PATIENCE))
     }
 }
 

@@ -62,11 +62,8 @@ impl Kept {
         };
         let volumes: Vec<_> = statuses.iter().map(of_volume).collect();
         let repeated_volumes = repeated(volumes.iter().enumerate().map(|(at, kept)| (at, &kept.labels)));
-        let mounts = volumes.iter().enumerate().flat_map(|(at, kept)| {
-            kept.mounts.iter().enumerate().map(move |(mount, labels)| ((at, mount), labels))
-        });
-        let repeated_mounts = repeated(mounts.filter(|((at, _), _)| !repeated_volumes.contains(at)));
-        Self { volumes, repeated_volumes, repeated_mounts }
+        let all = Self { volumes, repeated_volumes, repeated_mounts: HashSet::new() };
+        Self { repeated_mounts: repeated(all.placed_mounts()), ..all }
     }
 
     /// How many are left out.
@@ -80,9 +77,7 @@ impl Kept {
     }
 
     pub(super) fn mounts(&self) -> impl Iterator<Item = &LabelSet> {
-        let mounts = self.distinct().flat_map(|(at, kept)| {
-            kept.mounts.iter().enumerate().map(move |(mount, labels)| ((at, mount), labels))
-        });
+        let mounts = self.placed_mounts();
         mounts.filter(|(at, _)| !self.repeated_mounts.contains(at)).map(|(_, labels)| labels)
     }
 
@@ -93,6 +88,12 @@ impl Kept {
     /// What claims ask for.
     pub(super) fn requests(&self) -> impl Iterator<Item = (&LabelSet, u128)> {
         self.distinct().filter_map(|(_, kept)| kept.request.as_ref().map(|(labels, bytes)| (labels, *bytes)))
+    }
+
+    fn placed_mounts(&self) -> impl Iterator<Item = ((usize, usize), &LabelSet)> {
+        self.distinct().flat_map(|(at, kept)| {
+            kept.mounts.iter().enumerate().map(move |(mount, labels)| ((at, mount), labels))
+        })
     }
 
     fn distinct(&self) -> impl Iterator<Item = (usize, &OfVolume)> {

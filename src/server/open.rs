@@ -57,8 +57,7 @@ impl Open {
     /// new waits too, until its request has come.
     fn end_oldest_idle(&self) -> bool {
         let mut connections = self.lock();
-        let mut held: HashMap<IpAddr, usize> = HashMap::new();
-        connections.iter().for_each(|connection| *held.entry(connection.peer).or_default() += 1);
+        let held = held(connections.iter().map(|connection| connection.peer));
         let idle = connections.iter().enumerate().filter(|(_, connection)| connection.activity.is_idle());
         let first = idle.max_by_key(|(at, connection)| (held[&connection.peer], Reverse(*at)));
         let first = first.map(|(at, _)| at);
@@ -87,6 +86,13 @@ impl Open {
         }
         body
     }
+}
+
+/// How many each address holds.
+pub(super) fn held(peers: impl Iterator<Item = IpAddr>) -> HashMap<IpAddr, usize> {
+    let mut held = HashMap::new();
+    peers.for_each(|peer| *held.entry(peer).or_default() += 1);
+    held
 }
 
 fn end(connections: &mut Connections, which: Option<usize>) -> bool {

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::collect::{self, Shared};
+use crate::collect::{self, LEAST_PATIENCE, Shared};
 use crate::exposition::{self, Encoding};
 use crate::health::Health;
 
@@ -22,9 +22,6 @@ const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 /// Of the client's time, the share that is kept for writing and sending the answer, and the most that is kept.
 const SENDING_SHARE: f64 = 0.2;
 const MOST_SENDING: Duration = Duration::from_secs(1);
-/// The least time for measuring, whatever time the client gives: healthy mounts need no more, and must not seem to hang
-/// to others who share what is collected for it.
-const LEAST_MEASURING: Duration = Duration::from_millis(100);
 /// How much longer than a collection may take a client without a limit of its own waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -124,7 +121,7 @@ fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
 
 /// What of it measuring may take.
 fn measuring_time(time: Duration) -> Duration {
-    time.saturating_sub(time.mul_f64(SENDING_SHARE).min(MOST_SENDING)).max(LEAST_MEASURING)
+    time.saturating_sub(time.mul_f64(SENDING_SHARE).min(MOST_SENDING)).max(LEAST_PATIENCE)
 }
 
 /// All lines of a header as one: they mean the same.
@@ -171,7 +168,7 @@ mod tests {
         assert_eq!(time("10"), Some(Duration::from_secs(10)));
         assert_eq!(measuring_time(Duration::from_secs(10)), Duration::from_secs(9));
         assert_eq!(measuring_time(Duration::from_secs(1)), Duration::from_millis(800));
-        assert_eq!(measuring_time(Duration::from_micros(1)), LEAST_MEASURING);
+        assert_eq!(measuring_time(Duration::from_micros(1)), LEAST_PATIENCE);
         for nonsense in ["", "0", "-1", "NaN", "inf", "1e400", "ten", "-inf"] {
             assert_eq!(time(nonsense), None, "{nonsense}");
         }

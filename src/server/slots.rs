@@ -1,10 +1,11 @@
 //! Scrapes that wait for their answer, and which of them must make room.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+
+use super::open::held;
 
 /// Scrapes at one time: half of the connections, so that there is always one for a probe.
 const MOST_SCRAPES: usize = 32;
@@ -56,8 +57,7 @@ impl Slots {
 
 impl State {
     fn make_room(&mut self, newcomer: IpAddr) -> bool {
-        let mut held: HashMap<IpAddr, usize> = HashMap::new();
-        self.waiting.iter().for_each(|waiting| *held.entry(waiting.peer).or_default() += 1);
+        let held = held(self.waiting.iter().map(|waiting| waiting.peer));
         let own = held.get(&newcomer).copied().unwrap_or_default();
         let Some((most, _)) =
             held.into_iter().filter(|(_, count)| *count > own + 1).max_by_key(|(_, count)| *count)

@@ -1,5 +1,7 @@
 //! Puts the parts together.
 
+mod metadata;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,9 +9,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{ObjectsError, ObjectsFile, Selections};
+use crate::cluster::{AccessError, Api, ObjectsError};
 use crate::collect::{Collected, Collector, Request, Shared};
-use crate::config::{Command, Config, ListenHost, NodeConfig};
+use crate::config::{Command, Config, KubernetesMode, ListenHost, NodeConfig};
 use crate::exposition::{Encoding, Exposition, Format, Prepared};
 use crate::health::Health;
 use crate::logging;
@@ -18,6 +20,12 @@ use crate::panics;
 use crate::process::Myself;
 use crate::server::{self, Page, Routes, Unsent};
 use crate::shutdown::Shutdown;
+use metadata::Found;
+
+/// How long serving goes on while an API server that is required does not answer.
+const SERVE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long printing waits for it.
+const PRINT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +36,24 @@ pub enum AppError {
     /// `--objects`.
     #[error("--objects: {0}")]
     Objects(#[from] ObjectsError),
+    /// `--kubernetes` or `--kubeconfig`.
+    #[error("{0}")]
+    Access(AccessError),
+    /// `--kubernetes=required` where there is nothing to ask.
+    #[error(
+        "--kubernetes=required: this is no pod with a service account, and there is no kubeconfig; give one by --kubeconfig, or --kubernetes=auto"
+    )]
+    NoCluster,
+    /// `--kubernetes=required`.
+    #[error(
+        "--kubernetes=required: the API server could not be asked within {within:?}: {failure}; give --kubernetes=auto to go on without"
+    )]
+    Unreachable {
+        /// How long it was tried.
+        within: Duration,
+        /// What came of it last.
+        failure: String,
+    },
     /// `--fixture`.
     #[error("--fixture: {0}; give a directory like those in fixtures/nodes")]
     Fixture(#[from] FixtureError),
@@ -56,8 +82,12 @@ impl AppError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Table(_) | Self::Objects(_) | Self::Fixture(_) => ExitCode::from(2),
-            Self::Listen { .. } | Self::Output(_) | Self::System(_) => ExitCode::FAILURE,
+            Self::Table(_) | Self::Objects(_) | Self::Fixture(_) | Self::Access(_) | Self::NoCluster => {
+                ExitCode::from(2)
+            }
+            Self::Unreachable { .. } | Self::Listen { .. } | Self::Output(_) | Self::System(_) => {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -68,18 +98,19 @@ impl AppError {
 ///
 /// If it cannot.
 pub fn run(config: Config) -> Result<(), AppError> {
-    let collector = collector(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let node = node(&config)?;
+    let Found { source, api } = metadata::find(&config)?;
+    let collector = Collector::new(node, source);
+    let api = api.map(|api| Cluster { api, required: config.kubernetes.mode == KubernetesMode::Required });
     match config.command {
-        Some(Command::Metrics) => print_metrics(collector, config.stat_timeout),
-        None => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(serve(config, collector))
-        }
+        Some(Command::Metrics) => runtime.block_on(print_metrics(collector, api, config.stat_timeout)),
+        None => runtime.block_on(serve(config, collector, api)),
     }
 }
 
-fn collector(config: &Config) -> Result<Collector, AppError> {
-    let NodeConfig { rootfs, mount_table, objects, fixture } = &config.node;
+fn node(config: &Config) -> Result<Node, AppError> {
+    let NodeConfig { rootfs, mount_table, objects: _, fixture } = &config.node;
     let settings = node::Settings {
         rootfs: rootfs.clone(),
         mount_table: mount_table.clone(),
@@ -92,18 +123,44 @@ fn collector(config: &Config) -> Result<Collector, AppError> {
         Some(fixture) => Arc::new(Fixture::load(fixture)?),
         None => Arc::new(settings.kernel()),
     };
-    let selections =
-        Selections { pv_labels: config.pv_labels.clone(), pvc_labels: config.pvc_labels.clone() };
-    let node = Node::open(settings, measure).map_err(|error| match error {
+    Node::open(settings, measure).map_err(|error| match error {
         OpenError::Table(error) => AppError::Table(error),
         OpenError::System(error) => AppError::System(error),
-    })?;
-    let objects = objects.as_ref().map(|path| ObjectsFile::open(path, selections)).transpose()?;
-    Ok(Collector::new(node, objects))
+    })
 }
 
-fn print_metrics(collector: Collector, stat_timeout: Duration) -> Result<(), AppError> {
-    let prepared = Scraper::new(collector).scrape(Instant::now() + stat_timeout, None);
+/// The API server that is asked, and whether the program can do without.
+struct Cluster {
+    api: Api,
+    required: bool,
+}
+
+impl Cluster {
+    /// Waits for a first answer of a server that is required. Where nothing is asked, nothing is missed.
+    async fn reached(&self, started: Instant, within: Duration) -> Result<(), AppError> {
+        if !self.required {
+            return Ok(());
+        }
+        match self.api.reached(within.saturating_sub(started.elapsed())).await {
+            Err(Some(failure)) => Err(AppError::Unreachable { within, failure }),
+            Err(None) | Ok(()) => Ok(()),
+        }
+    }
+}
+
+async fn print_metrics(
+    collector: Collector,
+    cluster: Option<Cluster>,
+    stat_timeout: Duration,
+) -> Result<(), AppError> {
+    let mut scraper = Scraper::new(collector);
+    let mut prepared = scraper.scrape(Instant::now() + stat_timeout, None);
+    if let Some(cluster) = cluster {
+        let started = Instant::now();
+        cluster.api.settled().await;
+        cluster.reached(started, PRINT_PATIENCE).await?;
+        prepared = scraper.scrape(Instant::now() + stat_timeout, None);
+    }
     let text = Encoding { format: Format::Text, gzip: false };
     match io::stdout().write_all(&prepared.write(text)) {
         // Whoever reads has read enough.
@@ -134,12 +191,12 @@ impl Scraper {
     }
 }
 
-async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
+async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -> Result<(), AppError> {
     let mut shutdown = Shutdown::listen()?;
     let listener = listen(config.listen_host.as_ref(), config.listen_port)?;
     announce(listener.local_addr()?, config.node.fixture.as_ref());
     let health = Arc::new(Health::default());
-    let collected = Arc::clone(&health);
+    let (collected, settled) = (Arc::clone(&health), Arc::clone(&health));
     let interrupt = collector.interrupt();
     let mut work = Scraper::new(collector);
     let unsent = Unsent::default();
@@ -154,12 +211,19 @@ async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
     )?;
     let page = Page { fixture: config.node.fixture.map(|path| path.display().to_string()) };
     let routes = Arc::new(Routes::new(scrapes.clone(), config.stat_timeout, health, page.html(), unsent));
+    let started = Instant::now();
     let first = async {
         // Nobody reads it: packed, it takes the least memory.
         let form = Encoding { format: Format::Text, gzip: true };
         let _ = scrapes.ask(Request { patience: config.stat_timeout, form }).await;
+        if let Some(cluster) = &cluster {
+            cluster.api.settled().await;
+            settled.set_settled();
+            cluster.reached(started, SERVE_PATIENCE).await?;
+        }
+        settled.set_settled();
         // Only the server's end is the program's.
-        std::future::pending::<()>().await;
+        std::future::pending().await
     };
     let stop = async {
         let signal = shutdown.wait().await;
@@ -170,7 +234,7 @@ async fn serve(config: Config, collector: Collector) -> Result<(), AppError> {
     let serving = server::run(listener, routes, stop);
     tokio::select! {
         () = serving => Ok(()),
-        () = first => Ok(()),
+        ended = first => ended,
     }
 }
 

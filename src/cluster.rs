@@ -1,5 +1,6 @@
 //! The Kubernetes side: what the objects of the cluster say about the volumes of this node.
 
+mod api;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod objects;
@@ -7,6 +8,7 @@ mod quantity;
 mod schema;
 mod source;
 
+pub use api::{Access, AccessError, Api, Settings, Status, WATCH_TIME};
 pub use objects::{ObjectsError, ObjectsFile};
 
 use crate::volume::LabelSelection;

@@ -6,20 +6,20 @@ mod earlier;
 pub(crate) mod fuzzing;
 mod join;
 mod known;
+mod metadata;
 mod shared;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
+pub use metadata::MetadataSource;
 pub use shared::{Collected, CollectorGone, LEAST_PATIENCE, Request, Shared};
 
-use crate::cluster::ObjectsFile;
 use crate::node::{Interrupt, Node};
 use crate::snapshot::{ExporterStatus, Snapshot, SourceStatus, VolumeStatus};
-use crate::volume::Metadata;
 use changes::Changes;
 use earlier::Earlier;
 use known::Known;
+use metadata::MetadataStatus;
 
 /// How often is measured in one collection while the mount table changes.
 const MOST_ATTEMPTS: usize = 3;
@@ -29,40 +29,32 @@ const EXTRA_SHARE: u32 = 20;
 /// Makes snapshots; keeps what lasts from one to the next.
 pub struct Collector {
     node: Node,
-    objects: Option<ObjectsFile>,
-    no_metadata: Arc<Metadata>,
+    metadata: MetadataSource,
     known: Known,
     changes: Changes,
 }
 
 impl Collector {
-    /// Collects from a node and, where there is one, a file of objects.
+    /// Collects from a node and a source of metadata.
     #[must_use]
-    pub fn new(node: Node, objects: Option<ObjectsFile>) -> Self {
-        Self {
-            node,
-            objects,
-            no_metadata: Arc::default(),
-            known: Known::default(),
-            changes: Changes::default(),
-        }
+    pub fn new(node: Node, metadata: MetadataSource) -> Self {
+        Self { node, metadata, known: Known::default(), changes: Changes::default() }
     }
 
     /// Makes a snapshot, by the deadline at the latest but for what needs no waiting.
     pub fn collect(&mut self, deadline: Instant) -> Snapshot {
         let start = Instant::now();
-        let metadata = match &mut self.objects {
-            Some(objects) => objects.metadata(),
-            None => Arc::clone(&self.no_metadata),
-        };
-        let (volumes, in_time) = self.measure(&metadata, start, deadline);
+        let (volumes, in_time) = self.measure(start, deadline);
+        let MetadataStatus { mut sources, age, requests } = self.metadata.status();
+        sources.insert(0, SourceStatus { name: "mounts", success: self.node.status().readable });
         let snapshot = Snapshot {
             volumes,
             in_time,
             ambiguous: self.known.ambiguous,
             table: self.node.status(),
-            sources: self.sources(),
-            metadata_age: self.metadata_age(),
+            sources,
+            metadata_age: age,
+            kubernetes_requests: requests,
             exporter: ExporterStatus { collect_time: start.elapsed(), ..ExporterStatus::default() },
         };
         self.changes.log(&snapshot);
@@ -71,18 +63,15 @@ impl Collector {
 
     /// The volumes, measured, and whether the deadline cut nothing off. Where the mount table changed meanwhile, they are measured again: figures may be of
     /// something that was there for a moment only.
-    fn measure(
-        &mut self,
-        metadata: &Arc<Metadata>,
-        start: Instant,
-        deadline: Instant,
-    ) -> (Vec<VolumeStatus>, bool) {
+    fn measure(&mut self, start: Instant, deadline: Instant) -> (Vec<VolumeStatus>, bool) {
         let mut until = deadline;
         let mut earlier = Earlier::default();
         let mut attempts = 0;
         loop {
             attempts += 1;
-            self.known.update(self.node.scan(Instant::now(), until), Arc::clone(metadata));
+            let mounts = self.node.scan(Instant::now(), until);
+            let metadata = self.metadata.metadata(&mounts);
+            self.known.update(mounts, metadata);
             let mounts = &self.known.mounts;
             let mut answers = self.node.measure(mounts, until);
             earlier.complete(mounts, &mut answers);
@@ -106,16 +95,5 @@ impl Collector {
     #[must_use]
     pub fn interrupt(&self) -> Interrupt {
         self.node.interrupt()
-    }
-
-    fn sources(&self) -> Vec<SourceStatus> {
-        let objects =
-            self.objects.as_ref().map(|objects| SourceStatus { name: "objects", success: objects.success() });
-        let mounts = SourceStatus { name: "mounts", success: self.node.status().readable };
-        [Some(mounts), objects].into_iter().flatten().collect()
-    }
-
-    fn metadata_age(&self) -> Option<Duration> {
-        self.objects.as_ref()?.age(SystemTime::now())
     }
 }

@@ -11,7 +11,7 @@ use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
 pub use args::{Args, Command};
-pub use values::{ListenHost, LogLevel, Source};
+pub use values::{KubernetesMode, ListenHost, LogLevel, Source};
 
 use crate::volume::LabelSelection;
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub kubelet_root: Option<PathBuf>,
     /// How long one scrape waits for mounts that do not answer.
     pub stat_timeout: Duration,
+    /// The Kubernetes API.
+    pub kubernetes: Kubernetes,
     /// Labels of `PersistentVolume`s that become metric labels.
     pub pv_labels: LabelSelection,
     /// Labels of `PersistentVolumeClaim`s that become metric labels.
@@ -63,6 +65,19 @@ pub struct NodeConfig {
     pub objects: Option<PathBuf>,
     /// The recorded node that all this is of, if it is not this machine.
     pub fixture: Option<PathBuf>,
+}
+
+/// The Kubernetes API.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    /// Whether it is asked.
+    pub mode: KubernetesMode,
+    /// The kubeconfig that was named, or several as in `PATH`.
+    pub kubeconfig: Option<String>,
+    /// The node that was named.
+    pub node_name: Option<String>,
+    /// How old labels may get.
+    pub label_refresh: Duration,
 }
 
 /// A setting that cannot be used.
@@ -113,14 +128,21 @@ impl TryFrom<Args> for Config {
             // There is but one source to choose.
             sources: _,
             objects,
+            kubernetes: mode,
+            kubeconfig,
+            node_name,
+            label_refresh,
             pv_labels,
             pvc_labels,
         } = args;
+        let required = mode == KubernetesMode::Required;
         let exclusive = [
             ("volume-regex", volume_regex.is_some(), "kubelet-root", kubelet_root.is_some()),
             ("fixture", fixture.is_some(), "rootfs", rootfs.is_some()),
             ("fixture", fixture.is_some(), "mount-table", mount_table.is_some()),
             ("fixture", fixture.is_some(), "objects", objects.is_some()),
+            ("fixture", fixture.is_some(), "kubernetes=required", required),
+            ("objects", objects.is_some(), "kubernetes=required", required),
         ];
         if let Some((taker, _, taken, _)) = exclusive.iter().find(|(_, first, _, second)| *first && *second) {
             return Err(ConfigError::Conflict(taken, taker));
@@ -141,6 +163,7 @@ impl TryFrom<Args> for Config {
             volume_regex,
             kubelet_root: kubelet_root.map(absolute).transpose()?,
             stat_timeout,
+            kubernetes: Kubernetes { mode, kubeconfig, node_name, label_refresh },
             pv_labels,
             pvc_labels,
         })

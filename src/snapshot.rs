@@ -20,8 +20,23 @@ pub struct Snapshot {
     pub sources: Vec<SourceStatus>,
     /// The age of the oldest metadata in use.
     pub metadata_age: Option<Duration>,
+    /// Requests to the API server since the start.
+    pub kubernetes_requests: Vec<RequestCount>,
     /// About the program.
     pub exporter: ExporterStatus,
+}
+
+/// How often something was asked of the API server and came to this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestCount {
+    /// What was asked about.
+    pub resource: &'static str,
+    /// How.
+    pub verb: &'static str,
+    /// The HTTP status, or what prevented one.
+    pub code: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// A volume and what was measured of it.

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use figures::{Answer, Failure, Figures, Inodes, Reason, Usage};
-pub use metadata::{Claim, ClaimKey, ClaimRef, Labels, Metadata, PersistentVolume, Pod, VolumeSource};
+pub use metadata::{
+    Claim, ClaimKey, ClaimRef, Labels, Metadata, PersistentVolume, Pod, VolumeSource, is_object_name,
+};
 pub use selection::{BadPattern, LabelSelection};
 
 /// How a volume is given to pods: `Filesystem` or `Block`, as Kubernetes names it.

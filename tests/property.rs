@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use disk_usage_exporter::cluster::{ObjectsFile, Selections};
-use disk_usage_exporter::collect::Collector;
+use disk_usage_exporter::collect::{Collector, MetadataSource};
 use disk_usage_exporter::exposition::{Encoding, Exposition as Writer, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
 use disk_usage_exporter::volume::{Answer, Figures, Inodes, Reason, Usage};
@@ -162,7 +162,7 @@ proptest! {
             recognition: Recognition::default(),
         };
         let node = Node::open(settings, Arc::new(Answers(answers))).unwrap();
-        let mut collector = Collector::new(node, Some(objects));
+        let mut collector = Collector::new(node, MetadataSource::Objects(objects));
         let snapshot = collector.collect(Instant::now() + Duration::from_mins(1));
         let volumes = snapshot.volumes.len();
         let prepared = Writer::default().prepare(snapshot);

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use disk_usage_exporter::collect::Collector;
+use disk_usage_exporter::collect::{Collector, MetadataSource};
 use disk_usage_exporter::node::{Kernel, Measure, Node, Recognition, Settings, Target};
 use disk_usage_exporter::snapshot::Snapshot;
 use disk_usage_exporter::volume::{Answer, Figures};
@@ -33,7 +33,7 @@ fn settings(mount_table: Option<PathBuf>) -> Settings {
 }
 
 fn collector(mount_table: Option<PathBuf>, measure: impl Measure + 'static) -> Collector {
-    Collector::new(Node::open(settings(mount_table), Arc::new(measure)).unwrap(), None)
+    Collector::new(Node::open(settings(mount_table), Arc::new(measure)).unwrap(), MetadataSource::default())
 }
 
 /// One collection, with an event between the reading of the table and the measurement.

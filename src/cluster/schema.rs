@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::api::Version;
 use super::{Selections, quantity, source};
 use crate::volume::{self, ClaimKey, ClaimRef, Labels};
 
@@ -16,10 +17,12 @@ pub(super) struct Object<Spec> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ObjectMeta {
     name: String,
     namespace: Option<String>,
     uid: Option<String>,
+    resource_version: Option<String>,
     labels: Option<Labels>,
     annotations: Option<Labels>,
 }
@@ -67,6 +70,26 @@ struct PodVolume {
 pub(super) type PersistentVolume = Object<PersistentVolumeSpec>;
 pub(super) type PersistentVolumeClaim = Object<PersistentVolumeClaimSpec>;
 pub(super) type Pod = Object<PodSpec>;
+
+/// What every object has.
+pub(super) trait Identity {
+    /// The object's name.
+    fn name(&self) -> &str;
+}
+
+impl<Spec> Identity for Object<Spec> {
+    fn name(&self) -> &str {
+        &self.metadata.name
+    }
+}
+
+impl<Spec> Object<Spec> {
+    /// Which of its lives and changes this is.
+    pub(super) fn version(&self) -> Version {
+        let number = self.metadata.resource_version.as_ref();
+        Version { uid: self.metadata.uid.clone(), number: number.and_then(|number| number.parse().ok()) }
+    }
+}
 
 impl PersistentVolume {
     /// The name, and what is used of the object.

@@ -9,7 +9,9 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use regex::bytes::Regex;
 
 use super::duration;
-use super::values::{ListenHost, LogLevel, Source, flag, volume_regex};
+use super::values::{
+    KubernetesMode, ListenHost, LogLevel, Source, flag, kubeconfig, node_name, volume_regex,
+};
 use crate::volume::LabelSelection;
 
 /// Tells Prometheus how full every Kubernetes volume on this node is.
@@ -83,6 +85,22 @@ pub struct Args {
     /// File of `kubectl get pv,pvc,pods -A -o json` to take labels from; it is read again when it changes.
     #[arg(long, env = "DISK_USAGE_EXPORTER_OBJECTS", value_name = "FILE")]
     pub objects: Option<PathBuf>,
+
+    /// Whether to ask the Kubernetes API for labels: auto (in a cluster, else where there is a kubeconfig), required, off.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBERNETES", value_name = "MODE", default_value = "auto")]
+    pub kubernetes: KubernetesMode,
+
+    /// Kubeconfig to use, or several as in PATH [default: in a cluster the pod's service account, else ~/.kube/config].
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE", value_parser = kubeconfig)]
+    pub kubeconfig: Option<String>,
+
+    /// Kubernetes node whose pods to look up [default: this machine's host name; in a cluster none].
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = node_name)]
+    pub node_name: Option<String>,
+
+    /// How old labels of PersistentVolumes and PersistentVolumeClaims may get, give or take a fifth.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LABEL_REFRESH", value_name = "DURATION", default_value = "1h", value_parser = duration::parse_positive)]
+    pub label_refresh: Duration,
 
     /// Labels of PersistentVolumes that become metric labels: *, nothing, or a comma list of names and prefix*.
     #[arg(long, env = "DISK_USAGE_EXPORTER_PV_LABELS", value_name = "LIST", default_value = "*")]

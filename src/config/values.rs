@@ -6,6 +6,8 @@ use std::str::FromStr;
 use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
+use crate::volume::is_object_name;
+
 /// The addresses that a name or number stands for, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenHost(pub Vec<IpAddr>);
@@ -62,6 +64,44 @@ impl FromStr for Source {
             _ => Err("give mounts, the only source that this version knows".into()),
         }
     }
+}
+
+/// Whether the Kubernetes API is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KubernetesMode {
+    /// If there is one to ask.
+    Auto,
+    /// The program ends if it cannot be reached.
+    Required,
+    /// Never.
+    Off,
+}
+
+impl FromStr for KubernetesMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "required" => Ok(Self::Required),
+            "off" => Ok(Self::Off),
+            _ => Err("give auto, required or off".into()),
+        }
+    }
+}
+
+pub(super) fn kubeconfig(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("give the path of a kubeconfig, or leave the flag or variable out".into());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn node_name(text: &str) -> Result<String, String> {
+    if is_object_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("no name of a node; give it as `kubectl get nodes` prints it, in a pod from spec.nodeName".into())
 }
 
 pub(super) fn flag(text: &str) -> Result<bool, String> {

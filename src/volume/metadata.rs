@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::CsiVolume;
+use super::{CsiVolume, Mount};
 
 /// Labels of a Kubernetes object, sorted by key.
 pub type Labels = BTreeMap<String, String>;
@@ -82,13 +82,33 @@ pub struct Pod {
     pub inline_volumes: HashSet<(String, String)>,
 }
 
+impl Pod {
+    /// Whether a mount is of one of its own volumes.
+    #[must_use]
+    pub fn has_inline(&self, mount: &Mount) -> bool {
+        self.inline_volumes.contains(&(mount.plugin.clone(), mount.name.clone()))
+    }
+}
+
 /// All that is known of the cluster's objects, at one moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
+    /// Names that certainly are of no `PersistentVolume`.
+    pub absent: HashSet<String>,
+    /// Names of volumes that are not shown yet: what is asked about them is not answered.
+    pub pending: HashSet<String>,
     /// By name.
     pub persistent_volumes: HashMap<String, Arc<PersistentVolume>>,
     /// By namespace and name.
     pub claims: HashMap<ClaimKey, Arc<Claim>>,
     /// By the uid that the kubelet's paths carry.
     pub pods: HashMap<String, Arc<Pod>>,
+}
+
+/// Whether an object can have this name. What is mounted can have any: no request is made of `../pods`.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    let is_good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
+    let is_whole = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
+    name.len() <= 253 && name.bytes().all(is_good) && name.split('.').all(is_whole)
 }

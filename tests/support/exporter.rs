@@ -20,12 +20,14 @@ use super::namespace::{Node, bind};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_disk-usage-exporter");
 
-/// The program with these arguments, no others from the environment.
+/// The program with these arguments, no others from the environment, and no cluster that is not the test's own.
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DISK_USAGE_EXPORTER_")) {
+    let is_setting = |name: &str| name.starts_with("DISK_USAGE_EXPORTER_") || name.starts_with("KUBE");
+    for (name, _) in std::env::vars().filter(|(name, _)| is_setting(name) || name == "NODE_NAME") {
         command.env_remove(name);
     }
+    command.env("HOME", "/nonexistent");
     command.args(args);
     command
 }

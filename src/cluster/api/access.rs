@@ -1,0 +1,189 @@
+//! Which API server to ask, and as whom: the pod's service account, or a kubeconfig.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{Body, ConfigExt};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use tower::util::{BoxCloneSyncService, MapErr, option_layer};
+use tower::{BoxError, Layer};
+
+use super::failure::{Failure, chain};
+
+/// Connections that are no longer used are closed after this; a lookup of many objects keeps its own open.
+const IDLE: Duration = Duration::from_secs(5);
+/// How long a connection may be silent before the kernel asks whether the server is still there, and asks again.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// How long the token of a file is used before it is read again.
+const TOKEN_USE: Duration = Duration::from_secs(30);
+
+/// Where the credentials are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Those of the pod's service account.
+    InCluster,
+    /// Those of the current context of these files, which count as one.
+    Kubeconfig(Vec<PathBuf>),
+}
+
+impl Access {
+    /// What a pod has, or a person: `None` where there is neither. A kubeconfig that was named has to be there.
+    #[must_use]
+    pub fn find(kubeconfig: Option<&str>) -> Option<Self> {
+        if let Some(paths) = kubeconfig {
+            return Some(Self::Kubeconfig(env::split_paths(paths).collect()));
+        }
+        if env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+            return Some(Self::InCluster);
+        }
+        let usual = env::home_dir()?.join(".kube/config");
+        usual.is_file().then(|| Self::Kubeconfig(vec![usual]))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// If there is nothing that could be used.
+    pub(super) async fn load(&self) -> Result<kube::Config, AccessError> {
+        match self {
+            Self::InCluster => Ok(kube::Config::incluster()?),
+            Self::Kubeconfig(paths) => {
+                let context = KubeConfigOptions::default();
+                let config = kube::Config::from_custom_kubeconfig(read(paths)?, &context).await?;
+                match &config.proxy_url {
+                    Some(proxy) => Err(AccessError::Proxy(proxy.to_string())),
+                    None => Ok(config),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InCluster => formatter.write_str("of the pod's service account"),
+            Self::Kubeconfig(paths) => {
+                let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+                write!(formatter, "of the kubeconfig {}", paths.join(", "))
+            }
+        }
+    }
+}
+
+/// Why there is nobody to ask.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The pod has no service account's token.
+    #[error("the pod's service account cannot be used: {}; is automountServiceAccountToken on?", chain(.0))]
+    InCluster(#[from] kube::config::InClusterError),
+    /// A kubeconfig that says nothing that could be used.
+    #[error("the kubeconfig cannot be used: {}", chain(.0))]
+    Kubeconfig(#[from] KubeconfigError),
+    /// No file has that name.
+    #[error("no kubeconfig at {0}")]
+    NoFile(String),
+    /// What this program cannot do.
+    #[error(
+        "the API server is behind the proxy {0}, which this program cannot use; unset proxy-url and HTTPS_PROXY"
+    )]
+    Proxy(String),
+    /// A certificate, key or credential plugin that fails.
+    #[error("{}", chain(.0))]
+    Credentials(#[from] kube::Error),
+    /// The system gives not even what reading takes.
+    #[error("cannot start: {0}")]
+    System(#[source] io::Error),
+    /// The file that the token is in.
+    #[error("cannot read the token in {0}: {1}")]
+    Token(String, #[source] io::Error),
+}
+
+/// The files that are there, as one.
+fn read(paths: &[PathBuf]) -> Result<Kubeconfig, AccessError> {
+    let there = paths.iter().filter(|path| path.exists());
+    let mut merged: Option<Kubeconfig> = None;
+    for path in there {
+        let next = Kubeconfig::read_from(path)?;
+        merged = Some(match merged {
+            Some(first) => first.merge(next)?,
+            None => next,
+        });
+    }
+    let name = |path: &PathBuf| path.display().to_string();
+    merged.ok_or_else(|| AccessError::NoFile(paths.iter().map(name).collect::<Vec<_>>().join(", ")))
+}
+
+type Connections = BoxCloneSyncService<hyper::Request<Body>, hyper::Response<Incoming>, BoxError>;
+
+/// Connections to one server, and what to show it.
+pub(super) struct Session {
+    connections: Connections,
+    config: kube::Config,
+    client: kube::Client,
+    /// When the file with the token was read, if it is in one.
+    token_read: Option<Instant>,
+}
+
+impl Session {
+    /// Reads credentials; connects when it is first asked something.
+    pub(super) async fn open(access: &Access) -> Result<Self, AccessError> {
+        let config = access.load().await?;
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_keepalive(Some(KEEPALIVE));
+        connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+        connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+        connector.set_nodelay(true);
+        let http = HttpClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(1)
+            .build(config.rustls_https_connector_with_connector(connector)?);
+        let connections = BoxCloneSyncService::new(MapErr::new(http, BoxError::from));
+        let (client, token_read) = client(&config, connections.clone())?;
+        Ok(Self { connections, config, client, token_read })
+    }
+
+    /// What asks, with a token that is not old.
+    pub(super) fn client(&mut self) -> Result<kube::Client, AccessError> {
+        if self.token_read.is_some_and(|read| read.elapsed() > TOKEN_USE) {
+            (self.client, self.token_read) = client(&self.config, self.connections.clone())?;
+        }
+        Ok(self.client.clone())
+    }
+}
+
+fn client(
+    config: &kube::Config,
+    connections: Connections,
+) -> Result<(kube::Client, Option<Instant>), AccessError> {
+    let mut config = config.clone();
+    // Read here: a line end after the token is no part of it.
+    let file = config.auth_info.token_file.take();
+    if let Some(path) = file.as_ref().filter(|_| config.auth_info.token.is_none()) {
+        let token = std::fs::read_to_string(Path::new(path));
+        let token = token.map_err(|error| AccessError::Token(path.clone(), error))?;
+        config.auth_info.token = Some(token.trim().to_owned().into());
+    }
+    let service = config.extra_headers_layer()?.layer(connections);
+    let service = option_layer(config.auth_layer()?).layer(service);
+    let service = config.base_uri_layer().layer(service);
+    Ok((kube::Client::new(service, config.default_namespace), file.map(|_| Instant::now())))
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        Self::Credentials(error.to_string())
+    }
+}

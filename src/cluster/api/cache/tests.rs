@@ -1,0 +1,318 @@
+use super::super::lookup::Version;
+use super::super::pace::{MOST_AT_A_TIME, Next, Pace};
+use super::*;
+use crate::volume::{ClaimRef, Labels};
+
+const REFRESH: Duration = Duration::from_hours(1);
+
+/// The cache, its pace and a clock.
+struct Lab {
+    cache: Cache,
+    pace: Pace,
+    now: Instant,
+}
+
+impl Lab {
+    fn new(names: &[&str]) -> Self {
+        let mut lab = Self { cache: Cache::new(REFRESH), pace: Pace::default(), now: Instant::now() };
+        lab.want(names);
+        lab
+    }
+
+    fn want(&mut self, names: &[&str]) {
+        self.cache.want(&names.iter().copied().collect(), self.now);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// What is asked now, all of it.
+    fn asked(&mut self) -> Vec<Key> {
+        let mut keys = Vec::new();
+        while let Next::Ask(key) = self.pace.next(&mut self.cache, self.now) {
+            keys.push(key);
+        }
+        keys.sort();
+        keys
+    }
+
+    fn reply(&mut self, reply: Reply) -> bool {
+        self.pace.ended(reply.failure(), self.now);
+        self.cache.take(reply, self.now)
+    }
+
+    fn metadata(&self) -> Metadata {
+        let mut metadata = Metadata::default();
+        self.cache.describe(&mut metadata);
+        metadata
+    }
+}
+
+fn pv_key(name: &str) -> Key {
+    Key::PersistentVolume(name.into())
+}
+
+fn claim_key(name: &str) -> ClaimKey {
+    ClaimKey { namespace: "shop".into(), name: name.into() }
+}
+
+fn version(uid: &str, number: u64) -> Version {
+    Version { uid: Some(uid.into()), number: Some(number) }
+}
+
+fn labels(value: &str) -> Labels {
+    Labels::from([("app".into(), value.into())])
+}
+
+/// A `PersistentVolume` that is bound to a claim, by name and uid.
+fn pv(name: &str, number: u64, claim: Option<(&str, &str)>) -> Reply {
+    let claim = claim.map(|(name, uid)| ClaimRef { key: claim_key(name), uid: Some(uid.into()) });
+    let pv = PersistentVolume { labels: labels(&number.to_string()), claim, ..PersistentVolume::default() };
+    Reply::PersistentVolume(name.into(), Answer::Found(version(name, number), pv))
+}
+
+fn claim(name: &str, uid: &str, number: u64) -> Reply {
+    let claim = Claim { uid: Some(uid.into()), labels: labels(uid), requested_bytes: None };
+    Reply::Claim(claim_key(name), Answer::Found(version(uid, number), claim))
+}
+
+fn failed(name: &str, failure: Failure) -> Reply {
+    Reply::PersistentVolume(name.into(), Answer::Failed(failure))
+}
+
+fn status(code: u16, retry_after: Option<u64>) -> Failure {
+    Failure::Status { code, message: String::new(), retry_after: retry_after.map(Duration::from_secs) }
+}
+
+#[test]
+fn a_volume_is_answered_when_its_claim_is() {
+    let mut lab = Lab::new(&["a"]);
+    assert_eq!(lab.asked(), [pv_key("a")]);
+    assert!(!lab.cache.is_answered("a"));
+    assert!(lab.reply(pv("a", 1, Some(("c", "u")))));
+    assert!(!lab.cache.is_answered("a"));
+    assert_eq!(lab.asked(), [Key::Claim(claim_key("c"))]);
+    assert!(lab.reply(claim("c", "u", 1)));
+    assert!(lab.cache.is_answered("a"));
+    assert_eq!(lab.asked(), [], "each is asked once");
+    let metadata = lab.metadata();
+    assert_eq!(metadata.claims[&claim_key("c")].labels, labels("u"));
+}
+
+#[test]
+fn volumes_of_one_claim_ask_for_it_once_and_what_is_unused_is_dropped() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.asked();
+    lab.reply(pv("a", 1, Some(("c", "u"))));
+    lab.reply(pv("b", 1, Some(("c", "u"))));
+    assert_eq!(lab.asked(), [Key::Claim(claim_key("c"))]);
+    lab.reply(claim("c", "u", 1));
+    lab.want(&["b"]);
+    assert_eq!(lab.metadata().persistent_volumes.len(), 1);
+    assert_eq!(lab.metadata().claims.len(), 1, "b has it still");
+    lab.want(&[]);
+    assert_eq!(lab.metadata(), Metadata::default());
+    lab.pass(REFRESH * 2);
+    assert_eq!(lab.asked(), [], "nothing is asked about what is gone");
+}
+
+#[test]
+fn a_reply_about_what_is_gone_or_back_again_is_no_harm() {
+    let mut lab = Lab::new(&["a"]);
+    lab.asked();
+    lab.want(&[]);
+    assert!(!lab.reply(pv("a", 1, None)));
+    lab.want(&["a"]);
+    assert_eq!(lab.asked(), [pv_key("a")]);
+    lab.want(&[]);
+    lab.want(&["a"]);
+    // The one of its earlier stay comes now, the other later.
+    assert!(lab.reply(pv("a", 1, None)));
+    assert_eq!(lab.asked(), []);
+    assert!(!lab.reply(pv("a", 1, None)));
+    assert_eq!((lab.cache.first.len(), lab.cache.again.len()), (0, 1));
+}
+
+#[test]
+fn at_most_four_first_answers_are_awaited_at_a_time() {
+    let names: Vec<String> = (0..9).map(|i| format!("pv-{i}")).collect();
+    let mut lab = Lab::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let asked = lab.asked();
+    assert_eq!(asked.len(), MOST_AT_A_TIME);
+    let Key::PersistentVolume(name) = &asked[0] else { panic!() };
+    lab.reply(pv(name, 1, None));
+    assert_eq!(lab.asked().len(), 1);
+}
+
+#[test]
+fn refreshes_are_spread_and_at_most_two_a_second() {
+    let names: Vec<String> = (0..200).map(|i| format!("pv-{i}")).collect();
+    let mut lab = Lab::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    for _ in 0..50 {
+        for key in lab.asked() {
+            let Key::PersistentVolume(name) = key else { panic!() };
+            lab.reply(pv(&name, 1, None));
+        }
+    }
+    lab.pass(REFRESH.mul_f64(0.79));
+    assert_eq!(lab.asked(), []);
+    lab.pass(REFRESH.mul_f64(0.21));
+    let due = lab.cache.again.iter().filter(|(due, _)| *due <= lab.now).count();
+    assert!((50..150).contains(&due), "spread by jitter: {due} of 200 are due halfway");
+    let (mut asked, seconds) = (0, 20);
+    for _ in 0..seconds * 10 {
+        for key in lab.asked() {
+            asked += 1;
+            let Key::PersistentVolume(name) = key else { panic!() };
+            lab.reply(pv(&name, 1, None));
+        }
+        lab.pass(Duration::from_millis(100));
+    }
+    assert_eq!(asked, 2 * seconds);
+}
+
+#[test]
+fn a_new_volume_does_not_wait_for_refreshes() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.asked();
+    lab.reply(pv("a", 1, None));
+    lab.reply(pv("b", 1, None));
+    lab.pass(REFRESH * 2);
+    assert_eq!(lab.asked().len(), 1, "the other is half a second later");
+    lab.want(&["a", "b", "new"]);
+    assert_eq!(lab.asked(), [pv_key("new")]);
+}
+
+#[test]
+fn an_older_state_of_the_same_object_is_ignored_and_another_object_is_not() {
+    let mut lab = Lab::new(&["a"]);
+    lab.asked();
+    lab.reply(pv("a", 7, None));
+    assert!(!lab.reply(pv("a", 6, None)));
+    assert_eq!(lab.metadata().persistent_volumes["a"].labels, labels("7"));
+    assert!(lab.reply(pv("a", 8, None)));
+    let recreated = PersistentVolume { labels: labels("new"), ..PersistentVolume::default() };
+    let recreated = Reply::PersistentVolume("a".into(), Answer::Found(version("other", 3), recreated));
+    assert!(lab.reply(recreated));
+    assert_eq!(lab.metadata().persistent_volumes["a"].labels, labels("new"));
+}
+
+#[test]
+fn what_is_not_found_is_asked_again_ever_more_seldom_and_keeps_its_last_labels() {
+    let absent = || Reply::PersistentVolume("a".into(), Answer::Absent);
+    let mut lab = Lab::new(&["a"]);
+    lab.asked();
+    assert!(lab.reply(absent()));
+    assert!(lab.cache.is_answered("a"));
+    assert!(lab.metadata().absent.contains("a"));
+    for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
+        lab.pass(Duration::from_mins(minutes).mul_f64(0.79));
+        assert_eq!(lab.asked(), [], "{minutes}");
+        lab.pass(Duration::from_mins(minutes).mul_f64(0.42));
+        assert_eq!(lab.asked(), [pv_key("a")], "{minutes}");
+        assert!(!lab.reply(absent()));
+    }
+    lab.reply(pv("a", 1, None));
+    assert!(!lab.metadata().absent.contains("a"));
+    lab.reply(absent());
+    let metadata = lab.metadata();
+    assert_eq!(metadata.persistent_volumes["a"].labels, labels("1"), "deleted while mounted");
+    assert!(!metadata.absent.contains("a"));
+}
+
+#[test]
+fn forbidden_is_an_answer() {
+    let mut lab = Lab::new(&["a"]);
+    lab.asked();
+    lab.reply(Reply::PersistentVolume("a".into(), Answer::Forbidden(status(403, None))));
+    assert!(lab.cache.is_answered("a"));
+    assert_eq!(lab.metadata(), Metadata::default(), "but not that there is none");
+    assert_eq!(lab.cache.health(Resource::PersistentVolumes), Health { tried: true, failing: true });
+}
+
+#[test]
+fn a_failure_is_no_answer_and_changes_nothing_that_is_known() {
+    let mut lab = Lab::new(&["a"]);
+    lab.asked();
+    lab.reply(pv("a", 1, None));
+    lab.pass(REFRESH * 2);
+    lab.asked();
+    assert!(!lab.reply(failed("a", status(500, None))));
+    assert_eq!(lab.metadata().persistent_volumes["a"].labels, labels("1"));
+    assert_eq!(lab.cache.health(Resource::PersistentVolumes), Health { tried: true, failing: true });
+    assert_eq!(lab.cache.oldest().map(|oldest| lab.now - oldest), Some(REFRESH * 2));
+    let mut lab = Lab::new(&["a"]);
+    lab.asked();
+    lab.reply(failed("a", Failure::Decode(String::new())));
+    assert!(!lab.cache.is_answered("a"));
+    lab.pass(Duration::from_millis(750));
+    assert_eq!(lab.asked(), [pv_key("a")], "soon again");
+}
+
+#[test]
+fn a_bad_object_delays_itself_a_bad_server_all() {
+    let mut lab = Lab::new(&["a", "b", "c", "d", "e", "f"]);
+    let first = lab.asked();
+    assert_eq!(first.len(), 4);
+    lab.reply(failed("a", status(500, None)));
+    assert_eq!(lab.asked(), [pv_key("e")]);
+    lab.reply(failed("b", Failure::Connect(String::new())));
+    assert_eq!(lab.asked(), []);
+    // Those that were under way may succeed; a pause begun meanwhile stays.
+    lab.reply(pv("c", 1, None));
+    assert_eq!(lab.asked(), []);
+    lab.reply(failed("d", Failure::Connect(String::new())));
+    lab.reply(failed("e", Failure::Connect(String::new())));
+    lab.pass(Duration::from_mins(1));
+    assert_eq!(lab.asked().len(), 1, "one shows whether it is back");
+    lab.reply(pv("f", 1, None));
+    assert!(!lab.asked().is_empty());
+}
+
+#[test]
+fn the_server_says_when_it_wants_to_be_asked_again() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.asked();
+    lab.reply(failed("a", status(429, Some(20))));
+    lab.reply(pv("b", 1, None));
+    lab.pass(Duration::from_secs(20));
+    assert_eq!(lab.asked(), []);
+    lab.pass(Duration::from_secs(5));
+    assert_eq!(lab.asked(), [pv_key("a")]);
+}
+
+#[test]
+fn a_claim_that_only_has_the_name_does_not_replace_the_one_that_is_known() {
+    let mut lab = Lab::new(&["a"]);
+    lab.asked();
+    lab.reply(pv("a", 1, Some(("c", "old"))));
+    lab.asked();
+    lab.reply(claim("c", "old", 1));
+    lab.reply(claim("c", "new", 9));
+    assert_eq!(lab.metadata().claims[&claim_key("c")].uid.as_deref(), Some("old"));
+    // Now the volume is the new one's.
+    lab.reply(pv("a", 2, Some(("c", "new"))));
+    lab.reply(claim("c", "new", 9));
+    assert_eq!(lab.metadata().claims[&claim_key("c")].uid.as_deref(), Some("new"));
+}
+
+#[test]
+fn no_request_is_made_of_what_is_no_name() {
+    let mut lab = Lab::new(&["../pods", "a/b", "A", "", "-a", "a..b", "ok-1.example"]);
+    assert_eq!(lab.asked(), [pv_key("ok-1.example")]);
+    assert!(lab.cache.is_answered("../pods"));
+    assert!(lab.metadata().absent.contains("A"));
+    lab.cache.ask_anew(lab.now);
+    lab.pass(REFRESH * 2);
+    assert_eq!(lab.asked(), [pv_key("ok-1.example")]);
+}
+
+#[test]
+fn after_a_restart_everything_that_was_under_way_is_asked_anew() {
+    let mut lab = Lab::new(&["a", "b"]);
+    assert_eq!(lab.asked().len(), 2);
+    lab.pace.restart();
+    lab.cache.ask_anew(lab.now);
+    assert_eq!(lab.asked().len(), 2);
+}

@@ -144,3 +144,6 @@ fn are_known(pods: Option<&PodIndex>, uids: &[String]) -> bool {
         pods.standing == Standing::Forbidden || uids.iter().all(|uid| pods.get(uid).is_some())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,7 @@ impl Collector {
             volumes,
             in_time,
             ambiguous: self.known.ambiguous,
+            pending: self.known.pending,
             table: self.node.status(),
             sources,
             metadata_age: age,

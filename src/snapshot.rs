@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub in_time: bool,
     /// Names left out because several pods use them for different volumes of their own.
     pub ambiguous: usize,
+    /// Volumes left out until the cluster has answered what is asked about them.
+    pub pending: usize,
     /// About the mount table.
     pub table: TableStatus,
     /// About the other sources, by the names of `disk_usage_exporter_source_success`.

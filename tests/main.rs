@@ -25,6 +25,8 @@ mod hung_recovery;
 mod hung_stop;
 /// While nobody asks, nothing is done.
 mod idle;
+/// What the Kubernetes API is asked, and what comes of it.
+mod kubernetes_requests;
 /// The log, when nobody reads it.
 mod log;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.

@@ -1,5 +1,7 @@
 //! What tests share.
 
+pub(crate) mod apiserver;
+pub(crate) mod cluster;
 pub(crate) mod exporter;
 pub(crate) mod exposition;
 pub(crate) mod fixture;

@@ -31,7 +31,14 @@ impl Changes {
         if !std::mem::replace(&mut self.begun, true) {
             let volumes = snapshot.volumes.len();
             let measured = snapshot.volumes.iter().filter(|volume| volume.figures().is_some()).count();
-            tracing::info!(mounts = snapshot.table.rows, volumes, measured, "collected for the first time");
+            let pending = snapshot.pending;
+            tracing::info!(
+                mounts = snapshot.table.rows,
+                volumes,
+                measured,
+                pending,
+                "collected for the first time"
+            );
         }
         let changes = self.update(snapshot);
         for change in changes.iter().take(MOST_LINES) {

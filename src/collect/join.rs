@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::volume::{Claim, Metadata, Mount, PersistentVolume, Volume};
+use crate::volume::{Claim, Metadata, Mount, PersistentVolume, Pod, Volume};
 
 /// Plugins whose volumes CSI drivers have taken over: the object names the old one, the path the new.
 const MIGRATED: [&str; 8] =
@@ -16,6 +16,8 @@ pub(super) struct Grouped {
     pub(super) volumes: Vec<Arc<Volume>>,
     /// Names left out, for different volumes carry them.
     pub(super) ambiguous: usize,
+    /// Names left out until more is known of them.
+    pub(super) pending: usize,
 }
 
 /// Groups mounts by the name of their volume, and adds what is known of it. Pods' own volumes are left out: those that
@@ -27,6 +29,10 @@ pub(super) fn group(mounts: &[Arc<Mount>], metadata: &Metadata) -> Grouped {
     }
     let mut grouped = Grouped::default();
     for (pv_name, mut mounts) in by_name {
+        if metadata.pending.contains(pv_name) {
+            grouped.pending += 1;
+            continue;
+        }
         // One that is known well tells about the others, and gives the figures if it can.
         mounts.sort_by_key(|mount| mount.csi.is_none());
         let first = &mounts[0];
@@ -40,11 +46,15 @@ pub(super) fn group(mounts: &[Arc<Mount>], metadata: &Metadata) -> Grouped {
     grouped
 }
 
+/// Whether a mount is of a pod's own volume: one that the pod lists by this name, or one that a CSI driver serves in
+/// place of an old plugin, under a name that no `PersistentVolume` has.
 fn is_inline(mount: &Mount, metadata: &Metadata) -> bool {
     let pod = mount.pod_uid.as_ref().and_then(|uid| metadata.pods.get(uid));
+    let has_migrated =
+        |pod: &Pod| pod.inline_volumes.iter().any(|(plugin, _)| MIGRATED.contains(&plugin.as_str()));
     pod.is_some_and(|pod| {
-        let volume = (mount.plugin.clone(), mount.name.clone());
-        pod.inline_volumes.contains(&volume)
+        pod.has_inline(mount)
+            || mount.plugin == "csi" && metadata.absent.contains(&mount.name) && has_migrated(pod)
     })
 }
 

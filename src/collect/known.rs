@@ -16,6 +16,8 @@ pub(super) struct Known {
     volumes: Vec<Arc<Volume>>,
     /// Names left out, for different volumes carry them.
     pub(super) ambiguous: usize,
+    /// Names left out until more is known of them.
+    pub(super) pending: usize,
     /// All mounts of the volumes, volume by volume.
     pub(super) mounts: Vec<Arc<Mount>>,
 }
@@ -27,7 +29,7 @@ impl Known {
         if volume::are_same(&self.from.0, &mounts) && Arc::ptr_eq(&self.from.1, &metadata) {
             return;
         }
-        let Grouped { mut volumes, ambiguous } = join::group(&mounts, &metadata);
+        let Grouped { mut volumes, ambiguous, pending } = join::group(&mounts, &metadata);
         let before: HashMap<&str, &Arc<Volume>> =
             self.volumes.iter().map(|volume| (volume.pv_name.as_str(), volume)).collect();
         for volume in &mut volumes {
@@ -36,7 +38,7 @@ impl Known {
             }
         }
         self.mounts = volumes.iter().flat_map(|volume| &volume.mounts).cloned().collect();
-        (self.volumes, self.ambiguous) = (volumes, ambiguous);
+        (self.volumes, self.ambiguous, self.pending) = (volumes, ambiguous, pending);
         self.from = (mounts, metadata);
     }
 

@@ -77,13 +77,14 @@ catalogue! {
     TIMING_COLLECT = Gauge "pv_disk_usage_timing_collect_seconds" "Seconds that this collection took: reading the mount table, measuring and joining.";
     TIMING_TOTAL = Gauge "pv_disk_usage_timing_total_seconds" "Seconds that the last finished scrape before this one took, from the request to the written answer.";
     SOURCE_SUCCESS = Gauge "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
-    VOLUMES = Gauge "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline.";
+    VOLUMES = Gauge "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s.";
     AMBIGUOUS_VOLUMES = Gauge "disk_usage_exporter_ambiguous_volumes" "Names left out because the mounts that carry them are of different volumes: pods' own volumes.";
     MOUNTS = Gauge "disk_usage_exporter_mounts" "Rows of the mount table at its last reading.";
     MOUNT_TABLE_READS = Counter "disk_usage_exporter_mount_table_reads_total" "Readings of the mount table; an unchanged one is not read again for a minute.";
     MALFORMED_MOUNT_LINES = Gauge "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";
     MOUNT_PROPAGATION = Gauge "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";
     UNPROPAGATED_MOUNTS = Gauge "disk_usage_exporter_unpropagated_mounts" "Volumes in the mount table of the host's first process that are not in the one that is read here.";
+    KUBERNETES_REQUESTS = Counter "disk_usage_exporter_kubernetes_requests_total" "Requests to the Kubernetes API by what came of them: the HTTP status, or timeout, connect, tls, decode.";
     METADATA_AGE = Gauge "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
     DROPPED_SERIES = Counter "disk_usage_exporter_dropped_series_total" "Series left out because one with the same labels was already written.";
     PANICS = Counter "disk_usage_exporter_panics_total" "Faults of this program that cost one measurement, scrape or connection; the log names the place.";

@@ -8,7 +8,7 @@ use super::catalogue::{self as c, Family};
 use super::infos;
 use super::kept::Kept;
 use super::labels::LabelSet;
-use crate::snapshot::{ProcessStatus, Snapshot, State, VolumeStatus};
+use crate::snapshot::{ProcessStatus, RequestCount, Snapshot, State, VolumeStatus};
 use crate::volume::{Figures, Usage};
 
 /// A sample's value. Counts keep all their digits.
@@ -147,7 +147,14 @@ fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
         ("skipped", State::Skipped),
     ];
     let count = |state| snapshot.volumes.iter().filter(|volume| volume.state() == state).count();
-    let states = states.map(|(name, state)| (labelled("state", name), count(state).into()));
+    let states = states.into_iter().map(|(name, state)| (labelled("state", name), count(state).into()));
+    let states = states.chain([(labelled("state", "pending"), snapshot.pending.into())]);
+    let requests = snapshot.kubernetes_requests.iter().map(|requests| {
+        let RequestCount { resource, verb, code, count } = requests;
+        let labels =
+            [("resource", (*resource).into()), ("verb", (*verb).into()), ("code", code.clone().into())];
+        (LabelSet::new(labels), (*count).into())
+    });
     let table = &snapshot.table;
     let build = [("version", env!("CARGO_PKG_VERSION").into()), ("revision", crate::REVISION.into())];
     vec![
@@ -155,13 +162,14 @@ fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
         one(c::TIMING_TOTAL, snapshot.exporter.previous_total_time),
         (c::SOURCE_SUCCESS, sources.collect()),
         // Without a table nothing is known of volumes, not that there are none.
-        (c::VOLUMES, states.into_iter().filter(|_| table.readable).collect()),
+        (c::VOLUMES, states.filter(|_| table.readable).collect()),
         one(c::AMBIGUOUS_VOLUMES, table.readable.then_some(snapshot.ambiguous)),
         one(c::MOUNTS, table.readable.then_some(table.rows)),
         one(c::MOUNT_TABLE_READS, Some(table.reads)),
         one(c::MALFORMED_MOUNT_LINES, table.readable.then_some(table.malformed)),
         one(c::MOUNT_PROPAGATION, table.propagation),
         one(c::UNPROPAGATED_MOUNTS, table.unpropagated),
+        (c::KUBERNETES_REQUESTS, requests.collect()),
         one(c::METADATA_AGE, snapshot.metadata_age),
         one(c::DROPPED_SERIES, Some(dropped)),
         one(c::PANICS, Some(snapshot.exporter.panics)),

@@ -60,6 +60,12 @@ impl Exporter {
         Self::spawn(command.args(args))
     }
 
+    /// The same, with these settings in the environment.
+    pub(crate) fn start_with_env(env: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut command = command(&["--listen-host=127.0.0.1"]);
+        Self::spawn(command.envs(env.iter().copied()).args(args))
+    }
+
     /// The same, on all interfaces.
     pub(crate) fn start_everywhere(args: &[&str]) -> Self {
         Self::spawn(&mut command(args))

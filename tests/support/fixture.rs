@@ -52,6 +52,12 @@ impl Fixture {
         self.figures.insert(mountpoint(pv_name), record);
     }
 
+    /// Mounts nothing, until `write`.
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+        self.figures.clear();
+    }
+
     /// Gives the node objects.
     pub(crate) fn set_objects(&self, objects: &Value) {
         std::fs::write(self.path().join("objects.json"), objects.to_string()).unwrap();

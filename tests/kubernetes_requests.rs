@@ -192,7 +192,8 @@ fn first_answers_are_at_most_four_at_a_time() {
     go.notify_waiters();
     exporter.wait_until_ready();
     let asked = cluster.server.requests();
-    let most = asked.iter().filter(|request| request.verb == Verb::Get).map(|request| request.in_flight).max();
+    let most =
+        asked.iter().filter(|request| request.verb == Verb::Get).map(|request| request.in_flight).max();
     assert_eq!(most, Some(4));
     assert_eq!(asked.iter().filter(|request| request.verb == Verb::Get).count(), 200);
     assert_eq!(volumes(&exporter.scrape(), "failed"), 100.0, "their paths are not there");

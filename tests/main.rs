@@ -27,6 +27,8 @@ mod hung_stop;
 mod idle;
 /// What the Kubernetes API is asked, and what comes of it.
 mod kubernetes_requests;
+/// The pods of the node, listed and watched.
+mod kubernetes_watch;
 /// The log, when nobody reads it.
 mod log;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.

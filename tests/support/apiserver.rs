@@ -118,6 +118,19 @@ impl ApiServer {
         self.change(|world| world.generator = Some(generator));
     }
 
+    /// The names of the pods that it has.
+    pub(crate) fn pod_names(&self) -> Vec<String> {
+        let list = self.server.world().list(None);
+        let names =
+            list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
+        names.map(ToOwned::to_owned).collect()
+    }
+
+    /// The version of the last change.
+    pub(crate) fn version(&self) -> String {
+        self.server.world().version.to_string()
+    }
+
     /// Tells the watches a bookmark, at the version of now.
     pub(crate) fn bookmark(&self) {
         let version = self.server.world().version.to_string();

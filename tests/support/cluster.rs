@@ -54,6 +54,12 @@ impl Cluster {
         self.table.mount(pv_name, answering());
     }
 
+    /// Mounts a volume for another pod than [`POD`].
+    pub(crate) fn mount_by(&mut self, pv_name: &str, pod_uid: &str) {
+        self.table.mount_by(pv_name, pod_uid, answering());
+        self.table.write();
+    }
+
     /// Mounts nothing but these.
     pub(crate) fn mount_only(&mut self, pv_names: &[&str]) {
         self.table.clear();

@@ -18,7 +18,12 @@ pub(crate) const POD: &str = "6ad83273-bbc5-4a23-9e8c-d796d288e15a";
 
 /// Where an NFS volume of that pod is mounted.
 pub(crate) fn mountpoint(pv_name: &str) -> String {
-    format!("/var/lib/kubelet/pods/{POD}/volumes/kubernetes.io~nfs/{pv_name}")
+    mountpoint_of(pv_name, POD)
+}
+
+/// The same, of any pod.
+fn mountpoint_of(pv_name: &str, pod: &str) -> String {
+    format!("/var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~nfs/{pv_name}")
 }
 
 impl Fixture {
@@ -46,10 +51,16 @@ impl Fixture {
 
     /// The same, but only `write` writes it.
     pub(crate) fn mount_unwritten(&mut self, pv_name: &str, record: Value) {
+        self.mount_by(pv_name, POD, record);
+    }
+
+    /// The same, by another pod.
+    pub(crate) fn mount_by(&mut self, pv_name: &str, pod: &str, record: Value) {
         let id = 100 + self.rows.len();
-        let row = format!("{id} 1 0:{id} / {} rw - nfs4 nas:/{pv_name} rw", mountpoint(pv_name));
+        let mountpoint = mountpoint_of(pv_name, pod);
+        let row = format!("{id} 1 0:{id} / {mountpoint} rw - nfs4 nas:/{pv_name} rw");
         self.rows.push(row.into_bytes());
-        self.figures.insert(mountpoint(pv_name), record);
+        self.figures.insert(mountpoint, record);
     }
 
     /// Mounts nothing, until `write`.

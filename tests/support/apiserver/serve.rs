@@ -187,13 +187,14 @@ fn watch(flight: Flight, request: Recorded, silent: bool) -> Body {
     let from: u64 = request.query("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
     tokio::spawn(async move {
         let server = Arc::clone(&flight.server);
+        // What is told from when it counts as open on is not missed.
+        let mut told = server.world().history.iter().take_while(|(version, _)| *version <= from).count();
         server.count(|counts| counts.watches += 1);
         if silent {
             sender.closed().await;
         }
         let over = tokio::time::sleep(Duration::from_secs(seconds));
         tokio::pin!(over);
-        let mut told = server.world().history.iter().take_while(|(version, _)| *version <= from).count();
         if server.world().oldest > from {
             let gone = json!({"type": "ERROR", "object": status(410, &request)});
             flight.send(&sender, Ok(format!("{gone}\n").into()));

@@ -25,6 +25,10 @@ mod hung_recovery;
 mod hung_stop;
 /// While nobody asks, nothing is done.
 mod idle;
+/// Who asks the Kubernetes API, and what if it does not let them.
+mod kubernetes_access;
+/// The Kubernetes API, gone, hanging or talking nonsense.
+mod kubernetes_outage;
 /// What the Kubernetes API is asked, and what comes of it.
 mod kubernetes_requests;
 /// The pods of the node, listed and watched.

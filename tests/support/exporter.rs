@@ -1,5 +1,6 @@
 //! The program, running.
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -135,6 +136,11 @@ impl Exporter {
     pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
         let lines = self.log.lines.lock().unwrap();
         lines.iter().filter(|line| line["message"] == message).cloned().collect()
+    }
+
+    /// The resources that lines of the log with this message are about.
+    pub(crate) fn logged_resources(&self, message: &str) -> BTreeSet<String> {
+        self.logged(message).iter().map(|line| line["resource"].to_string()).collect()
     }
 
     /// Reads the log no longer, but for some lines, or reads it again.

@@ -59,7 +59,8 @@ impl Access {
             Self::InCluster => Ok(kube::Config::incluster()?),
             Self::Kubeconfig(paths) => {
                 let context = KubeConfigOptions::default();
-                let config = kube::Config::from_custom_kubeconfig(read(paths)?, &context).await?;
+                let config = kube::Config::from_custom_kubeconfig(read(paths)?, &context).await;
+                let config = config.map_err(|error| AccessError::kubeconfig(paths, &error))?;
                 match &config.proxy_url {
                     Some(proxy) => Err(AccessError::Proxy(proxy.to_string())),
                     None => Ok(config),
@@ -73,10 +74,7 @@ impl fmt::Display for Access {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InCluster => formatter.write_str("of the pod's service account"),
-            Self::Kubeconfig(paths) => {
-                let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-                write!(formatter, "of the kubeconfig {}", paths.join(", "))
-            }
+            Self::Kubeconfig(paths) => write!(formatter, "of the kubeconfig {}", list(paths)),
         }
     }
 }
@@ -88,10 +86,15 @@ pub enum AccessError {
     #[error("the pod's service account cannot be used: {}; is automountServiceAccountToken on?", chain(.0))]
     InCluster(#[from] kube::config::InClusterError),
     /// A kubeconfig that says nothing that could be used.
-    #[error("the kubeconfig cannot be used: {}", chain(.0))]
-    Kubeconfig(#[from] KubeconfigError),
+    #[error("the kubeconfig {paths} cannot be used: {cause}; check it by `kubectl --kubeconfig`")]
+    Kubeconfig {
+        /// Where it is.
+        paths: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// No file has that name.
-    #[error("no kubeconfig at {0}")]
+    #[error("no kubeconfig at {0}; give the path of one by --kubeconfig, or --kubernetes=off")]
     NoFile(String),
     /// What this program cannot do.
     #[error(
@@ -109,19 +112,31 @@ pub enum AccessError {
     Token(String, #[source] io::Error),
 }
 
+impl AccessError {
+    /// Without the lines of the file that a parser quotes: they may be secret.
+    fn kubeconfig(paths: &[PathBuf], error: &KubeconfigError) -> Self {
+        let cause = chain(error).lines().next().unwrap_or_default().to_owned();
+        Self::Kubeconfig { paths: list(paths), cause }
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
 /// The files that are there, as one.
 fn read(paths: &[PathBuf]) -> Result<Kubeconfig, AccessError> {
+    let unusable = |error: KubeconfigError| AccessError::kubeconfig(paths, &error);
     let there = paths.iter().filter(|path| path.exists());
     let mut merged: Option<Kubeconfig> = None;
     for path in there {
-        let next = Kubeconfig::read_from(path)?;
+        let next = Kubeconfig::read_from(path).map_err(unusable)?;
         merged = Some(match merged {
-            Some(first) => first.merge(next)?,
+            Some(first) => first.merge(next).map_err(unusable)?,
             None => next,
         });
     }
-    let name = |path: &PathBuf| path.display().to_string();
-    merged.ok_or_else(|| AccessError::NoFile(paths.iter().map(name).collect::<Vec<_>>().join(", ")))
+    merged.ok_or_else(|| AccessError::NoFile(list(paths)))
 }
 
 type Connections = BoxCloneSyncService<hyper::Request<Body>, hyper::Response<Incoming>, BoxError>;

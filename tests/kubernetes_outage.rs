@@ -86,7 +86,10 @@ fn all_wrong(cluster: &Cluster, fault: &Fault) {
         (Verb::Get, Resource::PersistentVolumes),
         (Verb::Get, Resource::PersistentVolumeClaims),
     ] {
-        cluster.server.fault(of(verb, resource), fault.clone(), usize::MAX);
+        // A watch has no whole of which there could be half.
+        let is_whole = verb != Verb::Watch || matches!(fault, Fault::Body(_) | Fault::Status(..));
+        let fault = if is_whole { fault.clone() } else { Fault::Close };
+        cluster.server.fault(of(verb, resource), fault, usize::MAX);
     }
     cluster.server.end_watches();
 }

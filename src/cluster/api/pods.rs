@@ -109,9 +109,18 @@ impl Pods<'_> {
             opened => opened?,
         };
         let started = Instant::now();
-        self.shared.watching();
         let most = Duration::from_secs(seconds.into()) + GRACE;
-        let read = tokio::time::timeout(most, self.read(&mut body, version)).await;
+        let read = tokio::time::timeout(most, self.read(&mut body, version));
+        // An open watch is no answer yet, but one that stays open is.
+        let held = async {
+            tokio::time::sleep(TOO_SOON).await;
+            self.shared.watching();
+            std::future::pending().await
+        };
+        let read = tokio::select! {
+            read = read => read,
+            never = held => never,
+        };
         match read.unwrap_or(Err(Failure::Timeout(most))) {
             Ok(End::Over { heard }) => Ok(End::Over { heard: heard || started.elapsed() >= TOO_SOON }),
             Ok(End::Expired) => Ok(End::Expired),

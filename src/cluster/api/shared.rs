@@ -88,11 +88,14 @@ impl Shared {
         let now = Instant::now();
         let mut state = self.lock();
         state.pace.ended(failure.as_ref(), now);
-        match &failure {
-            Some(failure) => state.report.failed(reply.resource(), failure),
-            None => state.report.answered(reply.resource()),
-        }
+        let resource = reply.resource();
         state.take(reply, now);
+        match &failure {
+            Some(failure) => state.report.failed(resource, failure),
+            // As long as one object fails, the others' answers are no news.
+            None if !state.cache.health(resource).failing => state.report.answered(resource),
+            None => {}
+        }
         self.stir(state);
         self.tell(failure);
     }
@@ -108,7 +111,7 @@ impl Shared {
         self.pods_answered(state, changed);
     }
 
-    /// The watch of the pods has begun.
+    /// The watch of the pods has begun, and goes on.
     pub(super) fn watching(&self) {
         self.pods_answered(self.lock(), false);
     }

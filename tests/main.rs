@@ -27,6 +27,8 @@ mod hung_stop;
 mod idle;
 /// Who asks the Kubernetes API, and what if it does not let them.
 mod kubernetes_access;
+/// Which labels a volume has from its first sample on, whatever becomes of its objects.
+mod kubernetes_labels;
 /// The Kubernetes API, gone, hanging or talking nonsense.
 mod kubernetes_outage;
 /// What the Kubernetes API is asked, and what comes of it.

@@ -60,6 +60,12 @@ impl Cluster {
         self.table.write();
     }
 
+    /// Mounts a CSI volume of which the path is all that is known.
+    pub(crate) fn mount_csi(&mut self, name: &str, pod_uid: &str) {
+        self.table.mount_csi(name, pod_uid);
+        self.table.write();
+    }
+
     /// Mounts nothing but these.
     pub(crate) fn mount_only(&mut self, pv_names: &[&str]) {
         self.table.clear();

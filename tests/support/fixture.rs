@@ -54,6 +54,14 @@ impl Fixture {
         self.mount_by(pv_name, POD, record);
     }
 
+    /// Mounts a CSI volume.
+    pub(crate) fn mount_csi(&mut self, name: &str, pod: &str) {
+        let id = 100 + self.rows.len();
+        let mountpoint = format!("/var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~csi/{name}/mount");
+        self.rows.push(format!("{id} 1 0:{id} / {mountpoint} rw - ext4 /dev/sd{id} rw").into_bytes());
+        self.figures.insert(mountpoint, answering());
+    }
+
     /// The same, by another pod.
     pub(crate) fn mount_by(&mut self, pv_name: &str, pod: &str, record: Value) {
         let id = 100 + self.rows.len();

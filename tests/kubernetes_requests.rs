@@ -49,7 +49,7 @@ fn exactly_these_requests_are_made() {
         let query = request.query_names();
         match request.verb {
             Verb::Get => {
-                assert_eq!((query, request.query("resourceVersion")), (vec!["resourceVersion"], Some("0")))
+                assert_eq!((query, request.query("resourceVersion")), (vec!["resourceVersion"], Some("0")));
             }
             Verb::List => {
                 assert_eq!(query, ["fieldSelector", "resourceVersion", "resourceVersionMatch"]);
@@ -91,12 +91,23 @@ fn what_may_be_asked_is_what_the_manifest_grants() {
         })
         .collect();
     assert_eq!(granted(), asked);
+    // It is granted to who runs.
+    let account = "kind: ServiceAccount\n    name: disk-usage-exporter\n    namespace: disk-usage-exporter\n";
+    assert!(read("manifests/rbac.yaml").contains(account));
+    let daemonset = read("manifests/daemonset.yaml");
+    assert!(daemonset.contains("serviceAccountName: disk-usage-exporter\n"));
+    assert!(
+        daemonset.contains("name: NODE_NAME\n") && !daemonset.contains("automountServiceAccountToken: false")
+    );
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// Resources and verbs of `manifests/rbac.yaml`.
 fn granted() -> BTreeSet<(String, String)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/rbac.yaml");
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = read("manifests/rbac.yaml");
     let rules = text.split("\nrules:\n").nth(1).unwrap().split("\n---").next().unwrap();
     let values = |line: &str| -> Vec<String> {
         let list = line.split_once('[').unwrap().1.trim_end_matches(']');

@@ -33,6 +33,8 @@ mod kubernetes_labels;
 mod kubernetes_outage;
 /// What the Kubernetes API is asked, and what comes of it.
 mod kubernetes_requests;
+/// What a large cluster, large objects and many volumes cost.
+mod kubernetes_scale;
 /// The pods of the node, listed and watched.
 mod kubernetes_watch;
 /// The log, when nobody reads it.

@@ -7,9 +7,6 @@ use super::api::Version;
 use super::{Selections, quantity, source};
 use crate::volume::{self, ClaimKey, ClaimRef, Labels};
 
-/// A static pod's directory carries its hash, which its object has in these annotations.
-const CONFIG_HASHES: [&str; 2] = ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"];
-
 #[derive(Deserialize)]
 pub(super) struct Object<Spec> {
     metadata: ObjectMeta,
@@ -24,7 +21,16 @@ struct ObjectMeta {
     uid: Option<String>,
     resource_version: Option<String>,
     labels: Option<Labels>,
-    annotations: Option<Labels>,
+    annotations: Option<Annotations>,
+}
+
+/// A static pod's directory carries its hash, which its object has in these annotations.
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "kubernetes.io/config.hash")]
+    hash: Option<String>,
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -132,8 +138,8 @@ impl PersistentVolumeClaim {
 impl Pod {
     /// The uids that the kubelet's paths may carry, and what is used of the object.
     pub(super) fn into_domain(self) -> (Vec<String>, volume::Pod) {
-        let annotations = self.metadata.annotations.unwrap_or_default();
-        let hashes = CONFIG_HASHES.iter().filter_map(|name| annotations.get(*name).cloned());
+        let annotations = self.metadata.annotations.into_iter();
+        let hashes = annotations.flat_map(|annotations| [annotations.hash, annotations.mirror]).flatten();
         let uids = self.metadata.uid.into_iter().chain(hashes).collect();
         let volumes = self.spec.volumes.unwrap_or_default().into_iter();
         let inline_volumes =

@@ -19,7 +19,10 @@ fn every_flag_has_its_environment_name_and_a_sentence_of_help() {
         Args::command().get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
     {
         let long = arg.get_long().unwrap();
-        let expected = format!("DISK_USAGE_EXPORTER_{}", long.replace('-', "_").to_uppercase());
+        let name = long.replace('-', "_").to_uppercase();
+        // These are known by their usual names.
+        let is_usual = ["kubeconfig", "node-name"].contains(&long);
+        let expected = if is_usual { name } else { format!("DISK_USAGE_EXPORTER_{name}") };
         assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(expected.as_str()), "--{long}");
         assert!(arg.get_help().is_some(), "--{long}");
     }
@@ -31,6 +34,8 @@ fn defaults() {
     assert_eq!((config.listen_host, config.listen_port), (None, 9274));
     assert_eq!((config.log.level, config.log.human), (LevelFilter::INFO, false));
     assert_eq!(config.stat_timeout, Duration::from_secs(2));
+    assert_eq!(config.kubernetes.mode, KubernetesMode::Auto);
+    assert_eq!(config.kubernetes.label_refresh, Duration::from_hours(1));
     assert_eq!(config.command, None);
 }
 

@@ -131,6 +131,11 @@ impl ApiServer {
         self.server.world().version.to_string()
     }
 
+    /// Any number of pods besides those put there.
+    pub(crate) fn generate_pods(&self, count: usize, make: impl Fn(usize) -> Value + Send + 'static) {
+        self.change(|world| world.pods = Some((count, Box::new(make))));
+    }
+
     /// Tells the watches a bookmark, at the version of now.
     pub(crate) fn bookmark(&self) {
         let version = self.server.world().version.to_string();
@@ -173,10 +178,6 @@ impl ApiServer {
 
     pub(crate) fn forbid(&self, verb: Verb, resource: Resource) {
         self.server.lock().forbidden.insert((verb, resource));
-    }
-
-    pub(crate) fn allow_everything(&self) {
-        self.server.lock().forbidden.clear();
     }
 
     /// Nobody listens any more, and all connections are closed.

@@ -87,6 +87,37 @@ fn a_pods_own_volume_is_no_pv() {
 }
 
 #[test]
+fn what_an_old_plugins_driver_mounts_for_a_pod_alone_is_no_pv() {
+    // The kubelet makes up such a name for a pod's own volume.
+    let synthetic = "ebs.csi.aws.com-vol-1";
+    let mounts = [csi(synthetic, "1", "vol-1", (8, 0))];
+    let owner = |plugin: &str| Pod {
+        inline_volumes: [(plugin.to_owned(), "data".to_owned())].into(),
+        ..Pod::default()
+    };
+    let mut metadata = Metadata::default();
+    let shown = (vec![(synthetic.to_owned(), 1)], 0);
+    metadata.pods.insert("1".into(), Arc::new(owner("aws-ebs")));
+    assert_eq!(grouped(&mounts, &metadata), shown, "that there is no such object is not known");
+    metadata.absent.insert(synthetic.into());
+    assert_eq!(grouped(&mounts, &metadata), (vec![], 0));
+    metadata.pods.insert("1".into(), Arc::new(owner("nfs")));
+    assert_eq!(grouped(&mounts, &metadata), shown, "no driver has taken over NFS: its object was deleted");
+    metadata.pods.remove("1");
+    assert_eq!(grouped(&mounts, &metadata), shown);
+}
+
+#[test]
+fn what_is_pending_is_left_out_and_counted() {
+    let mounts = [mount("a", "nfs", "1"), mount("b", "nfs", "1"), mount("b", "nfs", "2")].map(Arc::new);
+    let mut metadata = Metadata::default();
+    metadata.pending.insert("b".into());
+    let grouped = group(&mounts, &metadata);
+    let names: Vec<&str> = grouped.volumes.iter().map(|volume| volume.pv_name.as_str()).collect();
+    assert_eq!((names, grouped.pending, grouped.ambiguous), (vec!["a"], 1, 0));
+}
+
+#[test]
 fn a_claim_is_found_by_namespace_name_and_uid() {
     let key = |namespace: &str| ClaimKey { namespace: namespace.into(), name: "c".into() };
     let pv = |uid: Option<&str>| PersistentVolume {

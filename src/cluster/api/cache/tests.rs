@@ -1,3 +1,5 @@
+#![allow(clippy::cast_precision_loss, reason = "of small counts")]
+
 use super::super::lookup::Version;
 use super::super::pace::{MOST_AT_A_TIME, Next, Pace};
 use super::*;
@@ -315,4 +317,58 @@ fn after_a_restart_everything_that_was_under_way_is_asked_anew() {
     lab.pace.restart();
     lab.cache.ask_anew(lab.now);
     assert_eq!(lab.asked().len(), 2);
+}
+
+/// Answers whatever is asked for so long, looking ten times a second; what was asked.
+fn run(lab: &mut Lab, time: Duration, mut each_second: impl FnMut(&mut Lab, u64)) -> Vec<Key> {
+    let mut all = Vec::new();
+    for tick in 0..time.as_secs() * 10 {
+        if tick % 10 == 0 {
+            each_second(lab, tick / 10);
+        }
+        for key in lab.asked() {
+            all.push(key.clone());
+            match key {
+                Key::PersistentVolume(name) => lab.reply(pv(&name, 1, Some((&name, &name)))),
+                Key::Claim(key) => lab.reply(claim(&key.name, &key.name, 1)),
+            };
+        }
+        lab.pass(Duration::from_millis(100));
+    }
+    all
+}
+
+fn names_of(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|i| format!("pv-{i}")).collect()
+}
+
+#[test]
+fn a_thousand_volumes_cost_little_while_nothing_changes() {
+    let names = names_of(0..1000);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut lab = Lab::new(&names);
+    assert_eq!(run(&mut lab, Duration::from_mins(5), |_, _| {}).len(), 2000);
+    let hours = 3;
+    let asked = run(&mut lab, REFRESH * hours, |_, _| {}).len();
+    let a_second = asked as f64 / (REFRESH * hours).as_secs_f64();
+    assert!(a_second <= 0.7, "{a_second} requests a second");
+    assert!(asked >= 2000 * 2, "all were refreshed: {asked}");
+}
+
+#[test]
+fn a_tenth_of_the_volumes_changing_each_minute_costs_what_is_new() {
+    let window = |minute: usize| names_of(minute * 100..1000 + minute * 100);
+    let first = window(0);
+    let mut lab = Lab::new(&first.iter().map(String::as_str).collect::<Vec<_>>());
+    run(&mut lab, Duration::from_mins(1), |_, _| {});
+    let asked = run(&mut lab, Duration::from_mins(10), |lab, second| {
+        if second % 60 == 0 {
+            let names = window(usize::try_from(second).unwrap() / 60 + 1);
+            lab.want(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    });
+    assert_eq!(asked.len(), 10 * 100 * 2, "a volume and its claim each, once");
+    assert_eq!(lab.metadata().persistent_volumes.len(), 1000);
+    assert_eq!(lab.metadata().claims.len(), 1000, "what is gone is dropped");
+    assert_eq!(lab.cache.first.len() + lab.cache.again.len(), 2000);
 }

@@ -72,7 +72,7 @@ fn a_volume_is_held_back_until_everything_about_it_is_answered() {
     assert!(!state.is_settled(now));
     // The pod of the other is not there: after a while that counts as answered, too.
     reply(&mut state, "b", Answer::Absent, now);
-    assert_eq!(pending(&mut state, now + HOLD_BACK - SECOND), names(&["b"]));
+    assert_eq!(pending(&mut state, now + SECOND), names(&["b"]));
     assert_eq!(pending(&mut state, now + HOLD_BACK), names(&[]));
     assert!(state.is_settled(now + HOLD_BACK));
 }

@@ -1,0 +1,137 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::support::apiserver::{Recorded, Resource, Verb};
+use crate::support::cluster::{Cluster, NODE, claim_of, pod, pv, requests, volumes};
+use crate::support::exporter::Exporter;
+use crate::support::fixture::POD;
+
+/// Volumes on this node.
+const HERE: usize = 100;
+
+/// What a start on this node costs.
+struct Cost {
+    /// Bytes of the answers to each kind of request, sorted.
+    answers: BTreeMap<String, Vec<usize>>,
+    peak: u64,
+}
+
+/// The most memory that a process had, in KiB.
+fn peak(exporter: &Exporter) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Starts on a node of a cluster with so many volumes and half as many pods, and scrapes.
+fn start(in_cluster: usize) -> Cost {
+    let mut cluster = Cluster::new();
+    cluster.server.generate(Box::new(move |resource, name| {
+        let number: usize = name.trim_end_matches("-claim").strip_prefix("pv-")?.parse().ok()?;
+        (number < in_cluster).then(|| object(resource, &format!("pv-{number}")))
+    }));
+    cluster.server.generate_pods(in_cluster / 2, |number| {
+        // Some are on this node, whatever the cluster's size.
+        let node = if number < 10 { NODE.to_owned() } else { format!("node-{}", 2 + number % 500) };
+        pod(&format!("pod-{number}"), &format!("uid-{number}"), &node)
+    });
+    let names: Vec<String> = (0..HERE).map(|number| format!("pv-{number}")).collect();
+    cluster.mount_only(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let exporter = cluster.start(&[]);
+    exporter.wait_until_ready();
+    cluster.server.wait_for_counts("a watch is open", |counts| counts.watches == 1);
+    let scrape = exporter.scrape();
+    assert_eq!(scrape.label("pv_disk_usage_up", "pvc_name").len(), HERE);
+    let mut answers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for request in cluster.server.requests() {
+        answers.entry(request.brief()).or_default().push(request.sent);
+    }
+    Cost { answers, peak: peak(&exporter) }
+}
+
+fn object(resource: Resource, pv_name: &str) -> Value {
+    match resource {
+        Resource::PersistentVolumes => pv(pv_name),
+        _ => json!({"kind": "PersistentVolumeClaim",
+            "metadata": {"namespace": "shop", "name": claim_of(pv_name), "labels": {"app": "shop"}}, "spec": {}}),
+    }
+}
+
+#[test]
+fn a_clusters_size_costs_a_node_nothing() {
+    let (small, large) = (start(HERE), start(100_000));
+    let bytes = |cost: &Cost| cost.answers.values().flatten().sum::<usize>();
+    for (cost, size) in [(&small, HERE), (&large, 100_000)] {
+        let (requests, bytes) = (cost.answers.len(), bytes(cost));
+        println!("{size} volumes in the cluster: {requests} requests, {bytes} bytes, {} KiB", cost.peak);
+    }
+    // One a volume and one a claim, a list and a watch; the version of a larger cluster has more digits.
+    assert_eq!(small.answers.len(), 2 * HERE + 2);
+    assert_eq!(small.answers.keys().collect::<Vec<_>>(), large.answers.keys().collect::<Vec<_>>());
+    assert_eq!(small.answers, large.answers);
+    // The same but for what an allocator does differently from run to run.
+    assert!(large.peak < small.peak + small.peak / 4, "{} KiB, not {}", large.peak, small.peak);
+}
+
+/// A pod with so many bytes that are not used.
+fn large_pod(number: usize, bytes: usize) -> Value {
+    let mut pod = pod(&format!("pod-{number}"), &format!("uid-{number}"), NODE);
+    let field = "x".repeat(bytes / 4);
+    pod["metadata"]["managedFields"] = json!([{"manager": "kubelet", "fieldsV1": {"f:status": field}}]);
+    pod["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": field});
+    pod["spec"]["containers"] = json!([{"name": "c", "env": [{"name": "X", "value": field}]}]);
+    pod["status"] = json!({"phase": "Running", "conditions": [{"message": field}]});
+    pod
+}
+
+#[test]
+fn large_pods_take_no_memory() {
+    let peak_with = |bytes: usize| {
+        let cluster = Cluster::of(&["pv-1"]);
+        cluster.server.put_all((0..250).map(|number| large_pod(number, bytes)));
+        let exporter = cluster.start(&[]);
+        exporter.wait_until_ready();
+        cluster.server.wait_for_counts("a watch is open", |counts| counts.watches == 1);
+        // The same again as events.
+        cluster.server.put_all((0..250).map(|number| large_pod(number, bytes)));
+        cluster.server.remove(Resource::Pods, "shop", "app");
+        cluster.server.put(pod("renamed", POD, NODE));
+        let scrape = exporter.scrape_until("all events are read", |scrape| {
+            scrape.label("pv_disk_usage_mount_info", "pod_name") == ["renamed"]
+        });
+        assert_eq!(requests(&scrape, Resource::Pods, "list", "200"), 1.0);
+        let listed = cluster.server.requests();
+        let listed = listed.iter().find(|request| request.verb == Verb::List).unwrap().sent;
+        let peak = peak(&exporter);
+        println!("250 pods of {bytes} bytes: a list of {listed} bytes, {peak} KiB");
+        (listed, peak)
+    };
+    let (small, large) = (peak_with(100), peak_with(20_000));
+    assert!(large.0 > 250 * 20_000);
+    // Half of the list, and the thread that reads it has a stack.
+    assert!(large.1 < small.1 + 2500, "{} KiB, not {}", large.1, small.1);
+}
+
+#[test]
+fn a_thousand_volumes_of_which_a_tenth_is_new() {
+    let mut cluster = Cluster::new();
+    let names: Vec<String> = (0..1100).map(|number| format!("pv-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for name in &names {
+        cluster.put(name);
+    }
+    cluster.mount_only(&names[..1000]);
+    let exporter = cluster.start(&[]);
+    exporter.scrape();
+    let gets = |requests: &[Recorded]| requests.iter().filter(|request| request.verb == Verb::Get).count();
+    cluster.server.wait_for("all answers", |requests| gets(requests) == 2000);
+    exporter.scrape_until("all labels", |scrape| scrape.label("pv_disk_usage_up", "pvc_name").len() == 1000);
+    cluster.mount_only(&names[100..]);
+    let scrape = exporter.scrape();
+    assert_eq!((scrape.all("pv_disk_usage_up", &[]).len(), volumes(&scrape, "pending")), (900, 100.0));
+    let scrape = exporter.scrape_until("the new ones", |scrape| volumes(scrape, "pending") == 0.0);
+    assert_eq!(scrape.label("pv_disk_usage_up", "pvc_name").len(), 1000);
+    assert_eq!(gets(&cluster.server.requests()), 2200, "nothing else is asked");
+    println!("1,000 volumes: {} KiB", peak(&exporter));
+}

@@ -77,7 +77,11 @@ def objects(volumes):
 
 def command(binary, objects_file):
     """The program on this node, with metadata if a file is given."""
-    metadata = [f"--objects={objects_file}"] if objects_file else []
+    return serving(binary, [f"--objects={objects_file}"] if objects_file else ["--kubernetes=off"])
+
+
+def serving(binary, metadata):
+    """The program on this node, with these flags that say where metadata comes from."""
     return [binary, "--rootfs=/", *metadata, "--listen-host=127.0.0.1", f"--listen-port={PORT}"]
 
 

@@ -1,32 +1,36 @@
 //! The fields that are used of Kubernetes' objects; all others are skipped while parsing.
 
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::api::Version;
 use super::{Selections, quantity, source};
 use crate::volume::{self, ClaimKey, ClaimRef, Labels};
 
+/// An object whose labels or annotations are used; `IgnoredAny` are those that are not.
 #[derive(Deserialize)]
-pub(super) struct Object<Spec> {
-    metadata: ObjectMeta,
+pub(super) struct Object<Spec, L = Labels, A = IgnoredAny> {
+    metadata: ObjectMeta<L, A>,
     spec: Spec,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ObjectMeta {
+struct ObjectMeta<L, A> {
     name: String,
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
-    labels: Option<Labels>,
-    annotations: Option<Annotations>,
+    labels: Option<L>,
+    annotations: Option<A>,
 }
 
 /// A static pod's directory carries its hash, which its object has in these annotations.
-#[derive(Deserialize)]
-struct Annotations {
+#[derive(Deserialize, Default)]
+pub(super) struct ConfigHashes {
     #[serde(rename = "kubernetes.io/config.hash")]
     hash: Option<String>,
     #[serde(rename = "kubernetes.io/config.mirror")]
@@ -66,32 +70,61 @@ pub(super) struct PodSpec {
     volumes: Option<Vec<PodVolume>>,
 }
 
-#[derive(Deserialize)]
+/// Of the many kinds of sources, those that could be a `PersistentVolume`'s.
 struct PodVolume {
     name: String,
-    #[serde(flatten)]
     source: Map<String, Value>,
+}
+
+impl<'de> Deserialize<'de> for PodVolume {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PodVolumeVisitor)
+    }
+}
+
+struct PodVolumeVisitor;
+
+impl<'de> Visitor<'de> for PodVolumeVisitor {
+    type Value = PodVolume;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a pod's volume")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<PodVolume, A::Error> {
+        let mut name = None;
+        let mut source = Map::new();
+        while let Some(key) = fields.next_key::<String>()? {
+            if key == "name" {
+                name = Some(fields.next_value()?);
+            } else if source::is_source(&key) {
+                source.insert(key, fields.next_value()?);
+            } else {
+                fields.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(PodVolume { name: name.ok_or_else(|| A::Error::missing_field("name"))?, source })
+    }
 }
 
 pub(super) type PersistentVolume = Object<PersistentVolumeSpec>;
 pub(super) type PersistentVolumeClaim = Object<PersistentVolumeClaimSpec>;
-pub(super) type Pod = Object<PodSpec>;
+pub(super) type Pod = Object<PodSpec, IgnoredAny, ConfigHashes>;
 
 /// What every object has.
 pub(super) trait Identity {
     /// The object's name.
     fn name(&self) -> &str;
+    /// Which of its lives and changes this is.
+    fn version(&self) -> Version;
 }
 
-impl<Spec> Identity for Object<Spec> {
+impl<Spec, L, A> Identity for Object<Spec, L, A> {
     fn name(&self) -> &str {
         &self.metadata.name
     }
-}
 
-impl<Spec> Object<Spec> {
-    /// Which of its lives and changes this is.
-    pub(super) fn version(&self) -> Version {
+    fn version(&self) -> Version {
         let number = self.metadata.resource_version.as_ref();
         Version { uid: self.metadata.uid.clone(), number: number.and_then(|number| number.parse().ok()) }
     }
@@ -138,9 +171,8 @@ impl PersistentVolumeClaim {
 impl Pod {
     /// The uids that the kubelet's paths may carry, and what is used of the object.
     pub(super) fn into_domain(self) -> (Vec<String>, volume::Pod) {
-        let annotations = self.metadata.annotations.into_iter();
-        let hashes = annotations.flat_map(|annotations| [annotations.hash, annotations.mirror]).flatten();
-        let uids = self.metadata.uid.into_iter().chain(hashes).collect();
+        let ConfigHashes { hash, mirror } = self.metadata.annotations.unwrap_or_default();
+        let uids = [self.metadata.uid, hash, mirror].into_iter().flatten().collect();
         let volumes = self.spec.volumes.unwrap_or_default().into_iter();
         let inline_volumes =
             volumes.filter_map(|volume| Some((source::plugin(&volume.source)?, volume.name))).collect();
@@ -152,3 +184,6 @@ impl Pod {
         (uids, pod)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,11 @@ pub(super) fn of(spec: &Map<String, Value>) -> Option<VolumeSource> {
     })
 }
 
+/// Whether a field of a pod's volume or of a `PersistentVolume`'s spec is a source that is known here.
+pub(super) fn is_source(key: &str) -> bool {
+    IN_TREE.iter().any(|(known, ..)| *known == key)
+}
+
 /// The plugin that mounts a volume of this source, as the kubelet's paths name it. Of pods' volumes, claims have none,
 /// nor have the kinds that can be nothing but a pod's own.
 pub(super) fn plugin(volume: &Map<String, Value>) -> Option<String> {

@@ -46,16 +46,19 @@ pub(super) fn group(mounts: &[Arc<Mount>], metadata: &Metadata) -> Grouped {
     grouped
 }
 
-/// Whether a mount is of a pod's own volume: one that the pod lists by this name, or one that a CSI driver serves in
-/// place of an old plugin, under a name that no `PersistentVolume` has.
 fn is_inline(mount: &Mount, metadata: &Metadata) -> bool {
     let pod = mount.pod_uid.as_ref().and_then(|uid| metadata.pods.get(uid));
-    let has_migrated =
-        |pod: &Pod| pod.inline_volumes.iter().any(|(plugin, _)| MIGRATED.contains(&plugin.as_str()));
-    pod.is_some_and(|pod| {
-        pod.has_inline(mount)
-            || mount.plugin == "csi" && metadata.absent.contains(&mount.name) && has_migrated(pod)
-    })
+    pod.is_some_and(|pod| pod.has_inline(mount) || is_migrated_inline(mount, pod, metadata))
+}
+
+/// Whether a mount is, as far as can be told, of a volume that the pod lists with the old plugin and a CSI driver serves:
+/// the kubelet makes up a name for it. A name that is absent may also be of a `PersistentVolume` that was deleted while
+/// it is mounted.
+fn is_migrated_inline(mount: &Mount, pod: &Pod, metadata: &Metadata) -> bool {
+    mount.plugin == "csi"
+        && metadata.absent.contains(&mount.name)
+        && !metadata.persistent_volumes.contains_key(&mount.name)
+        && pod.inline_volumes.iter().any(|(plugin, _)| MIGRATED.contains(&plugin.as_str()))
 }
 
 fn is_same_volume(a: &Mount, b: &Mount) -> bool {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::snapshot::VolumeStatus;
+use crate::snapshot::{RequestCount, TableStatus, VolumeStatus};
 use crate::volume::samples::{mount, volume};
 use crate::volume::{Answer, Figures, Reason, Usage};
 use flate2::read::GzDecoder;
@@ -12,7 +12,11 @@ fn status(pv_name: &str, answers: &[Answer]) -> VolumeStatus {
 }
 
 fn written(volumes: Vec<VolumeStatus>, exposition: &mut Exposition, format: Format) -> String {
-    let prepared = exposition.prepare(Snapshot { volumes, ..Snapshot::default() });
+    exposed(Snapshot { volumes, ..Snapshot::default() }, exposition, format)
+}
+
+fn exposed(snapshot: Snapshot, exposition: &mut Exposition, format: Format) -> String {
+    let prepared = exposition.prepare(snapshot);
     String::from_utf8(prepared.write(Encoding { format, gzip: false }).to_vec()).unwrap()
 }
 
@@ -121,4 +125,45 @@ fn families_come_in_the_catalogues_order() {
     let catalogue = FAMILIES.iter().map(|family| family.name);
     assert_eq!(written, catalogue.filter(|name| written.contains(name)).collect::<Vec<_>>());
     assert!(written.len() > 5);
+}
+
+#[test]
+fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
+    let states = |readable| {
+        let table = TableStatus { readable, ..TableStatus::default() };
+        let snapshot =
+            Snapshot { volumes: vec![status("pv", &[BLOCK])], pending: 3, table, ..Snapshot::default() };
+        let text = exposed(snapshot, &mut Exposition::default(), Format::Text);
+        let samples = text.lines().filter(|line| line.starts_with("disk_usage_exporter_volumes{"));
+        samples.map(|line| line.rsplit_once('{').unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let expected = ["measured 1", "failed 0", "hung 0", "skipped 0", "pending 3"];
+    let expected = expected.map(|state| format!("state=\"{}", state.replace(' ', "\"} ")));
+    assert_eq!(states(true), expected);
+    assert_eq!(states(false), [""; 0]);
+}
+
+#[test]
+fn requests_to_the_api_server_are_counted_by_outcome() {
+    let count = |verb, code: &str, count| RequestCount { resource: "pods", verb, code: code.into(), count };
+    let requests = vec![count("list", "200", 1), count("watch", "timeout", u64::MAX)];
+    let written = |kubernetes_requests, format| {
+        let snapshot = Snapshot { kubernetes_requests, ..Snapshot::default() };
+        let text = exposed(snapshot, &mut Exposition::default(), format);
+        let found = text.lines().filter(|line| line.contains("kubernetes_requests"));
+        found.map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let name = "disk_usage_exporter_kubernetes_requests";
+    let head = |name: &str| {
+        let help = "Requests to the Kubernetes API by what came of them: the HTTP status, or timeout, connect, tls, decode.";
+        [format!("# HELP {name} {help}"), format!("# TYPE {name} counter")]
+    };
+    let samples = [
+        format!(r#"{name}_total{{resource="pods",verb="list",code="200"}} 1"#),
+        format!(r#"{name}_total{{resource="pods",verb="watch",code="timeout"}} {}"#, u64::MAX),
+    ];
+    let text = [head(&format!("{name}_total")), samples.clone()].concat();
+    assert_eq!(written(requests.clone(), Format::Text), text);
+    assert_eq!(written(requests, Format::OpenMetrics), [head(name), samples].concat());
+    assert_eq!(written(vec![], Format::Text), [""; 0], "none, not 0, where nobody asks");
 }

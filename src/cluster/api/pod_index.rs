@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::lookup::{Standing, Version};
-use crate::cluster::schema;
+use crate::cluster::schema::{self, Identity};
 use crate::volume::{Metadata, Pod};
 
 /// What is used of a pod as the API server has it.

@@ -1,6 +1,8 @@
 use super::*;
 use crate::volume::samples::mount;
-use crate::volume::{ClaimKey, ClaimRef, CsiVolume, Pod, VolumeMode, VolumeSource};
+use crate::volume::{CsiVolume, VolumeMode, VolumeSource};
+
+mod objects;
 
 fn grouped(mounts: &[Mount], metadata: &Metadata) -> (Vec<(String, usize)>, usize) {
     let grouped = group(&mounts.iter().cloned().map(Arc::new).collect::<Vec<_>>(), metadata);
@@ -66,83 +68,6 @@ fn names_of_different_volumes_are_ambiguous() {
 }
 
 #[test]
-fn a_pods_own_volume_is_no_pv() {
-    let inline = |plugin: &str| Pod {
-        inline_volumes: [(plugin.to_owned(), "data".to_owned())].into(),
-        ..Pod::default()
-    };
-    let mut elsewhere = mount("data", "nfs", "2");
-    elsewhere.device = "other:/export".into();
-    elsewhere.device_number = Some((0, 51));
-    let mounts = [mount("data", "nfs", "1"), elsewhere];
-    let mut metadata = Metadata::default();
-    metadata.pods.insert("1".into(), Arc::new(inline("nfs")));
-    assert_eq!(grouped(&mounts, &metadata), (vec![("data".into(), 1)], 0), "that of pod 2 is a PV");
-    metadata.pods.insert("1".into(), Arc::new(inline("iscsi")));
-    assert_eq!(
-        grouped(&mounts[..1], &metadata),
-        (vec![("data".into(), 1)], 0),
-        "the other one is not this mount"
-    );
-}
-
-#[test]
-fn what_an_old_plugins_driver_mounts_for_a_pod_alone_is_no_pv() {
-    // The kubelet makes up such a name for a pod's own volume.
-    let synthetic = "ebs.csi.aws.com-vol-1";
-    let mounts = [csi(synthetic, "1", "vol-1", (8, 0))];
-    let owner = |plugin: &str| Pod {
-        inline_volumes: [(plugin.to_owned(), "data".to_owned())].into(),
-        ..Pod::default()
-    };
-    let mut metadata = Metadata::default();
-    let shown = (vec![(synthetic.to_owned(), 1)], 0);
-    metadata.pods.insert("1".into(), Arc::new(owner("aws-ebs")));
-    assert_eq!(grouped(&mounts, &metadata), shown, "that there is no such object is not known");
-    metadata.absent.insert(synthetic.into());
-    assert_eq!(grouped(&mounts, &metadata), (vec![], 0));
-    metadata.pods.insert("1".into(), Arc::new(owner("nfs")));
-    assert_eq!(grouped(&mounts, &metadata), shown, "no driver has taken over NFS: its object was deleted");
-    metadata.pods.remove("1");
-    assert_eq!(grouped(&mounts, &metadata), shown);
-}
-
-#[test]
-fn what_is_pending_is_left_out_and_counted() {
-    let mounts = [mount("a", "nfs", "1"), mount("b", "nfs", "1"), mount("b", "nfs", "2")].map(Arc::new);
-    let mut metadata = Metadata::default();
-    metadata.pending.insert("b".into());
-    let grouped = group(&mounts, &metadata);
-    let names: Vec<&str> = grouped.volumes.iter().map(|volume| volume.pv_name.as_str()).collect();
-    assert_eq!((names, grouped.pending, grouped.ambiguous), (vec!["a"], 1, 0));
-}
-
-#[test]
-fn a_claim_is_found_by_namespace_name_and_uid() {
-    let key = |namespace: &str| ClaimKey { namespace: namespace.into(), name: "c".into() };
-    let pv = |uid: Option<&str>| PersistentVolume {
-        claim: Some(ClaimRef { key: key("right"), uid: uid.map(Into::into) }),
-        ..PersistentVolume::default()
-    };
-    let claim = |uid: &str| Arc::new(Claim { uid: Some(uid.into()), ..Claim::default() });
-    let mut metadata = Metadata::default();
-    metadata.claims.insert(key("wrong"), claim("1"));
-    metadata.claims.insert(key("right"), claim("2"));
-    let uid_of = |metadata: &Metadata, pv: PersistentVolume| {
-        let mut metadata = metadata.clone();
-        metadata.persistent_volumes.insert("pv".into(), Arc::new(pv));
-        let grouped = group(&[Arc::new(mount("pv", "nfs", "1"))], &metadata);
-        grouped.volumes[0].claim.as_ref().and_then(|claim| claim.uid.clone())
-    };
-    assert_eq!(uid_of(&metadata, pv(Some("2"))).as_deref(), Some("2"));
-    assert_eq!(uid_of(&metadata, pv(None)).as_deref(), Some("2"));
-    assert_eq!(uid_of(&metadata, pv(Some("1"))), None, "a later claim of the same name");
-    assert_eq!(uid_of(&metadata, PersistentVolume::default()), None, "not bound");
-    metadata.claims.remove(&key("right"));
-    assert_eq!(uid_of(&metadata, pv(Some("2"))), None, "deleted while mounted");
-}
-
-#[test]
 fn a_pv_of_another_kind_that_has_the_name_is_not_taken_for_the_volumes() {
     let source = |plugin: &str, kind: &str, instance: &str| VolumeSource {
         plugin: plugin.into(),
@@ -171,16 +96,4 @@ fn a_pv_of_another_kind_that_has_the_name_is_not_taken_for_the_volumes() {
         is_taken(mount("data", "", "1"), Some(source("nfs", "nfs", "nas:/e"))),
         "by a regular expression"
     );
-}
-
-#[test]
-fn pods_are_found_by_the_uid_in_the_path() {
-    let mut metadata = Metadata::default();
-    let pod = Pod { namespace: "n".into(), name: "p".into(), ..Pod::default() };
-    metadata.pods.insert("2".into(), Arc::new(pod));
-    let mounts = [mount("pv", "nfs", "1"), mount("pv", "nfs", "2")];
-    let grouped = group(&mounts.map(Arc::new), &metadata);
-    let names: Vec<_> =
-        grouped.volumes[0].pods.iter().map(|pod| pod.as_ref().map(|pod| pod.name.as_str())).collect();
-    assert_eq!(names, [None, Some("p")]);
 }

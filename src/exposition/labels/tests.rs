@@ -50,6 +50,17 @@ fn a_claim_without_labels_leaves_the_pvs() {
 }
 
 #[test]
+fn a_claim_that_is_not_there_leaves_its_name() {
+    // Deleted while it is mounted, or forbidden to read: the PV still tells which one it is.
+    assert_eq!(
+        written(&volume(Some(bound(&[])), None)),
+        r#"{pv_name="pv",pvc_name="data",pvc_namespace="shop",volume_name="data",volume_label_source="pv","#
+            .to_owned()
+            + r#"volume_type="nfs",volume_instance="nas:/e"}"#
+    );
+}
+
+#[test]
 fn without_metadata_there_are_the_name_and_what_vol_data_tells() {
     assert_eq!(written(&volume(None, None)), r#"{pv_name="pv",volume_name="pv"}"#);
     let mut known = volume(None, None);

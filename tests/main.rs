@@ -43,6 +43,8 @@ mod log;
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
+/// Against a real cluster, where there is one.
+mod real_cluster;
 /// Block devices and ext4 on them: the system's own root is needed.
 mod real_devices;
 /// Real mounts, in mount namespaces of the tests' own.

@@ -45,8 +45,7 @@ impl Cluster {
 
     /// Makes a volume with its claim.
     pub(crate) fn put(&self, pv_name: &str) {
-        let [pv, claim, _] = bound_volume(pv_name, nfs(pv_name), &claim_of(pv_name), POD);
-        self.server.put_all([claim, pv]);
+        self.server.put_all(objects_of(pv_name));
     }
 
     /// Mounts a volume, whether the cluster has it or not.
@@ -123,6 +122,12 @@ pub(crate) fn pod(name: &str, uid: &str, node: &str) -> Value {
 pub(crate) fn relabel(cluster: &Cluster, mut object: Value, value: &str) {
     object["metadata"]["labels"] = json!({"tier": value});
     cluster.server.put(object);
+}
+
+/// A volume's claim and its own object.
+pub(crate) fn objects_of(pv_name: &str) -> Vec<Value> {
+    let [pv, claim, _] = bound_volume(pv_name, nfs(pv_name), &claim_of(pv_name), POD);
+    vec![claim, pv]
 }
 
 /// A volume's object.

@@ -19,6 +19,8 @@ use super::failure::{Failure, chain};
 
 /// Connections that are no longer used are closed after this; a lookup of many objects keeps its own open.
 const IDLE: Duration = Duration::from_secs(5);
+/// Bytes that are read at once; by itself the buffer of a connection grows to six times that for a long list.
+const READ_AT_ONCE: usize = 64 << 10;
 /// How long a connection may be silent before the kernel asks whether the server is still there, and asks again.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -164,6 +166,7 @@ impl Session {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(1)
+            .http1_max_buf_size(READ_AT_ONCE)
             .build(config.rustls_https_connector_with_connector(connector)?);
         let connections = BoxCloneSyncService::new(MapErr::new(http, BoxError::from));
         let (client, token_read) = client(&config, connections.clone())?;

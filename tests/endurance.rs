@@ -10,7 +10,7 @@ use crate::support::restless::Restless;
 use crate::support::{PATIENCE, env_number, http};
 
 /// After so many scrapes everything that is kept has been there once.
-const FIRST: usize = 100;
+const FIRST: usize = 300;
 /// A checkpoint each.
 const ROUND: usize = 100;
 /// Of so many scrapes two are parsed, one of each packing.

@@ -8,6 +8,8 @@ mod cache;
 mod client;
 mod counts;
 mod failure;
+#[cfg(fuzzing)]
+pub(in crate::cluster) mod fuzzing;
 mod lookup;
 mod pace;
 mod pod_index;

@@ -1,7 +1,8 @@
-//! For `fuzz/`: an objects file as bytes.
+//! For `fuzz/`: an objects file, a list and a watch of pods, as bytes.
 
 use std::path::Path;
 
+pub use super::api::fuzzing::{listed, watched};
 use super::{ObjectsError, Selections, objects};
 use crate::volume::Metadata;
 

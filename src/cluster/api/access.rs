@@ -19,8 +19,8 @@ use super::failure::{Failure, chain};
 
 /// Connections that are no longer used are closed after this; a lookup of many objects keeps its own open.
 const IDLE: Duration = Duration::from_secs(5);
-/// Bytes that are read at once; by itself the buffer of a connection grows to six times that for a long list.
-const READ_AT_ONCE: usize = 64 << 10;
+/// Bytes that are read at once; by itself the buffer of a connection grows to 400 KiB for a long list.
+const READ_AT_ONCE: usize = 16 << 10;
 /// How long a connection may be silent before the kernel asks whether the server is still there, and asks again.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! The pods of this node: one list, then a watch for as long as it can be had.
 
-mod events;
-mod list;
+pub(super) mod events;
+pub(super) mod list;
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};

@@ -26,14 +26,14 @@ pub(in crate::cluster::api) enum Event {
 
 /// An event, and from where to watch after it.
 #[derive(Debug)]
-pub(super) struct Told {
-    pub(super) event: Event,
-    pub(super) version: Option<String>,
+pub(in crate::cluster::api) struct Told {
+    pub(in crate::cluster::api) event: Event,
+    pub(in crate::cluster::api) version: Option<String>,
 }
 
 /// Cuts what is received into lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(in crate::cluster::api) struct Lines {
     begun: BytesMut,
     /// The line at hand is too long: passed over up to its end.
     passing_over: bool,
@@ -41,7 +41,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// The lines that a piece completes; an error for one that is too long.
-    pub(super) fn push(&mut self, mut piece: Bytes) -> Vec<Result<Bytes, Failure>> {
+    pub(in crate::cluster::api) fn push(&mut self, mut piece: Bytes) -> Vec<Result<Bytes, Failure>> {
         let mut lines = Vec::new();
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
             let rest = piece.split_to(end);
@@ -95,7 +95,7 @@ struct Status {
 }
 
 /// What a line says.
-pub(super) fn parse(line: &[u8]) -> Result<Told, Failure> {
+pub(in crate::cluster::api) fn parse(line: &[u8]) -> Result<Told, Failure> {
     let line: Line<'_> = from_json(line)?;
     let object = line.object.get().as_bytes();
     let event = match line.r#type {

@@ -20,14 +20,14 @@ const LARGEST: usize = 256 << 20;
 
 /// What a list says.
 #[derive(Debug, Default)]
-pub(super) struct List {
-    pub(super) pods: Vec<ApiPod>,
+pub(in crate::cluster::api) struct List {
+    pub(in crate::cluster::api) pods: Vec<ApiPod>,
     /// From where to watch.
-    pub(super) version: String,
+    pub(in crate::cluster::api) version: String,
 }
 
 /// Reads a list. A pod that does not parse only costs itself.
-pub(super) async fn read(body: Body) -> Result<List, Failure> {
+pub(in crate::cluster::api) async fn read(body: Body) -> Result<List, Failure> {
     let (sender, receiver) = mpsc::channel(1);
     // The JSON library reads from a thread: nothing else waits meanwhile.
     let parsed = tokio::task::spawn_blocking(move || parse(Pieces { receiver, piece: Bytes::new() }));
@@ -76,7 +76,7 @@ impl Read for Pieces {
     }
 }
 
-fn parse(reader: impl Read) -> serde_json::Result<List> {
+pub(in crate::cluster::api) fn parse(reader: impl Read) -> serde_json::Result<List> {
     let mut deserializer = serde_json::Deserializer::from_reader(io::BufReader::new(reader));
     let list = deserializer.deserialize_map(ListVisitor)?;
     deserializer.end()?;

@@ -20,11 +20,12 @@
 //!  mount table ──► mounts ──► volumes ──► measurements ──┐
 //!     node          node      collect        node        ├─► Snapshot ──► series ──► bytes ──► socket
 //!                               ▲                        │    collect     exposition           server
-//!            objects ──► Metadata ───────────────────────┘
-//!            cluster
+//!    API server, file ──► Metadata ──────────────────────┘
+//!                          cluster
 //! ```
 //!
-//! One way, and no part asks one to its right. `node` and `cluster` do not know each other.
+//! One way, and no part asks one to its right. `node` and `cluster` do not know each other: `collect` tells `cluster` what
+//! is mounted, and takes what is known of it by then.
 
 pub mod app;
 mod aside;

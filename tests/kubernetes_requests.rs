@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -208,6 +209,19 @@ fn first_answers_are_at_most_four_at_a_time() {
     assert_eq!(most, Some(4));
     assert_eq!(asked.iter().filter(|request| request.verb == Verb::Get).count(), 200);
     assert_eq!(volumes(&exporter.scrape(), "failed"), 100.0, "their paths are not there");
+    // Four for them, and one for the pods.
+    let handshakes = cluster.server.counts().handshakes;
+    assert!(handshakes <= 5, "{handshakes}");
+}
+
+#[test]
+fn a_node_without_volumes_is_ready_at_once() {
+    let cluster = Cluster::new();
+    cluster.server.mute();
+    let exporter = cluster.start(&[]);
+    let started = Instant::now();
+    exporter.wait_until_ready();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -112,7 +112,8 @@ impl Api {
     pub fn metadata(&self, mounts: &[Arc<Mount>]) -> Arc<Metadata> {
         let now = Instant::now();
         let mut state = self.shared.lock();
-        if state.see(mounts, now) {
+        // The first mounts may be none: that is settled at once.
+        if state.see(mounts, now) || !self.shared.progress.borrow().settled {
             self.shared.stir(state);
             state = self.shared.lock();
         }

@@ -210,6 +210,10 @@ impl ApiServer {
         self.server.lock().requests.clone()
     }
 
+    pub(crate) fn counts(&self) -> Counts {
+        self.server.lock().counts
+    }
+
     /// Waits until this is so of the requests.
     pub(crate) fn wait_for(&self, what: &str, is_so: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
         let mut found = Vec::new();

@@ -16,8 +16,9 @@ use tower::util::{BoxCloneSyncService, MapErr, option_layer};
 use tower::{BoxError, Layer};
 
 use super::failure::{Failure, chain};
+use super::pace::MOST_AT_A_TIME;
 
-/// Connections that are no longer used are closed after this; a lookup of many objects keeps its own open.
+/// Connections that are not used are closed after this; a lookup of many objects keeps its own open.
 const IDLE: Duration = Duration::from_secs(5);
 /// Bytes that are read at once; by itself the buffer of a connection grows to 400 KiB for a long list.
 const READ_AT_ONCE: usize = 16 << 10;
@@ -165,7 +166,7 @@ impl Session {
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(1)
+            .pool_max_idle_per_host(MOST_AT_A_TIME)
             .http1_max_buf_size(READ_AT_ONCE)
             .build(config.rustls_https_connector_with_connector(connector)?);
         let connections = BoxCloneSyncService::new(MapErr::new(http, BoxError::from));

@@ -166,6 +166,8 @@ def main():
     parser.add_argument("--scrapes", type=int, default=300)
     arguments = parser.parse_args()
     real_node.enter_namespaces()
+    # As in the image.
+    os.environ["MALLOC_ARENA_MAX"] = "1"
     for volumes, mounts in real_node.SIZES:
         with real_node.node(volumes, mounts) as objects, cluster(objects) as api:
             print(f"\n{volumes} volumes among {mounts} mounts, {arguments.scrapes} scrapes")

@@ -175,11 +175,15 @@ impl Session {
     }
 
     /// What asks, with a token that is not old.
-    pub(super) fn client(&mut self) -> Result<kube::Client, AccessError> {
+    pub(super) fn client(&mut self) -> kube::Client {
         if self.token_read.is_some_and(|read| read.elapsed() > TOKEN_USE) {
-            (self.client, self.token_read) = client(&self.config, self.connections.clone())?;
+            // A file that cannot be read right now may be just being replaced: the token may still be good.
+            match client(&self.config, self.connections.clone()) {
+                Ok(renewed) => (self.client, self.token_read) = renewed,
+                Err(error) => tracing::debug!(%error, "the last token stays in use"),
+            }
         }
-        Ok(self.client.clone())
+        self.client.clone()
     }
 }
 

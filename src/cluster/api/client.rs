@@ -118,12 +118,9 @@ impl Client {
     async fn send(&self, request: &Request<Vec<u8>>) -> Result<Response<Body>, Failure> {
         let client = {
             let mut session = self.session.lock().await;
-            if session.is_none() {
-                *session = Some(Session::open(&self.access).await?);
-            }
             match session.as_mut() {
-                Some(session) => session.client()?,
-                None => unreachable!("it was opened"),
+                Some(session) => session.client(),
+                None => session.insert(Session::open(&self.access).await?).client(),
             }
         };
         let response =

@@ -48,9 +48,10 @@ impl Shared {
     /// Something may be to be asked, or is known now.
     pub(super) fn stir(&self, mut state: MutexGuard<'_, State>) {
         let settled = state.is_settled(Instant::now());
-        drop(state);
+        // Under the lock, so that nobody's older finding comes after this one.
         self.progress
             .send_if_modified(|progress| settled != std::mem::replace(&mut progress.settled, settled));
+        drop(state);
         self.wake.notify_waiters();
     }
 

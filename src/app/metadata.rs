@@ -24,7 +24,7 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
     };
     let Kubernetes { node_name, label_refresh, .. } = &config.kubernetes;
     let node_name = node_name.clone().or_else(|| host_name(&access));
-    tracing::info!(server = %access, node_name, "labels come from the Kubernetes API");
+    tracing::info!(credentials = %access, node_name, "labels come from the Kubernetes API");
     let api = Api::start(Settings {
         access,
         node_name,

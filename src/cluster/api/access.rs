@@ -76,8 +76,8 @@ impl Access {
 impl fmt::Display for Access {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InCluster => formatter.write_str("of the pod's service account"),
-            Self::Kubeconfig(paths) => write!(formatter, "of the kubeconfig {}", list(paths)),
+            Self::InCluster => formatter.write_str("the pod's service account"),
+            Self::Kubeconfig(paths) => write!(formatter, "the kubeconfig {}", list(paths)),
         }
     }
 }

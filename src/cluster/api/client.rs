@@ -19,6 +19,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Objects are smaller: etcd stores no more than 1.5 MB of one.
 const LARGEST_OBJECT: usize = 8 << 20;
 
+/// What a server says about a failure is kept and logged up to this.
+const LONGEST_MESSAGE: usize = 300;
+
 /// What can be asked about, by the names of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Resource {
@@ -142,10 +145,11 @@ async fn refusal(response: Response<Body>) -> Failure {
 }
 
 fn message(body: &Bytes) -> String {
-    match serde_json::from_slice::<Status>(body) {
+    let message = match serde_json::from_slice::<Status>(body) {
         Ok(status) if !status.message.is_empty() => status.message,
-        _ => String::from_utf8_lossy(body).chars().take(200).collect(),
-    }
+        _ => String::from_utf8_lossy(body).into_owned(),
+    };
+    message.chars().take(LONGEST_MESSAGE).collect()
 }
 
 /// Of an answer that broke off.

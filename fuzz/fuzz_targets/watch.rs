@@ -8,9 +8,9 @@ use serde_json::Value;
 
 fuzz_target!(|input: &[u8]| {
     let Some((size, text)) = input.split_first() else { return };
-    if let Some(names) = listed(text) {
+    // What is skipped may be what a whole reading refuses: no UTF-8, numbers without end.
+    if let (Some(names), Ok(list)) = (listed(text), serde_json::from_slice::<Value>(text)) {
         // A reading without a schema finds as many pods, or more: what does not parse is left out.
-        let list: Value = serde_json::from_slice(text).expect("a list that is no JSON");
         let items = list["items"].as_array().map_or(0, Vec::len);
         assert!(names.len() <= items, "{names:?} of {items}");
     }

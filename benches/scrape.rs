@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use disk_usage_exporter::cluster::{ObjectsFile, Selections};
-use disk_usage_exporter::collect::{Collector, MetadataSource};
+use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
 use disk_usage_exporter::exposition::{Encoding, Exposition, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
 use disk_usage_exporter::volume::{Answer, Figures, Inodes, Usage};
@@ -83,10 +83,13 @@ fn collector(directory: &Path, size: (usize, usize)) -> Collector {
     let file = directory.join("objects.json");
     std::fs::write(&file, objects(size)).unwrap();
     let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
-    Collector::new(
-        node(directory, size),
-        MetadataSource::Objects(ObjectsFile::open(&file, selections).unwrap()),
-    )
+    let objects = MetadataSource::Objects(ObjectsFile::open(&file, selections).unwrap());
+    Collector::new(Sources {
+        mounts: Some((node(directory, size), objects)),
+        kubelet: None,
+        kubelet_directory: "/var/lib/kubelet".into(),
+        names: None,
+    })
 }
 
 /// Reading a table, recognising its volumes, and finding that they are those of the last reading.

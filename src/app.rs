@@ -1,96 +1,36 @@
 //! Puts the parts together.
 
+mod error;
 mod metadata;
+mod sources;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{AccessError, Api, ObjectsError};
+pub use error::AppError;
+
+use crate::cluster::Api;
 use crate::collect::{Collected, Collector, Request, Shared};
-use crate::config::{Command, Config, KubernetesMode, ListenHost, NodeConfig};
+use crate::config::{Command, Config, KubernetesMode, ListenHost};
 use crate::exposition::{Encoding, Exposition, Format, Prepared};
 use crate::health::Health;
 use crate::logging;
-use crate::node::{self, Fixture, FixtureError, Measure, NoTable, Node, OpenError};
 use crate::panics;
 use crate::process::Myself;
 use crate::server::{self, Page, Routes, Unsent};
 use crate::shutdown::Shutdown;
-use metadata::Found;
+use sources::Found;
 
 /// How long serving goes on while an API server that is required does not answer.
 const SERVE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long printing waits for it.
+/// How long printing waits for it, and for the kubelet.
 const PRINT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Why the program ends.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// `--mount-table`, or the usual tables.
-    #[error("{0}; give --mount-table, or --rootfs where the node's root file system is mounted")]
-    Table(#[from] NoTable),
-    /// `--objects`.
-    #[error("--objects: {0}")]
-    Objects(#[from] ObjectsError),
-    /// `--kubernetes` or `--kubeconfig`.
-    #[error("{0}")]
-    Access(AccessError),
-    /// `--kubernetes=required` where there is nothing to ask.
-    #[error(
-        "--kubernetes=required: this is no pod with a service account, and there is no kubeconfig; give one by --kubeconfig, or --kubernetes=auto"
-    )]
-    NoCluster,
-    /// `--kubernetes=required`.
-    #[error(
-        "--kubernetes=required: the API server could not be asked within {within:?}: {failure}; give --kubernetes=auto to go on without"
-    )]
-    Unreachable {
-        /// How long it was tried.
-        within: Duration,
-        /// What came of it last.
-        failure: String,
-    },
-    /// `--fixture`.
-    #[error("--fixture: {0}; give a directory like those in fixtures/nodes")]
-    Fixture(#[from] FixtureError),
-    /// The port.
-    #[error(
-        "cannot listen on {host} port {port}: {source}; choose another by --listen-host and --listen-port"
-    )]
-    Listen {
-        /// What was asked for.
-        host: String,
-        /// What was asked for.
-        port: u16,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// `metrics`, to a full disk or the like.
-    #[error("cannot write to standard output: {0}")]
-    Output(#[source] io::Error),
-    /// Something of the system that the program cannot do without.
-    #[error("cannot start: {0}")]
-    System(#[from] io::Error),
-}
-
-impl AppError {
-    /// 2 for a setting that cannot be used, 1 for everything else.
-    #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Table(_) | Self::Objects(_) | Self::Fixture(_) | Self::Access(_) | Self::NoCluster => {
-                ExitCode::from(2)
-            }
-            Self::Unreachable { .. } | Self::Listen { .. } | Self::Output(_) | Self::System(_) => {
-                ExitCode::FAILURE
-            }
-        }
-    }
-}
+/// The first pause before a source is tried again that has not answered at start, and the longest.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Does what the settings say.
 ///
@@ -99,34 +39,13 @@ impl AppError {
 /// If it cannot.
 pub fn run(config: Config) -> Result<(), AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let node = node(&config)?;
-    let Found { source, api } = metadata::find(&config)?;
-    let collector = Collector::new(node, source);
+    let Found { sources, api } = sources::find(&config)?;
+    let collector = Collector::new(sources);
     let api = api.map(|api| Cluster { api, required: config.kubernetes.mode == KubernetesMode::Required });
     match config.command {
         Some(Command::Metrics) => runtime.block_on(print_metrics(collector, api, config.stat_timeout)),
         None => runtime.block_on(serve(config, collector, api)),
     }
-}
-
-fn node(config: &Config) -> Result<Node, AppError> {
-    let NodeConfig { rootfs, mount_table, objects: _, fixture } = &config.node;
-    let settings = node::Settings {
-        rootfs: rootfs.clone(),
-        mount_table: mount_table.clone(),
-        recognition: node::Recognition {
-            kubelet_root: config.kubelet_root.clone(),
-            volume_regex: config.volume_regex.clone(),
-        },
-    };
-    let measure: Arc<dyn Measure> = match fixture {
-        Some(fixture) => Arc::new(Fixture::load(fixture)?),
-        None => Arc::new(settings.kernel()),
-    };
-    Node::open(settings, measure).map_err(|error| match error {
-        OpenError::Table(error) => AppError::Table(error),
-        OpenError::System(error) => AppError::System(error),
-    })
 }
 
 /// The API server that is asked, and whether the program can do without.
@@ -154,11 +73,16 @@ async fn print_metrics(
     stat_timeout: Duration,
 ) -> Result<(), AppError> {
     let mut scraper = Scraper::new(collector);
-    let mut prepared = scraper.scrape(Instant::now() + stat_timeout, None);
-    if let Some(cluster) = cluster {
-        let started = Instant::now();
-        cluster.api.settled().await;
-        cluster.reached(started, PRINT_PATIENCE).await?;
+    let started = Instant::now();
+    let mut prepared = scraper.scrape(started + stat_timeout, None);
+    let is_answered = scraper.collector.await_kubelet(started);
+    if !is_answered || cluster.is_some() {
+        scraper.collector.await_kubelet(started + PRINT_PATIENCE);
+        if let Some(cluster) = cluster {
+            let started = Instant::now();
+            cluster.api.settled().await;
+            cluster.reached(started, PRINT_PATIENCE).await?;
+        }
         prepared = scraper.scrape(Instant::now() + stat_timeout, None);
     }
     let text = Encoding { format: Format::Text, gzip: false };
@@ -196,7 +120,7 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
     let listener = listen(config.listen_host.as_ref(), config.listen_port)?;
     announce(listener.local_addr()?, config.node.fixture.as_ref());
     let health = Arc::new(Health::default());
-    let (collected, settled) = (Arc::clone(&health), Arc::clone(&health));
+    let (collected, at_start) = (Arc::clone(&health), Arc::clone(&health));
     let interrupt = collector.interrupt();
     let mut work = Scraper::new(collector);
     let unsent = Unsent::default();
@@ -204,7 +128,9 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
     let scrapes = Shared::start(
         move |deadline, previous| {
             let prepared = work.scrape(deadline, previous);
-            collected.set_collected();
+            if prepared.has_answer() {
+                collected.set_collected();
+            }
             Collected { in_time: prepared.in_time(), value: prepared }
         },
         move |prepared: &Prepared, encoding| bodies.count(prepared.write(encoding)),
@@ -213,15 +139,13 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
     let routes = Arc::new(Routes::new(scrapes.clone(), config.stat_timeout, health, page.html(), unsent));
     let started = Instant::now();
     let first = async {
-        // Nobody reads it: packed, it takes the least memory.
-        let form = Encoding { format: Format::Text, gzip: true };
-        let _ = scrapes.ask(Request { patience: config.stat_timeout, form }).await;
+        collect_once(&scrapes, config.stat_timeout, &at_start).await;
         if let Some(cluster) = &cluster {
             cluster.api.settled().await;
-            settled.set_settled();
+            at_start.set_settled();
             cluster.reached(started, SERVE_PATIENCE).await?;
         }
-        settled.set_settled();
+        at_start.set_settled();
         // Only the server's end is the program's.
         std::future::pending().await
     };
@@ -229,12 +153,27 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
         let signal = shutdown.wait().await;
         tracing::info!(signal, "stopping");
         // Whoever waits for a scrape gets what is measured by now.
-        interrupt.end_measuring();
+        interrupt.end_waiting();
     };
     let serving = server::run(listener, routes, stop);
     tokio::select! {
         () = serving => Ok(()),
         ended = first => ended,
+    }
+}
+
+/// Collects until a source has answered, whether or not somebody scrapes.
+async fn collect_once(scrapes: &Shared<Encoding>, patience: Duration, health: &Health) {
+    // Nobody reads it: packed, it takes the least memory.
+    let form = Encoding { format: Format::Text, gzip: true };
+    let mut pause = PAUSE;
+    loop {
+        let _ = scrapes.ask(Request { patience, form }).await;
+        if health.has_collected() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
     }
 }
 

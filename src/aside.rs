@@ -9,9 +9,18 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Aside<Q, A> {
     questions: Sender<Q>,
-    /// `None` where answering panicked.
-    answers: Receiver<Option<A>>,
+    outcomes: Receiver<Outcome<A>>,
+    outcome: Sender<Outcome<A>>,
     busy_since: Option<Instant>,
+    /// Nobody waits any more.
+    interrupted: bool,
+}
+
+#[derive(Debug)]
+enum Outcome<A> {
+    Answer(A),
+    Panic,
+    Interrupt,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Aside<Q, A> {
@@ -22,17 +31,27 @@ impl<Q: Send + 'static, A: Send + 'static> Aside<Q, A> {
     /// If the system gives no thread.
     pub(crate) fn start(name: &str, mut answer: impl FnMut(Q) -> A + Send + 'static) -> io::Result<Self> {
         let (questions, asked) = mpsc::channel();
-        let (answered, answers) = mpsc::channel();
+        let (outcome, outcomes) = mpsc::channel();
+        let answered = outcome.clone();
         let work = move || {
             for question in asked {
                 let outcome = catch_unwind(AssertUnwindSafe(|| answer(question)));
-                if answered.send(outcome.ok()).is_err() {
+                if answered.send(outcome.map_or(Outcome::Panic, Outcome::Answer)).is_err() {
                     return;
                 }
             }
         };
         std::thread::Builder::new().name(name.into()).spawn(work)?;
-        Ok(Self { questions, answers, busy_since: None })
+        Ok(Self { questions, outcomes, outcome, busy_since: None, interrupted: false })
+    }
+
+    /// What ends waiting for an answer, for good.
+    pub(crate) fn interrupt(&self) -> impl Fn() + Send + Sync + 'static {
+        let outcome = self.outcome.clone();
+        move || {
+            // Where nobody is left to wait there is nothing to end.
+            let _ = outcome.send(Outcome::Interrupt);
+        }
     }
 
     /// Since when it has been at a question.
@@ -50,16 +69,22 @@ impl<Q: Send + 'static, A: Send + 'static> Aside<Q, A> {
 
     /// The answer, if it comes in time. If there is none and it is no longer busy, answering panicked.
     pub(crate) fn answer(&mut self, wait: Duration) -> Option<A> {
-        self.busy_since?;
-        match self.answers.recv_timeout(wait) {
-            Err(RecvTimeoutError::Timeout) => None,
-            Ok(answer) => {
-                self.busy_since = None;
-                answer
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                self.busy_since = None;
-                None
+        let since = self.busy_since.take()?;
+        let deadline = Instant::now() + wait;
+        loop {
+            let wait = if self.interrupted {
+                Duration::ZERO
+            } else {
+                deadline.saturating_duration_since(Instant::now())
+            };
+            match self.outcomes.recv_timeout(wait) {
+                Ok(Outcome::Answer(answer)) => return Some(answer),
+                Ok(Outcome::Panic) | Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(Outcome::Interrupt) => self.interrupted = true,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.busy_since = Some(since);
+                    return None;
+                }
             }
         }
     }
@@ -94,5 +119,25 @@ mod tests {
         assert_eq!((aside.answer(LONG), aside.busy_since()), (None, None));
         aside.ask(2);
         assert_eq!(aside.answer(LONG), Some(42));
+    }
+
+    #[test]
+    fn who_is_interrupted_waits_no_more() {
+        let (go_on, gate) = mpsc::channel();
+        let mut aside = Aside::start("test", move |number: u32| {
+            let _ = gate.recv();
+            number * 2
+        })
+        .unwrap();
+        aside.ask(21);
+        aside.interrupt()();
+        let start = Instant::now();
+        assert_eq!((aside.answer(LONG), aside.answer(LONG)), (None, None));
+        assert!(aside.busy_since().is_some() && start.elapsed() < LONG);
+        go_on.send(()).unwrap();
+        while aside.busy_since().is_some() {
+            assert!(start.elapsed() < LONG);
+            assert!(matches!(aside.answer(LONG), None | Some(42)));
+        }
     }
 }

@@ -1,100 +1,167 @@
 //! One collection: the node's volumes, what was measured of them and what is known about them, as a snapshot.
 
 mod changes;
+mod claims;
 mod earlier;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod join;
 mod known;
 mod metadata;
+mod mounts;
 mod shared;
 
-use std::time::Instant;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime};
 
 pub use metadata::MetadataSource;
 pub use shared::{Collected, CollectorGone, LEAST_PATIENCE, Request, Shared};
 
-use crate::node::{Interrupt, Node};
-use crate::snapshot::{ExporterStatus, Snapshot, SourceStatus, VolumeStatus};
+use crate::kubelet::{self, Kubelet};
+use crate::node::{self, Node};
+use crate::snapshot::{ExporterStatus, KubeletStatus, Snapshot, SourceStatus};
+use crate::volume::KubeletNames;
 use changes::Changes;
-use earlier::Earlier;
-use known::Known;
 use metadata::MetadataStatus;
+use mounts::Mounts;
 
-/// How often is measured in one collection while the mount table changes.
-const MOST_ATTEMPTS: usize = 3;
-/// The share of a collection's time that measuring again may take besides.
-const EXTRA_SHARE: u32 = 20;
+/// Where everything comes from, and what is made of it.
+pub struct Sources {
+    /// The mount table and the kernel, and what is known of volumes.
+    pub mounts: Option<(Node, MetadataSource)>,
+    /// The kubelet.
+    pub kubelet: Option<Kubelet>,
+    /// The kubelet's directory as it is reached here, where none is found in the mount table.
+    pub kubelet_directory: PathBuf,
+    /// The series of the kubelet's names, if there are any.
+    pub names: Option<KubeletNames>,
+}
 
 /// Makes snapshots; keeps what lasts from one to the next.
 pub struct Collector {
-    node: Node,
-    metadata: MetadataSource,
-    known: Known,
+    mounts: Option<Mounts>,
+    kubelet: Option<Kubelet>,
+    kubelet_directory: PathBuf,
+    names: Option<KubeletNames>,
     changes: Changes,
 }
 
+/// Ends waiting before its deadline, for good.
+pub struct Interrupt {
+    node: Option<node::Interrupt>,
+    kubelet: Option<kubelet::Interrupt>,
+}
+
+impl Interrupt {
+    /// Collections end with what there is by now.
+    pub fn end_waiting(&self) {
+        if let Some(node) = &self.node {
+            node.end_measuring();
+        }
+        if let Some(kubelet) = &self.kubelet {
+            kubelet.end_waiting();
+        }
+    }
+}
+
 impl Collector {
-    /// Collects from a node and a source of metadata.
+    /// Collects from these.
     #[must_use]
-    pub fn new(node: Node, metadata: MetadataSource) -> Self {
-        Self { node, metadata, known: Known::default(), changes: Changes::default() }
+    pub fn new(sources: Sources) -> Self {
+        let Sources { mounts, kubelet, kubelet_directory, names } = sources;
+        let mounts = mounts.map(|(node, metadata)| Mounts::new(node, metadata));
+        Self { mounts, kubelet, kubelet_directory, names, changes: Changes::default() }
+    }
+
+    /// What ends collections before their deadline.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt {
+        Interrupt {
+            node: self.mounts.as_ref().map(Mounts::interrupt),
+            kubelet: self.kubelet.as_ref().map(Kubelet::interrupt),
+        }
     }
 
     /// Makes a snapshot, by the deadline at the latest but for what needs no waiting.
     pub fn collect(&mut self, deadline: Instant) -> Snapshot {
         let start = Instant::now();
-        let (volumes, in_time) = self.measure(start, deadline);
-        let MetadataStatus { mut sources, age, requests } = self.metadata.status();
-        sources.insert(0, SourceStatus { name: "mounts", success: self.node.status().readable });
-        let snapshot = Snapshot {
+        if let Some(mounts) = &mut self.mounts {
+            mounts.look(deadline);
+        }
+        // It answers while the mounts are measured.
+        self.ask_kubelet();
+        let measured = self.mounts.as_mut().map(|mounts| mounts.measure(start, deadline));
+        let (volumes, measured) = measured.unwrap_or((Vec::new(), true));
+        let answered = self.await_kubelet(deadline);
+        let MetadataStatus { sources, age, requests } =
+            self.mounts.as_ref().map(Mounts::metadata_status).unwrap_or_default();
+        let mut snapshot = Snapshot {
             volumes,
-            in_time,
-            ambiguous: self.known.ambiguous,
-            pending: self.known.pending,
-            table: self.node.status(),
-            sources,
+            in_time: measured && answered,
+            ambiguous: self.mounts.as_ref().map_or(0, Mounts::ambiguous),
+            pending: self.mounts.as_ref().map_or(0, Mounts::pending),
+            table: self.mounts.as_ref().map(Mounts::table),
+            sources: [self.source_status(), sources].concat(),
             metadata_age: age,
             kubernetes_requests: requests,
-            exporter: ExporterStatus { collect_time: start.elapsed(), ..ExporterStatus::default() },
+            ..Snapshot::default()
         };
+        self.add_claims(&mut snapshot);
+        snapshot.exporter = ExporterStatus { collect_time: start.elapsed(), ..ExporterStatus::default() };
         self.changes.log(&snapshot);
         snapshot
     }
 
-    /// The volumes, measured, and whether the deadline cut nothing off. Where the mount table changed meanwhile, they are measured again: figures may be of
-    /// something that was there for a moment only.
-    fn measure(&mut self, start: Instant, deadline: Instant) -> (Vec<VolumeStatus>, bool) {
-        let mut until = deadline;
-        let mut earlier = Earlier::default();
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let mounts = self.node.scan(Instant::now(), until);
-            let metadata = self.metadata.metadata(&mounts);
-            self.known.update(mounts, metadata);
-            let mounts = &self.known.mounts;
-            let mut answers = self.node.measure(mounts, until);
-            earlier.complete(mounts, &mut answers);
-            let now = Instant::now();
-            let has_changed = self.node.has_changed(now);
-            if has_changed && attempts < MOST_ATTEMPTS {
-                earlier = Earlier { mounts: mounts.clone(), answers };
-                // What answers does so at once, and what hangs is known by now.
-                until = deadline.max(now) + deadline.saturating_duration_since(start) / EXTRA_SHARE;
-                continue;
+    /// Asks the kubelet, where what it said is old.
+    pub fn ask_kubelet(&mut self) {
+        if let Some(kubelet) = &mut self.kubelet {
+            let mut directories = self.mounts.as_ref().map(Mounts::kubelet_directories).unwrap_or_default();
+            if directories.is_empty() {
+                directories.push(self.kubelet_directory.clone());
             }
-            let mut volumes = self.known.measured(answers);
-            if has_changed {
-                known::retain_mounted(&mut volumes, &self.node.still_mounted(mounts));
-            }
-            return (volumes, now < until);
+            kubelet.refresh(Instant::now(), &directories);
         }
     }
 
-    /// What ends collections before their deadline, for good.
-    #[must_use]
-    pub fn interrupt(&self) -> Interrupt {
-        self.node.interrupt()
+    /// Waits for what the kubelet was asked; whether nothing is under way any more.
+    pub fn await_kubelet(&mut self, deadline: Instant) -> bool {
+        self.kubelet.as_mut().is_none_or(|kubelet| kubelet.wait(deadline))
+    }
+
+    /// How the sources of figures go.
+    fn source_status(&self) -> Vec<SourceStatus> {
+        let kubelet = self.kubelet.as_ref();
+        let sources = [
+            ("mounts", self.mounts.as_ref().map(|mounts| mounts.table().readable)),
+            ("kubelet", kubelet.and_then(Kubelet::summary_status).map(|status| status.success)),
+            ("kubelet_metrics", kubelet.and_then(Kubelet::exposed_success)),
+        ];
+        let known = sources.into_iter().filter_map(|(name, success)| Some((name, success?)));
+        known.map(|(name, success)| SourceStatus { name, success }).collect()
+    }
+
+    /// Adds the series of the kubelet's names, and how it goes with the kubelet.
+    fn add_claims(&self, snapshot: &mut Snapshot) {
+        let (now, time) = (Instant::now(), SystemTime::now());
+        let kubelet = self.kubelet.as_ref();
+        let summary = kubelet.and_then(|kubelet| kubelet.summary(now));
+        let reported = summary.as_ref().map(|summary| summary.as_slice()).unwrap_or_default();
+        snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
+            errors: status.errors,
+            answered: status.answered,
+            stale: claims::stale(reported, time),
+        });
+        if let Some(names) = self.names {
+            let exposed = kubelet.and_then(|kubelet| kubelet.exposed(now));
+            let nothing = HashSet::new();
+            let figures = claims::Figures {
+                volumes: &snapshot.volumes,
+                left_out_pods: self.mounts.as_ref().map_or(&nothing, Mounts::left_out_pods),
+                reported,
+                exposed: exposed.as_ref(),
+            };
+            snapshot.claims = claims::claims(names, figures, time);
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 mod args;
 mod duration;
+mod endpoint;
+mod sources;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -11,9 +13,11 @@ use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
 pub use args::{Args, Command};
+pub use sources::{Asking, Sources};
 pub use values::{KubernetesMode, ListenHost, LogLevel, Source};
 
 use crate::volume::LabelSelection;
+use sources::Typed;
 
 /// Where containers have the node's root by convention.
 const USUAL_ROOTFS: &str = "/rootfs";
@@ -31,6 +35,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Which node to show.
     pub node: NodeConfig,
+    /// Where figures come from.
+    pub sources: Sources,
     /// Which mountpoints are volumes.
     pub volume_regex: Option<Regex>,
     /// The kubelet's directory as the host sees it.
@@ -96,6 +102,16 @@ pub enum ConfigError {
     /// Two settings of which one would be ignored.
     #[error("'--{0}' cannot be used with '--{1}', which takes its place; leave one of them out")]
     Conflict(&'static str, &'static str),
+    /// A setting about mounts where they are no source.
+    #[error(
+        "'--{0}' is about mounts, and the kubelet is the only source; leave it out, or give --sources=mounts,kubelet (flags about asking the kubelet alone, such as --kubelet-endpoint, mean --sources=kubelet)"
+    )]
+    NeedsMounts(&'static str),
+    /// Nothing would be shown of what the kubelet says.
+    #[error(
+        "'--kubelet-volume-stats=off' cannot be used with the kubelet as a source, of which it leaves nothing; give all or missing, or --sources=mounts"
+    )]
+    KubeletForNothing,
     /// A recorded node without a mount table.
     #[error(
         "invalid value {0:?} for '--fixture': no mountinfo and no mounts in it; give a directory like those in fixtures/nodes"
@@ -125,8 +141,15 @@ impl TryFrom<Args> for Config {
             volume_regex,
             fixture,
             stat_timeout,
-            // There is but one source to choose.
-            sources: _,
+            sources,
+            kubelet_volume_stats,
+            kubelet_volume_stats_labels,
+            kubelet_endpoint,
+            kubelet_ca_file,
+            kubelet_server_name,
+            insecure_skip_tls_verify,
+            token_path,
+            scrape_interval,
             objects,
             kubernetes: mode,
             kubeconfig,
@@ -135,13 +158,36 @@ impl TryFrom<Args> for Config {
             pv_labels,
             pvc_labels,
         } = args;
+        let sources = Sources::try_from(Typed {
+            sources,
+            stats: kubelet_volume_stats,
+            labels: kubelet_volume_stats_labels,
+            endpoint: kubelet_endpoint,
+            ca_file: kubelet_ca_file,
+            server_name: kubelet_server_name,
+            skip_verify: insecure_skip_tls_verify,
+            token: token_path,
+            interval: scrape_interval,
+        })?;
         let required = mode == KubernetesMode::Required;
+        let about_mounts = [
+            ("fixture", fixture.is_some()),
+            ("mount-table", mount_table.is_some()),
+            ("volume-regex", volume_regex.is_some()),
+            ("objects", objects.is_some()),
+            ("kubernetes=required", required),
+        ];
+        if let Some((flag, _)) = about_mounts.iter().find(|(_, given)| *given && !sources.mounts) {
+            return Err(ConfigError::NeedsMounts(flag));
+        }
         let exclusive = [
             ("volume-regex", volume_regex.is_some(), "kubelet-root", kubelet_root.is_some()),
             ("fixture", fixture.is_some(), "rootfs", rootfs.is_some()),
             ("fixture", fixture.is_some(), "mount-table", mount_table.is_some()),
             ("fixture", fixture.is_some(), "objects", objects.is_some()),
             ("fixture", fixture.is_some(), "kubernetes=required", required),
+            ("fixture", fixture.is_some(), "sources=mounts,kubelet", sources.kubelet),
+            ("fixture", fixture.is_some(), "kubelet-volume-stats=missing", sources.only_missing()),
             ("objects", objects.is_some(), "kubernetes=required", required),
         ];
         if let Some((taker, _, taken, _)) = exclusive.iter().find(|(_, first, _, second)| *first && *second) {
@@ -160,6 +206,7 @@ impl TryFrom<Args> for Config {
                 human: log_human,
             },
             node,
+            sources,
             volume_regex,
             kubelet_root: kubelet_root.map(absolute).transpose()?,
             stat_timeout,

@@ -65,6 +65,12 @@ impl Prepared {
         self.0.in_time()
     }
 
+    /// Whether a source of figures has answered.
+    #[must_use]
+    pub fn has_answer(&self) -> bool {
+        self.0.has_answer()
+    }
+
     /// The exposition's bytes.
     #[must_use]
     pub fn write(&self, encoding: Encoding) -> Bytes {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Ready once the collection made at start has ended and no volume is held back any more; ready ever after.
+/// Ready once a source of figures has answered a collection and no volume is held back any more; ready ever after.
 #[derive(Debug, Default)]
 pub struct Health {
     collected: AtomicBool,
@@ -10,9 +10,15 @@ pub struct Health {
 }
 
 impl Health {
-    /// The collection made at start has ended.
+    /// A collection has ended, and a source of figures has answered it.
     pub fn set_collected(&self) {
         self.collected.store(true, Ordering::Release);
+    }
+
+    /// Whether a collection has ended with an answer.
+    #[must_use]
+    pub fn has_collected(&self) -> bool {
+        self.collected.load(Ordering::Acquire)
     }
 
     /// What the cluster says about the volumes at start is known, or was waited for long enough.
@@ -26,8 +32,8 @@ impl Health {
     ///
     /// Why it is not.
     pub fn ready(&self) -> Result<(), &'static str> {
-        if !self.collected.load(Ordering::Acquire) {
-            Err("the first collection has not ended yet")
+        if !self.has_collected() {
+            Err("no source of figures has answered yet; the log tells why")
         } else if !self.settled.load(Ordering::Acquire) {
             Err("the Kubernetes API has not answered yet")
         } else {

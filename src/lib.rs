@@ -8,6 +8,7 @@
 //! | [`snapshot`] | the immutable result of one collection |
 //! | [`node`] | the node's side: mount table, volumes, `statvfs` |
 //! | [`cluster`] | the Kubernetes side: what objects say about volumes |
+//! | [`kubelet`] | the kubelet: its own figures of claims' volumes |
 //! | [`collect`] | one collection, shared by all scrapes that ask during it |
 //! | [`exposition`] | snapshots as bytes |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
@@ -20,12 +21,14 @@
 //!  mount table ──► mounts ──► volumes ──► measurements ──┐
 //!     node          node      collect        node        ├─► Snapshot ──► series ──► bytes ──► socket
 //!                               ▲                        │    collect     exposition           server
-//!    API server, file ──► Metadata ──────────────────────┘
-//!                          cluster
+//!    API server, file ──► Metadata ──────────────────────┤
+//!                          cluster                        │
+//!    /stats/summary ──► figures of claims ───────────────┘
+//!                          kubelet
 //! ```
 //!
-//! One way, and no part asks one to its right. `node` and `cluster` do not know each other: `collect` tells `cluster` what
-//! is mounted, and takes what is known of it by then.
+//! One way, and no part asks one to its right. `node`, `cluster` and `kubelet` do not know each other: `collect` tells
+//! `cluster` what is mounted, and takes what is known of it by then.
 
 pub mod app;
 mod aside;
@@ -36,10 +39,12 @@ pub mod exposition;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod health;
+pub mod kubelet;
 pub mod logging;
 pub mod node;
 pub mod panics;
 pub mod process;
+mod remote;
 pub mod server;
 pub mod shutdown;
 pub mod snapshot;

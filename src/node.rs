@@ -16,6 +16,7 @@ mod vol_data;
 mod volumes;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,13 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> TableStatus {
         self.status.clone()
+    }
+
+    /// The kubelet's directories that the table shows, as they are reached here.
+    #[must_use]
+    pub fn kubelet_directories(&self) -> Vec<PathBuf> {
+        let found = self.kubelet_roots.iter().map(|root| Path::new(OsStr::from_bytes(root)));
+        found.map(|root| self.rootfs.join(root)).collect()
     }
 
     /// The mounts that are volumes now. A table that cannot be read shows none: what it said before is no knowledge.

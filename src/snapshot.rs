@@ -1,9 +1,9 @@
 //! The immutable result of one collection: everything an exposition, a page or a table is written from.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::volume::{Answer, Failure, Figures, Reason, Volume};
+use crate::volume::{Answer, ClaimKey, Failure, Figures, Reason, Volume, VolumeStats};
 
 /// One collection.
 #[derive(Debug, Default)]
@@ -16,8 +16,12 @@ pub struct Snapshot {
     pub ambiguous: usize,
     /// Volumes left out until the cluster has answered what is asked about them.
     pub pending: usize,
-    /// About the mount table.
-    pub table: TableStatus,
+    /// Series of the kubelet's names, sorted.
+    pub claims: Vec<ClaimStatus>,
+    /// About the mount table, if that is a source.
+    pub table: Option<TableStatus>,
+    /// About the kubelet, if that is a source.
+    pub kubelet: Option<KubeletStatus>,
     /// About the other sources, by the names of `disk_usage_exporter_source_success`.
     pub sources: Vec<SourceStatus>,
     /// The age of the oldest metadata in use.
@@ -26,6 +30,15 @@ pub struct Snapshot {
     pub kubernetes_requests: Vec<RequestCount>,
     /// About the program.
     pub exporter: ExporterStatus,
+}
+
+impl Snapshot {
+    /// Whether a source of figures has answered.
+    #[must_use]
+    pub fn has_answer(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| table.readable)
+            || self.kubelet.is_some_and(|kubelet| kubelet.answered.is_some())
+    }
 }
 
 /// How often something was asked of the API server and came to this.
@@ -48,6 +61,19 @@ pub struct VolumeStatus {
     pub volume: Arc<Volume>,
     /// One answer a mount, in the same order.
     pub answers: Vec<Answer>,
+}
+
+/// A claim's figures by the kubelet's names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimStatus {
+    /// The claim.
+    pub claim: Arc<ClaimKey>,
+    /// The pod, where there is one series a claim and pod.
+    pub pod: Option<Arc<str>>,
+    /// Its figures.
+    pub stats: VolumeStats,
+    /// Whether the volume's driver says that something is wrong with it.
+    pub abnormal: Option<bool>,
 }
 
 /// The states of `disk_usage_exporter_volumes`; each volume is in exactly one.
@@ -136,7 +162,18 @@ pub struct TableStatus {
     pub unpropagated: Option<usize>,
 }
 
-/// Whether a source of metadata could be read the last time.
+/// What is known of reading the kubelet's figures.
+#[derive(Debug, Clone, Copy)]
+pub struct KubeletStatus {
+    /// Attempts that failed, and entries that could not be understood, since the start.
+    pub errors: u64,
+    /// When it answered last.
+    pub answered: Option<SystemTime>,
+    /// Volumes of its answer that it measured too long ago.
+    pub stale: usize,
+}
+
+/// Whether a source could be read the last time.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceStatus {
     /// Its name in `disk_usage_exporter_source_success`.

@@ -5,6 +5,7 @@ mod metadata;
 #[cfg(test)]
 pub(crate) mod samples;
 mod selection;
+mod stats;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ pub use metadata::{
     Claim, ClaimKey, ClaimRef, Labels, Metadata, PersistentVolume, Pod, VolumeSource, is_object_name,
 };
 pub use selection::{BadPattern, LabelSelection};
+pub use stats::{KubeletNames, ReportedVolume, VolumeStats};
 
 /// How a volume is given to pods: `Filesystem` or `Block`, as Kubernetes names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,4 +104,6 @@ pub struct Volume {
     pub pv: Option<Arc<PersistentVolume>>,
     /// The claim bound to it, proven to be the one by its uid.
     pub claim: Option<Arc<Claim>>,
+    /// The claim's namespace and name, unless another claim certainly has them by now.
+    pub claim_key: Option<Arc<ClaimKey>>,
 }

@@ -46,13 +46,15 @@ fn imports(text: &str) -> BTreeSet<&str> {
 }
 
 /// What each part may know.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("volume", &[]),
     ("snapshot", &["volume"]),
     ("aside", &[]),
     ("node", &["volume", "snapshot", "aside"]),
-    ("cluster", &["volume", "aside"]),
-    ("collect", &["volume", "snapshot", "node", "cluster"]),
+    ("remote", &[]),
+    ("cluster", &["volume", "aside", "remote"]),
+    ("kubelet", &["volume", "aside", "remote"]),
+    ("collect", &["volume", "snapshot", "node", "cluster", "kubelet"]),
     ("exposition", &["volume", "snapshot"]),
     ("server", &["collect", "exposition", "health"]),
     ("process", &["snapshot"]),

@@ -3,10 +3,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use disk_usage_exporter::cluster::{ObjectsFile, Selections};
-use disk_usage_exporter::collect::{Collector, MetadataSource};
+use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
 use disk_usage_exporter::exposition::{Encoding, Exposition as Writer, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
-use disk_usage_exporter::volume::{Answer, Figures, Inodes, Reason, Usage};
+use disk_usage_exporter::volume::{Answer, Figures, Inodes, KubeletNames, Reason, Usage};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -144,7 +144,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_objects_and_mounts_the_exposition_is_valid(rows in vec(row(), 0..12), cluster in vec(object(), 0..6)) {
+    fn whatever_objects_and_mounts_the_exposition_is_valid(
+        rows in vec(row(), 0..12), cluster in vec(object(), 0..6), per_pod in any::<bool>()
+    ) {
         let rows = told_apart(rows);
         let directory = tempfile::tempdir().unwrap();
         let table = directory.path().join("mountinfo");
@@ -162,7 +164,12 @@ proptest! {
             recognition: Recognition::default(),
         };
         let node = Node::open(settings, Arc::new(Answers(answers))).unwrap();
-        let mut collector = Collector::new(node, MetadataSource::Objects(objects));
+        let mut collector = Collector::new(Sources {
+            mounts: Some((node, MetadataSource::Objects(objects))),
+            kubelet: None,
+            kubelet_directory: "/var/lib/kubelet".into(),
+            names: Some(KubeletNames { only_missing: false, per_pod }),
+        });
         let snapshot = collector.collect(Instant::now() + Duration::from_mins(1));
         let volumes = snapshot.volumes.len();
         let prepared = Writer::default().prepare(snapshot);

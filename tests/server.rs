@@ -93,7 +93,10 @@ fn the_client_chooses_format_and_packing() {
 fn not_ready_until_the_first_collection_has_ended() {
     let (_fixture, exporter) = hung_node("3s");
     let early = exporter.get("/readyz");
-    assert_eq!((early.status, early.text().as_str()), (503, "the first collection has not ended yet\n"));
+    assert_eq!(
+        (early.status, early.text().as_str()),
+        (503, "no source of figures has answered yet; the log tells why\n")
+    );
     assert_eq!(exporter.get("/healthz").status, 200);
     assert_eq!(exporter.scrape().volume("hung")["pv_disk_usage_up"], 0.0);
     assert_eq!(exporter.get("/readyz").status, 200);

@@ -63,6 +63,9 @@ fn host_name(access: &Access) -> Option<String> {
         );
         return None;
     }
-    let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
-    Some(name)
+    Some(machine_name())
+}
+
+pub(super) fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase()
 }

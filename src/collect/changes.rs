@@ -33,7 +33,7 @@ impl Changes {
             let measured = snapshot.volumes.iter().filter(|volume| volume.figures().is_some()).count();
             let pending = snapshot.pending;
             tracing::info!(
-                mounts = snapshot.table.rows,
+                mounts = snapshot.table.as_ref().map(|table| table.rows),
                 volumes,
                 measured,
                 pending,

@@ -16,5 +16,10 @@ pub fn snapshot(
     let mut known = Known::default();
     known.update(mounts, metadata);
     let answers = known.mounts.iter().map(|mount| measure(mount)).collect();
-    Snapshot { volumes: known.measured(answers), ambiguous: known.ambiguous, table, ..Snapshot::default() }
+    Snapshot {
+        volumes: known.measured(answers),
+        ambiguous: known.ambiguous,
+        table: Some(table),
+        ..Snapshot::default()
+    }
 }

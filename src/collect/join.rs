@@ -1,9 +1,9 @@
 //! Mounts and metadata to volumes; pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::volume::{Claim, Metadata, Mount, PersistentVolume, Pod, Volume};
+use crate::volume::{Claim, ClaimKey, ClaimRef, Metadata, Mount, PersistentVolume, Pod, Volume};
 
 /// Plugins whose volumes CSI drivers have taken over: the object names the old one, the path the new.
 const MIGRATED: [&str; 8] =
@@ -18,6 +18,14 @@ pub(super) struct Grouped {
     pub(super) ambiguous: usize,
     /// Names left out until more is known of them.
     pub(super) pending: usize,
+    /// The pods of the mounts that are left out for either reason.
+    pub(super) left_out_pods: HashSet<String>,
+}
+
+impl Grouped {
+    fn leave_out(&mut self, mounts: &[Arc<Mount>]) {
+        self.left_out_pods.extend(mounts.iter().filter_map(|mount| mount.pod_uid.clone()));
+    }
 }
 
 /// Groups mounts by the name of their volume, and adds what is known of it. Pods' own volumes are left out: those that
@@ -31,6 +39,7 @@ pub(super) fn group(mounts: &[Arc<Mount>], metadata: &Metadata) -> Grouped {
     for (pv_name, mut mounts) in by_name {
         if metadata.pending.contains(pv_name) {
             grouped.pending += 1;
+            grouped.leave_out(&mounts);
             continue;
         }
         // One that is known well tells about the others, and gives the figures if it can.
@@ -41,6 +50,7 @@ pub(super) fn group(mounts: &[Arc<Mount>], metadata: &Metadata) -> Grouped {
             grouped.volumes.push(Arc::new(volume(pv_name, mounts, metadata)));
         } else {
             grouped.ambiguous += 1;
+            grouped.leave_out(&mounts);
         }
     }
     grouped
@@ -88,6 +98,7 @@ fn volume(pv_name: &str, mounts: Vec<Arc<Mount>>, metadata: &Metadata) -> Volume
         pv_name: pv_name.to_owned(),
         pods: pods.collect(),
         claim: pv.and_then(|pv| claim(pv, metadata)),
+        claim_key: pv.and_then(|pv| claim_key(pv, metadata)),
         pv: pv.cloned(),
         mounts,
     }
@@ -107,15 +118,26 @@ fn may_be_of(mount: &Mount, pv: &PersistentVolume) -> bool {
     }
 }
 
-/// The claim that the `PersistentVolume` is bound to. Another one may have its name by now: the uid tells.
+/// The claim that the `PersistentVolume` is bound to.
 fn claim(pv: &PersistentVolume, metadata: &Metadata) -> Option<Arc<Claim>> {
     let reference = pv.claim.as_ref()?;
     let claim = metadata.claims.get(&reference.key)?;
-    let is_it = match (&reference.uid, &claim.uid) {
+    is_of(reference, claim).then(|| Arc::clone(claim))
+}
+
+/// The name of that claim, whether or not the claim is known, but not if it is another's.
+fn claim_key(pv: &PersistentVolume, metadata: &Metadata) -> Option<Arc<ClaimKey>> {
+    let reference = pv.claim.as_ref()?;
+    let may_be = metadata.claims.get(&reference.key).is_none_or(|claim| is_of(reference, claim));
+    may_be.then(|| Arc::new(reference.key.clone()))
+}
+
+/// Whether a claim is the one that is meant. Another one may have its name by now: the uid tells.
+fn is_of(reference: &ClaimRef, claim: &Claim) -> bool {
+    match (&reference.uid, &claim.uid) {
         (Some(wanted), Some(found)) => wanted == found,
         _ => true,
-    };
-    is_it.then(|| Arc::clone(claim))
+    }
 }
 
 #[cfg(test)]

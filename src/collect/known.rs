@@ -1,6 +1,6 @@
 //! What is known of the volumes, kept while neither the mounts nor the metadata change: on most scrapes nothing is new.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::join::{self, Grouped};
@@ -18,6 +18,8 @@ pub(super) struct Known {
     pub(super) ambiguous: usize,
     /// Names left out until more is known of them.
     pub(super) pending: usize,
+    /// The pods of mounts that are left out.
+    pub(super) left_out_pods: HashSet<String>,
     /// All mounts of the volumes, volume by volume.
     pub(super) mounts: Vec<Arc<Mount>>,
 }
@@ -29,7 +31,7 @@ impl Known {
         if volume::are_same(&self.from.0, &mounts) && Arc::ptr_eq(&self.from.1, &metadata) {
             return;
         }
-        let Grouped { mut volumes, ambiguous, pending } = join::group(&mounts, &metadata);
+        let Grouped { mut volumes, ambiguous, pending, left_out_pods } = join::group(&mounts, &metadata);
         let before: HashMap<&str, &Arc<Volume>> =
             self.volumes.iter().map(|volume| (volume.pv_name.as_str(), volume)).collect();
         for volume in &mut volumes {
@@ -39,6 +41,7 @@ impl Known {
         }
         self.mounts = volumes.iter().flat_map(|volume| &volume.mounts).cloned().collect();
         (self.volumes, self.ambiguous, self.pending) = (volumes, ambiguous, pending);
+        self.left_out_pods = left_out_pods;
         self.from = (mounts, metadata);
     }
 

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use hyper::Uri;
 use regex::bytes::Regex;
 
 use super::duration;
+use super::endpoint;
 use super::values::{
-    KubernetesMode, ListenHost, LogLevel, Source, flag, kubeconfig, node_name, volume_regex,
+    KubeletVolumeStats, KubeletVolumeStatsLabels, KubernetesMode, ListenHost, LogLevel, Source, flag,
+    kubeconfig, node_name, server_name, volume_regex,
 };
 use crate::volume::LabelSelection;
 
@@ -72,15 +75,51 @@ pub struct Args {
     #[arg(long, env = "DISK_USAGE_EXPORTER_STAT_TIMEOUT", value_name = "DURATION", default_value = "2s", value_parser = duration::parse_positive)]
     pub stat_timeout: Duration,
 
-    /// Where figures come from, a comma list; this version knows mounts.
+    /// Where figures come from, a comma list of mounts and kubelet [default: mounts, or kubelet if one of the flags about asking it is given].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_SOURCES", value_name = "LIST", value_delimiter = ',')]
+    pub sources: Option<Vec<Source>>,
+
+    /// Claims with series of the kubelet's names, kubelet_volume_stats_*: auto (all with the kubelet as a source, else off), all, missing (only what the kubelet does not expose itself), off.
     #[arg(
         long,
-        env = "DISK_USAGE_EXPORTER_SOURCES",
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "mounts"
+        env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS",
+        value_name = "MODE",
+        default_value = "auto"
     )]
-    pub sources: Vec<Source>,
+    pub kubelet_volume_stats: KubeletVolumeStats,
+
+    /// Labels of these series: kubelet (namespace and persistentvolumeclaim, one series a claim), or pod (pod besides, one a claim and pod).
+    #[arg(
+        long,
+        env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS_LABELS",
+        value_name = "MODE",
+        default_value = "kubelet"
+    )]
+    pub kubelet_volume_stats_labels: KubeletVolumeStatsLabels,
+
+    /// The kubelet of this node [default: https://127.0.0.1:10250].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_ENDPOINT", value_name = "URL", value_parser = endpoint::parse)]
+    pub kubelet_endpoint: Option<Uri>,
+
+    /// Certificates that sign the kubelet's, as PEM [default: the service account's ca.crt, and the kubelet's own where its directory is mounted].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_CA_FILE", value_name = "FILE")]
+    pub kubelet_ca_file: Option<PathBuf>,
+
+    /// The name that the kubelet's certificate must have [default: the endpoint's host or the node's name].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_SERVER_NAME", value_name = "NAME", value_parser = server_name)]
+    pub kubelet_server_name: Option<String>,
+
+    /// Take any certificate of the kubelet's: whoever answers in its place gets the token [default: false].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_INSECURE_SKIP_TLS_VERIFY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
+    pub insecure_skip_tls_verify: Option<bool>,
+
+    /// File of the token for the kubelet, read at each request [default: the service account's].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_TOKEN_PATH", value_name = "FILE")]
+    pub token_path: Option<PathBuf>,
+
+    /// How long an answer of the kubelet is used before it is asked again [default: 30s].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_SCRAPE_INTERVAL", value_name = "DURATION", value_parser = duration::parse_positive)]
+    pub scrape_interval: Option<Duration>,
 
     /// File of `kubectl get pv,pvc,pods -A -o json` to take labels from; it is read again when it changes.
     #[arg(long, env = "DISK_USAGE_EXPORTER_OBJECTS", value_name = "FILE")]

@@ -61,6 +61,59 @@ fn the_old_exporters_names_are_known() {
 }
 
 #[test]
+fn what_is_said_about_asking_the_kubelet_makes_it_the_source() {
+    let sources = |args: &[&str]| config(args).unwrap().sources;
+    let chosen = |args: &[&str]| {
+        let sources = sources(args);
+        (sources.mounts, sources.kubelet, sources.names.is_some())
+    };
+    let all = ["--rootfs=/", "--kubelet-volume-stats=all"];
+    assert_eq!(chosen(&all[..1]), (true, false, false));
+    assert_eq!(chosen(&all), (true, false, true));
+    for flag in [
+        "--kubelet-endpoint=https://127.0.0.1:10250",
+        "--kubelet-ca-file=ca.crt",
+        "--kubelet-server-name=node-1",
+        "--insecure-skip-tls-verify=false",
+        "--token-path=/token",
+        "--scrape-interval=1m30s",
+        "--sources=kubelet",
+    ] {
+        assert_eq!(chosen(&[flag]), (false, true, true), "{flag}");
+        assert_eq!(chosen(&[flag, "--sources=mounts,kubelet"]), (true, true, true), "{flag}");
+    }
+    assert_eq!(chosen(&["--scrape-interval=1m", "--sources=mounts"]), (true, false, false));
+    let names = |args: &[&str]| {
+        let sources = sources(args);
+        (sources.names.map(|names| (names.only_missing, names.per_pod)), sources.ask_kubelet())
+    };
+    assert_eq!(names(&["--kubelet-volume-stats=all"]), (Some((false, false)), false));
+    assert_eq!(names(&["--kubelet-volume-stats=missing"]), (Some((true, false)), true));
+    let go = ["--sources=kubelet", "--kubelet-volume-stats-labels=pod"];
+    assert_eq!(names(&go), (Some((false, true)), true));
+}
+
+#[test]
+fn the_kubelet_is_asked_as_the_go_exporter_asked_it() {
+    let asking = config(&["--insecure-skip-tls-verify"]).unwrap().sources.asking;
+    assert_eq!(asking.endpoint, "https://127.0.0.1:10250/");
+    assert_eq!(asking.token, Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));
+    assert_eq!((asking.interval, asking.skip_verify), (Duration::from_secs(30), true));
+    // As its chart writes them.
+    let args = [
+        "--kubelet-endpoint=https://127.0.0.1:10250",
+        "--metrics-port=8080",
+        "--scrape-interval=1m30s",
+        "--token-path=/var/run/secrets/kubernetes.io/serviceaccount/token",
+        "--insecure-skip-tls-verify=true",
+        "--debug=true",
+    ];
+    let config = config(&args).unwrap();
+    assert_eq!((config.listen_port, config.log.level), (8080, LevelFilter::DEBUG));
+    assert_eq!(config.sources.asking.interval, Duration::from_secs(90));
+}
+
+#[test]
 fn a_bad_value_names_flag_value_and_remedy() {
     let cases = [
         (&["--listen-port=99999"][..], &["99999", "--listen-port"][..]),
@@ -78,7 +131,26 @@ fn a_bad_value_names_flag_value_and_remedy() {
             &["--volume-regex=(?P<name>x)", "--kubelet-root=/k"],
             &["--volume-regex", "--kubelet-root", "leave one"],
         ),
-        (&["--sources=kubelet"], &["kubelet", "--sources", "give mounts"]),
+        (&["--sources=disks"], &["disks", "--sources", "give mounts"]),
+        (&["--sources="], &["--sources", "give mounts"]),
+        (&["--kubelet-endpoint=10.0.0.1:10250"], &["10.0.0.1:10250", "--kubelet-endpoint", "give https://"]),
+        (&["--kubelet-server-name=a b"], &["a b", "--kubelet-server-name", "give a host name"]),
+        (&["--kubelet-volume-stats=some"], &["some", "--kubelet-volume-stats", "give auto, all, missing"]),
+        (
+            &["--kubelet-volume-stats-labels=no"],
+            &["no", "--kubelet-volume-stats-labels", "give kubelet or pod"],
+        ),
+        (&["--scrape-interval=30"], &["30", "--scrape-interval", "give a duration"]),
+        (&["--insecure-skip-tls-verify=yes"], &["yes", "--insecure-skip-tls-verify", "give true"]),
+        (
+            &["--kubelet-volume-stats=off", "--sources=mounts,kubelet"],
+            &["--kubelet-volume-stats=off", "--sources=mounts"],
+        ),
+        (&["--sources=kubelet", "--objects=o"], &["--objects", "--sources=mounts,kubelet"]),
+        (&["--kubelet-endpoint=http://x:1", "--fixture=/"], &["--fixture", "--sources=mounts,kubelet"]),
+        (&["--sources=mounts,kubelet", "--fixture=/"], &["--fixture", "--sources", "leave one"]),
+        (&["--kubelet-volume-stats=missing", "--fixture=/"], &["--fixture", "missing", "leave one"]),
+        (&["--sources=kubelet", "--kubernetes=required"], &["--kubernetes=required", "--sources=mounts"]),
         (&["--pv-labels=a b"], &["a b", "--pv-labels", "comma list"]),
         (&["--listen-host=no such"], &["no such", "--listen-host", "give an IP address"]),
     ];

@@ -4,6 +4,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use regex::bytes::Regex;
+use rustls::pki_types::ServerName;
 use tracing::level_filters::LevelFilter;
 
 use crate::volume::is_object_name;
@@ -53,6 +54,8 @@ impl FromStr for LogLevel {
 pub enum Source {
     /// The mount table and the kernel.
     Mounts,
+    /// The kubelet's `/stats/summary`.
+    Kubelet,
 }
 
 impl FromStr for Source {
@@ -61,7 +64,8 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "mounts" => Ok(Self::Mounts),
-            _ => Err("give mounts, the only source that this version knows".into()),
+            "kubelet" => Ok(Self::Kubelet),
+            _ => Err("give mounts, kubelet, or both with a comma between them".into()),
         }
     }
 }
@@ -87,6 +91,61 @@ impl FromStr for KubernetesMode {
             "off" => Ok(Self::Off),
             _ => Err("give auto, required or off".into()),
         }
+    }
+}
+
+/// Which claims have series of the kubelet's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KubeletVolumeStats {
+    /// All if the kubelet is a source, else none.
+    Auto,
+    /// Those that the sources know.
+    All,
+    /// Of these the ones that the kubelet does not expose itself.
+    Missing,
+    /// None.
+    Off,
+}
+
+impl FromStr for KubeletVolumeStats {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "all" => Ok(Self::All),
+            "missing" => Ok(Self::Missing),
+            "off" => Ok(Self::Off),
+            _ => Err("give auto, all, missing or off".into()),
+        }
+    }
+}
+
+/// With which labels those series are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KubeletVolumeStatsLabels {
+    /// The kubelet's: `namespace` and `persistentvolumeclaim`.
+    Kubelet,
+    /// `pod` besides.
+    Pod,
+}
+
+impl FromStr for KubeletVolumeStatsLabels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "kubelet" => Ok(Self::Kubelet),
+            "pod" => Ok(Self::Pod),
+            _ => Err("give kubelet or pod".into()),
+        }
+    }
+}
+
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    match ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("give a host name or an IP address that is in the kubelet's certificate".into()),
     }
 }
 

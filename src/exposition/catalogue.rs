@@ -74,6 +74,15 @@ catalogue! {
     MOUNT_INFO = Gauge "pv_disk_usage_mount_info" "1 for each mount of the volume, from the mount table; root is the directory of its file system that is mounted.";
     VOLUME_INFO = Gauge "pv_disk_usage_volume_info" "1 for each volume, with what its PersistentVolume, or else vol_data.json, says of it.";
     CLAIM_REQUESTED_BYTES = Gauge "pv_disk_usage_claim_requested_bytes" "Bytes that the volume's PersistentVolumeClaim requests.";
+    KUBELET_CAPACITY_BYTES = Gauge "kubelet_volume_stats_capacity_bytes" "Capacity in bytes of the volume";
+    KUBELET_AVAILABLE_BYTES = Gauge "kubelet_volume_stats_available_bytes" "Number of available bytes in the volume";
+    KUBELET_USED_BYTES = Gauge "kubelet_volume_stats_used_bytes" "Number of used bytes in the volume";
+    KUBELET_INODES = Gauge "kubelet_volume_stats_inodes" "Maximum number of inodes in the volume";
+    KUBELET_INODES_FREE = Gauge "kubelet_volume_stats_inodes_free" "Number of free inodes in the volume";
+    KUBELET_INODES_USED = Gauge "kubelet_volume_stats_inodes_used" "Number of used inodes in the volume";
+    KUBELET_ABNORMAL = Gauge "kubelet_volume_stats_health_status_abnormal" "Abnormal volume health status. The count is either 1 or 0. 1 indicates the volume is unhealthy, 0 indicates volume is healthy";
+    KUBELET_SCRAPE_ERRORS = Counter "kubelet_volume_stats_scrape_errors_total" "Attempts to read the kubelet's /stats/summary that failed, and entries of it that could not be understood.";
+    KUBELET_LAST_SCRAPE = Gauge "kubelet_volume_stats_last_scrape_timestamp_seconds" "When the kubelet's /stats/summary was read the last time, in seconds since 1970-01-01 UTC.";
     TIMING_COLLECT = Gauge "pv_disk_usage_timing_collect_seconds" "Seconds that this collection took: reading the mount table, measuring and joining.";
     TIMING_TOTAL = Gauge "pv_disk_usage_timing_total_seconds" "Seconds that the last finished scrape before this one took, from the request to the written answer.";
     SOURCE_SUCCESS = Gauge "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
@@ -84,6 +93,7 @@ catalogue! {
     MALFORMED_MOUNT_LINES = Gauge "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";
     MOUNT_PROPAGATION = Gauge "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";
     UNPROPAGATED_MOUNTS = Gauge "disk_usage_exporter_unpropagated_mounts" "Volumes in the mount table of the host's first process that are not in the one that is read here.";
+    STALE_KUBELET_VOLUMES = Gauge "disk_usage_exporter_stale_kubelet_volumes" "Volumes of claims in the kubelet's /stats/summary whose figures are not exposed, for the kubelet measured them more than 10 minutes ago.";
     KUBERNETES_REQUESTS = Counter "disk_usage_exporter_kubernetes_requests_total" "Requests to the Kubernetes API by what came of them: the HTTP status, or timeout, connect, tls, decode.";
     METADATA_AGE = Gauge "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
     DROPPED_SERIES = Counter "disk_usage_exporter_dropped_series_total" "Series left out because one with the same labels was already written.";
@@ -114,8 +124,10 @@ mod tests {
             let is_counter = family.kind == Kind::Counter;
             let inherited = family.name == "pv_disk_usage_bytes_total";
             assert_eq!(family.name.ends_with("_total"), is_counter || inherited, "{}", family.name);
+            // The kubelet's own have no full stop.
+            let is_kubelets = family.name.starts_with("kubelet_");
             assert!(
-                family.help.ends_with('.') && !family.help.contains(['\n', '\\', '"']),
+                (is_kubelets || family.help.ends_with('.')) && !family.help.contains(['\n', '\\', '"']),
                 "{}",
                 family.name
             );
@@ -129,6 +141,10 @@ mod tests {
             with_unit,
             [
                 ("pv_disk_usage_claim_requested_bytes", "bytes"),
+                ("kubelet_volume_stats_capacity_bytes", "bytes"),
+                ("kubelet_volume_stats_available_bytes", "bytes"),
+                ("kubelet_volume_stats_used_bytes", "bytes"),
+                ("kubelet_volume_stats_last_scrape_timestamp_seconds", "seconds"),
                 ("pv_disk_usage_timing_collect_seconds", "seconds"),
                 ("pv_disk_usage_timing_total_seconds", "seconds"),
                 ("disk_usage_exporter_metadata_age_seconds", "seconds"),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 
 use super::labels::{self, LabelSet};
+use crate::snapshot::ClaimStatus;
 use crate::volume::{Mount, Pod, Reason, Volume};
 
 type Label<'a> = (&'static str, Option<Cow<'a, str>>);
@@ -22,6 +23,14 @@ fn claim_labels(volume: &Volume) -> [Label<'_>; 2] {
         ("pvc_namespace", key.map(|key| Cow::Borrowed(key.namespace.as_str()))),
         ("pvc_name", key.map(|key| Cow::Borrowed(key.name.as_str()))),
     ]
+}
+
+/// The kubelet's own.
+pub(super) fn claim(status: &ClaimStatus) -> LabelSet {
+    let ClaimStatus { claim, pod, .. } = status;
+    let claim = [("namespace", claim.namespace.as_str()), ("persistentvolumeclaim", claim.name.as_str())];
+    let pod = pod.as_deref().map(|pod| ("pod", pod));
+    LabelSet::new(claim.into_iter().chain(pod).map(|(name, value)| (name, value.into())))
 }
 
 /// Why mounts of a volume have no figures.

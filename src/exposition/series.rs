@@ -2,13 +2,13 @@
 
 use std::iter::Peekable;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::catalogue::{self as c, Family};
 use super::infos;
 use super::kept::Kept;
 use super::labels::LabelSet;
-use crate::snapshot::{ProcessStatus, RequestCount, Snapshot, State, VolumeStatus};
+use crate::snapshot::{ClaimStatus, ProcessStatus, RequestCount, Snapshot, State, TableStatus, VolumeStatus};
 use crate::volume::{Figures, Usage};
 
 /// A sample's value. Counts keep all their digits.
@@ -36,6 +36,13 @@ impl From<usize> for Value {
     }
 }
 
+impl From<SystemTime> for Value {
+    /// Seconds since 1970.
+    fn from(value: SystemTime) -> Self {
+        value.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().into()
+    }
+}
+
 impl From<Duration> for Value {
     fn from(value: Duration) -> Self {
         Self::Float(value.as_secs_f64())
@@ -49,6 +56,8 @@ pub(super) struct Series {
     kept: Arc<Kept>,
     /// Of volumes, in their order.
     errors: Vec<LabelSet>,
+    /// Of claims, in their order.
+    claims: Vec<LabelSet>,
     /// Of this program.
     own: Vec<(Family, Vec<(LabelSet, Value)>)>,
 }
@@ -68,6 +77,20 @@ const OF_VOLUMES: [(Family, ValueOf); 10] = [
     (c::INODES_PERCENT_USED, |v| usage(v)?.inodes?.percent_used().map(Value::Float)),
     (c::READONLY, |v| v.read_only().map(Value::from)),
     (c::UP, |v| Some(v.figures().is_some().into())),
+];
+
+/// A family's value of a claim; `None` where it is not known.
+type ClaimValueOf = fn(&ClaimStatus) -> Option<Value>;
+
+/// The families that the kubelet has too.
+const OF_CLAIMS: [(Family, ClaimValueOf); 7] = [
+    (c::KUBELET_CAPACITY_BYTES, |claim| claim.stats.capacity.map(Value::Count)),
+    (c::KUBELET_AVAILABLE_BYTES, |claim| claim.stats.available.map(Value::Count)),
+    (c::KUBELET_USED_BYTES, |claim| claim.stats.used.map(Value::Count)),
+    (c::KUBELET_INODES, |claim| claim.stats.inodes.map(Value::from)),
+    (c::KUBELET_INODES_FREE, |claim| claim.stats.inodes_free.map(Value::from)),
+    (c::KUBELET_INODES_USED, |claim| claim.stats.inodes_used.map(Value::from)),
+    (c::KUBELET_ABNORMAL, |claim| claim.abnormal.map(Value::from)),
 ];
 
 fn total(status: &VolumeStatus) -> Option<Value> {
@@ -97,11 +120,16 @@ impl Series {
         let errors = errors.collect();
         *dropped += kept.repeated() as u64;
         let own = [of_exporter(&snapshot, *dropped), of_process(snapshot.exporter.process)].concat();
-        Self { snapshot, kept, errors, own }
+        let claims = snapshot.claims.iter().map(infos::claim).collect();
+        Self { snapshot, kept, errors, claims, own }
     }
 
     pub(super) fn in_time(&self) -> bool {
         self.snapshot.in_time
+    }
+
+    pub(super) fn has_answer(&self) -> bool {
+        self.snapshot.has_answer()
     }
 
     /// The families that have series, in the catalogue's order.
@@ -120,11 +148,16 @@ impl Series {
             (c::VOLUME_INFO, Box::new(self.kept.infos().map(one))),
             (c::CLAIM_REQUESTED_BYTES, Box::new(requests)),
         ];
+        let of_claims = OF_CLAIMS.into_iter().map(move |(family, value)| {
+            let claims = self.claims.iter().zip(&self.snapshot.claims);
+            let samples = claims.filter_map(move |(labels, claim)| Some((labels, value(claim)?)));
+            (family, Box::new(samples) as Samples<'_>)
+        });
         let own = self.own.iter().map(|(family, samples)| {
             let samples = samples.iter().map(|(labels, value)| (labels, *value));
             (*family, Box::new(samples) as Samples<'_>)
         });
-        let all = of_volumes.chain(infos).chain(own);
+        let all = of_volumes.chain(infos).chain(of_claims).chain(own);
         all.map(|(family, samples)| (family, samples.peekable()))
             .filter_map(|(family, mut samples)| samples.peek().is_some().then_some((family, samples)))
     }
@@ -149,26 +182,32 @@ fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
     let count = |state| snapshot.volumes.iter().filter(|volume| volume.state() == state).count();
     let states = states.into_iter().map(|(name, state)| (labelled("state", name), count(state).into()));
     let states = states.chain([(labelled("state", "pending"), snapshot.pending.into())]);
+    // Without a table nothing is known of volumes, not that there are none.
+    let table = snapshot.table.as_ref();
+    let readable = table.filter(|table| table.readable);
+    let in_table = |value: fn(&TableStatus) -> usize| readable.map(value);
     let requests = snapshot.kubernetes_requests.iter().map(|requests| {
         let RequestCount { resource, verb, code, count } = requests;
         let labels =
             [("resource", (*resource).into()), ("verb", (*verb).into()), ("code", code.clone().into())];
         (LabelSet::new(labels), (*count).into())
     });
-    let table = &snapshot.table;
+    let kubelet = snapshot.kubelet;
     let build = [("version", env!("CARGO_PKG_VERSION").into()), ("revision", crate::REVISION.into())];
     vec![
+        one(c::KUBELET_SCRAPE_ERRORS, kubelet.map(|kubelet| kubelet.errors)),
+        one(c::KUBELET_LAST_SCRAPE, kubelet.and_then(|kubelet| kubelet.answered)),
         one(c::TIMING_COLLECT, Some(snapshot.exporter.collect_time)),
         one(c::TIMING_TOTAL, snapshot.exporter.previous_total_time),
         (c::SOURCE_SUCCESS, sources.collect()),
-        // Without a table nothing is known of volumes, not that there are none.
-        (c::VOLUMES, states.filter(|_| table.readable).collect()),
-        one(c::AMBIGUOUS_VOLUMES, table.readable.then_some(snapshot.ambiguous)),
-        one(c::MOUNTS, table.readable.then_some(table.rows)),
-        one(c::MOUNT_TABLE_READS, Some(table.reads)),
-        one(c::MALFORMED_MOUNT_LINES, table.readable.then_some(table.malformed)),
-        one(c::MOUNT_PROPAGATION, table.propagation),
-        one(c::UNPROPAGATED_MOUNTS, table.unpropagated),
+        (c::VOLUMES, states.filter(|_| readable.is_some()).collect()),
+        one(c::AMBIGUOUS_VOLUMES, readable.map(|_| snapshot.ambiguous)),
+        one(c::MOUNTS, in_table(|table| table.rows)),
+        one(c::MOUNT_TABLE_READS, table.map(|table| table.reads)),
+        one(c::MALFORMED_MOUNT_LINES, in_table(|table| table.malformed)),
+        one(c::MOUNT_PROPAGATION, table.and_then(|table| table.propagation)),
+        one(c::UNPROPAGATED_MOUNTS, table.and_then(|table| table.unpropagated)),
+        one(c::STALE_KUBELET_VOLUMES, kubelet.map(|kubelet| kubelet.stale)),
         (c::KUBERNETES_REQUESTS, requests.collect()),
         one(c::METADATA_AGE, snapshot.metadata_age),
         one(c::DROPPED_SERIES, Some(dropped)),

@@ -131,8 +131,12 @@ fn families_come_in_the_catalogues_order() {
 fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
     let states = |readable| {
         let table = TableStatus { readable, ..TableStatus::default() };
-        let snapshot =
-            Snapshot { volumes: vec![status("pv", &[BLOCK])], pending: 3, table, ..Snapshot::default() };
+        let snapshot = Snapshot {
+            volumes: vec![status("pv", &[BLOCK])],
+            pending: 3,
+            table: Some(table),
+            ..Snapshot::default()
+        };
         let text = exposed(snapshot, &mut Exposition::default(), Format::Text);
         let samples = text.lines().filter(|line| line.starts_with("disk_usage_exporter_volumes{"));
         samples.map(|line| line.rsplit_once('{').unwrap().1.to_owned()).collect::<Vec<_>>()

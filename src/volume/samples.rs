@@ -26,5 +26,5 @@ pub(crate) fn mount(name: &str, plugin: &str, pod_uid: &str) -> Mount {
 /// A volume of which nothing else is known.
 pub(crate) fn volume(mounts: Vec<Arc<Mount>>) -> Volume {
     let pods = mounts.iter().map(|_| None).collect();
-    Volume { pv_name: mounts[0].name.clone(), mounts, pods, pv: None, claim: None }
+    Volume { pv_name: mounts[0].name.clone(), mounts, pods, pv: None, claim: None, claim_key: None }
 }

@@ -15,8 +15,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use tower::util::{BoxCloneSyncService, MapErr, option_layer};
 use tower::{BoxError, Layer};
 
-use super::failure::{Failure, chain};
+use super::failure::Failure;
 use super::pace::MOST_AT_A_TIME;
+use crate::remote::chain;
 
 /// Connections that are not used are closed after this; a lookup of many objects keeps its own open.
 const IDLE: Duration = Duration::from_secs(5);

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::access::{Access, Session};
 use super::counts::Counts;
 use super::failure::{self, Failure};
+use crate::remote::chain;
 
 /// How long an answer may take, or to begin if it is a stream.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -157,5 +158,5 @@ pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> Failure {
     if error.is::<http_body_util::LengthLimitError>() {
         return Failure::Decode(format!("larger than {LARGEST_OBJECT} bytes"));
     }
-    Failure::Connect(failure::chain(error))
+    Failure::Connect(chain(error))
 }

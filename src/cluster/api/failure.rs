@@ -1,11 +1,12 @@
 //! What a request to the API server can come to besides an answer, and where it says so.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
 use hyper::header::{HeaderMap, RETRY_AFTER};
+
+use crate::remote::{ReadError, chain};
 
 /// Longer than this no server's `Retry-After` is believed.
 const MOST_RETRY_AFTER: Duration = Duration::from_mins(5);
@@ -83,6 +84,14 @@ impl Failure {
         }
     }
 
+    /// Of an answer that could not be read to its end.
+    pub(super) fn of_reading(error: ReadError) -> Self {
+        match error {
+            ReadError::Broken(text) => Self::Connect(text),
+            ReadError::TooLong(_) | ReadError::Fault(_) => Self::Decode(error.to_string()),
+        }
+    }
+
     /// Of an error anywhere between here and the server.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         let text = chain(error);
@@ -102,20 +111,6 @@ impl Failure {
         }
         Self::Connect(text)
     }
-}
-
-/// An error and its causes, without what an outer one repeats of an inner.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let inner = error.to_string();
-        if !text.contains(&inner) {
-            let _ = write!(text, ": {inner}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The seconds of a `Retry-After`; a date is what Kubernetes never sends.

@@ -3,17 +3,14 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use bytes::{Buf, Bytes};
-use http_body_util::{BodyExt, Limited};
 use kube::client::Body;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 
-use super::super::client;
 use super::super::failure::Failure;
 use super::super::pod_index::ApiPod;
 use crate::cluster::schema::Pod;
+use crate::remote;
 
 /// The pods of a node are far smaller.
 const LARGEST: usize = 256 << 20;
@@ -28,52 +25,8 @@ pub(in crate::cluster::api) struct List {
 
 /// Reads a list. A pod that does not parse only costs itself.
 pub(in crate::cluster::api) async fn read(body: Body) -> Result<List, Failure> {
-    let (sender, receiver) = mpsc::channel(1);
-    // The JSON library reads from a thread: nothing else waits meanwhile.
-    let parsed = tokio::task::spawn_blocking(move || parse(Pieces { receiver, piece: Bytes::new() }));
-    let mut body = Limited::new(body, LARGEST);
-    let mut broken = None;
-    while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => {
-                let piece = frame.into_data().unwrap_or_default();
-                if sender.send(piece).await.is_err() {
-                    // The reader has met what is no list.
-                    break;
-                }
-            }
-            Err(error) => {
-                broken = Some(client::broken(&*error));
-                break;
-            }
-        }
-    }
-    drop(sender);
-    let parsed = parsed.await.map_err(|error| Failure::Decode(error.to_string()))?;
-    match broken {
-        Some(failure) => Err(failure),
-        None => parsed.map_err(|error| Failure::Decode(error.to_string())),
-    }
-}
-
-/// Pieces of a body, as something to read from.
-struct Pieces {
-    receiver: mpsc::Receiver<Bytes>,
-    piece: Bytes,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.piece.len());
-        self.piece.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
-    }
+    let parsed = remote::read(body, LARGEST, parse).await.map_err(Failure::of_reading)?;
+    parsed.map_err(|error| Failure::Decode(error.to_string()))
 }
 
 pub(in crate::cluster::api) fn parse(reader: impl Read) -> serde_json::Result<List> {

@@ -1,0 +1,222 @@
+use super::*;
+use crate::volume::samples::{mount, volume};
+use crate::volume::{Answer, Claim, Pod, Reason, Usage, Volume};
+
+const KUBELET: KubeletNames = KubeletNames { only_missing: false, per_pod: false };
+const PER_POD: KubeletNames = KubeletNames { only_missing: false, per_pod: true };
+const MEASURED: Answer = Ok(crate::volume::Figures::Filesystem(Usage {
+    total: 100,
+    used: 60,
+    available: 30,
+    inodes: None,
+    read_only: false,
+}));
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)
+}
+
+fn key(name: &str) -> Arc<ClaimKey> {
+    Arc::new(ClaimKey { namespace: "shop".into(), name: name.into() })
+}
+
+/// A volume of a claim, or of an unknown one, mounted by pods that are named by their uids.
+fn table_volume(
+    pv_name: &str,
+    claim: Option<&str>,
+    pods: &[(&str, Option<&str>)],
+    answer: Answer,
+) -> VolumeStatus {
+    let mounts = pods.iter().map(|(uid, _)| Arc::new(mount(pv_name, "nfs", uid))).collect();
+    let named = |name: &str| Arc::new(Pod { namespace: "shop".into(), name: name.into(), ..Pod::default() });
+    let volume = Volume {
+        claim_key: claim.map(key),
+        pods: pods.iter().map(|(_, name)| name.map(named)).collect(),
+        ..volume(mounts)
+    };
+    VolumeStatus { volume: Arc::new(volume), answers: pods.iter().map(|_| answer).collect() }
+}
+
+fn bound(mut status: VolumeStatus) -> VolumeStatus {
+    Arc::make_mut(&mut status.volume).claim = Some(Arc::new(Claim::default()));
+    status
+}
+
+fn failed() -> Answer {
+    Err(Reason::Timeout.into())
+}
+
+/// What the kubelet says of a claim in a pod, measured so many seconds ago.
+fn reported(claim: &str, pod: &str, seconds: u64, capacity: u128) -> ReportedVolume {
+    ReportedVolume {
+        claim: key(claim),
+        pod: pod.into(),
+        pod_uid: format!("uid-of-{pod}").as_str().into(),
+        measured: Some(now() - Duration::from_secs(seconds)),
+        stats: Some(VolumeStats { capacity: Some(capacity), ..VolumeStats::default() }),
+        abnormal: None,
+    }
+}
+
+struct World {
+    volumes: Vec<VolumeStatus>,
+    left_out: HashSet<String>,
+    reported: Vec<ReportedVolume>,
+    exposed: Option<Exposed>,
+}
+
+impl World {
+    fn new(volumes: Vec<VolumeStatus>, reported: Vec<ReportedVolume>) -> Self {
+        Self { volumes, left_out: HashSet::new(), reported, exposed: None }
+    }
+
+    /// Claim, pod and capacity of each series.
+    fn series(&self, names: KubeletNames) -> Vec<(String, Option<String>, Option<u128>)> {
+        let found = claims(names, self.figures(), now()).into_iter();
+        found.map(|c| (c.claim.name.clone(), c.pod.map(|pod| pod.to_string()), c.stats.capacity)).collect()
+    }
+
+    fn figures(&self) -> Figures<'_> {
+        Figures {
+            volumes: &self.volumes,
+            left_out_pods: &self.left_out,
+            reported: &self.reported,
+            exposed: self.exposed.as_ref(),
+        }
+    }
+
+    fn brief(&self) -> Vec<(String, Option<u128>)> {
+        self.series(KUBELET).into_iter().map(|(claim, _, capacity)| (claim, capacity)).collect()
+    }
+}
+
+fn brief(expected: &[(&str, u128)]) -> Vec<(String, Option<u128>)> {
+    expected.iter().map(|(claim, capacity)| ((*claim).to_owned(), Some(*capacity))).collect()
+}
+
+#[test]
+fn a_claim_has_one_series_or_one_a_pod() {
+    let pods = [("1", Some("web-0")), ("2", None), ("3", Some("web-1"))];
+    let world = World::new(
+        vec![
+            table_volume("pv-b", Some("b"), &pods, MEASURED),
+            table_volume("pv-a", Some("a"), &pods[1..2], MEASURED),
+            table_volume("unknown", None, &pods, MEASURED),
+        ],
+        vec![],
+    );
+    let series = |claim: &str, pod: Option<&str>| (claim.to_owned(), pod.map(str::to_owned), Some(100));
+    assert_eq!(world.series(KUBELET), [series("a", None), series("b", None)]);
+    assert_eq!(world.series(PER_POD), [series("b", Some("web-0")), series("b", Some("web-1"))]);
+}
+
+#[test]
+fn measured_figures_win_and_the_kubelets_fill_what_the_table_has_not() {
+    let pods = [("uid-of-web-0", Some("web-0"))];
+    let world = World::new(
+        vec![table_volume("pv-a", Some("a"), &pods, MEASURED)],
+        vec![reported("a", "web-0", 1, 7), reported("b", "web-0", 1, 8), reported("a", "web-1", 1, 9)],
+    );
+    assert_eq!(world.brief(), brief(&[("a", 100), ("b", 8)]));
+    // Of a pod that the table does not show only the kubelet knows; its volume is measured, so it is not frozen.
+    let series = |claim: &str, pod: &str, capacity| (claim.to_owned(), Some(pod.to_owned()), Some(capacity));
+    assert_eq!(
+        world.series(PER_POD),
+        [series("a", "web-0", 100), series("a", "web-1", 9), series("b", "web-0", 8)]
+    );
+}
+
+#[test]
+fn what_the_table_has_and_cannot_measure_is_never_filled() {
+    let pods = [("uid-of-web-0", None)];
+    let elsewhere = reported("c", "web-1", 1, 9);
+    let both = || vec![reported("a", "web-0", 1, 7), reported("b", "web-0", 1, 8), elsewhere.clone()];
+    let known = World::new(vec![table_volume("pv-a", Some("a"), &pods, failed())], both());
+    assert_eq!(known.brief(), brief(&[("b", 8), ("c", 9)]));
+    // Which of the pod's claims it is cannot be told.
+    let unknown = World::new(vec![table_volume("pv-a", None, &pods, failed())], both());
+    assert_eq!(unknown.brief(), brief(&[("c", 9)]));
+    let mut left_out = World::new(vec![], both());
+    left_out.left_out.insert("uid-of-web-0".into());
+    assert_eq!(left_out.brief(), brief(&[("c", 9)]));
+    let measured = World::new(vec![table_volume("pv-a", None, &pods, MEASURED)], both());
+    assert_eq!(measured.brief(), brief(&[("a", 7), ("b", 8), ("c", 9)]));
+}
+
+#[test]
+fn of_several_volumes_that_name_a_claim_the_bound_one_counts() {
+    let of = |name: &str, answer| table_volume(name, Some("a"), &[("1", None)], answer);
+    let kubelets = || vec![reported("a", "web-0", 1, 7)];
+    let one = World::new(vec![of("old", failed()), bound(of("new", MEASURED))], kubelets());
+    assert_eq!(one.brief(), brief(&[("a", 100)]));
+    for volumes in [
+        vec![of("old", MEASURED), bound(of("new", failed()))],
+        vec![of("old", MEASURED), of("new", MEASURED)],
+        vec![bound(of("old", MEASURED)), bound(of("new", MEASURED))],
+    ] {
+        assert_eq!(World::new(volumes, kubelets()).brief(), brief(&[]));
+    }
+}
+
+#[test]
+fn what_was_measured_too_long_ago_is_counted_and_not_shown() {
+    let mut volumes = vec![reported("a", "x", 600, 1), reported("b", "x", 601, 2), reported("c", "x", 1, 3)];
+    volumes[2].measured = None;
+    // A clock that was set back says nothing about age.
+    volumes
+        .push(ReportedVolume { measured: Some(now() + Duration::from_hours(1)), ..reported("d", "x", 0, 4) });
+    assert_eq!(stale(&volumes, now()), 2);
+    assert_eq!(World::new(vec![], volumes).brief(), brief(&[("a", 1), ("d", 4)]));
+    // In one pod it hangs, in another it does not.
+    let world = World::new(vec![], vec![reported("a", "hangs", 700, 1), reported("a", "works", 60, 2)]);
+    assert_eq!(world.brief(), brief(&[("a", 2)]));
+}
+
+#[test]
+fn only_what_the_kubelet_does_not_expose_is_missing() {
+    let mut world = World::new(
+        vec![table_volume("pv-a", Some("a"), &[("1", None)], MEASURED)],
+        vec![reported("b", "x", 1, 8), reported("c", "x", 1, 9)],
+    );
+    let known = HashSet::from([(*key("a")).clone(), (*key("c")).clone()]);
+    world.exposed = Some(Exposed::Claims(Arc::new(known)));
+    assert_eq!(world.brief(), brief(&[("b", 8)]));
+    world.exposed = Some(Exposed::NotYet);
+    assert_eq!(world.brief(), brief(&[]));
+    world.exposed = Some(Exposed::Unknown);
+    assert_eq!(world.brief(), brief(&[("a", 100), ("b", 8), ("c", 9)]));
+}
+
+#[test]
+fn what_the_driver_says_of_a_volumes_health_goes_with_any_figures() {
+    let health = |claim: &str, pod: &str, abnormal| ReportedVolume {
+        abnormal: Some(abnormal),
+        stats: None,
+        ..reported(claim, pod, 1, 0)
+    };
+    let world = World::new(
+        vec![
+            table_volume("pv-a", Some("a"), &[("1", None)], MEASURED),
+            table_volume("pv-b", Some("b"), &[("1", None)], failed()),
+        ],
+        vec![
+            health("a", "x", true),
+            health("a", "y", false),
+            health("b", "x", true),
+            health("c", "x", false),
+            reported("d", "x", 1, 1),
+        ],
+    );
+    let found: Vec<_> = claims(KUBELET, world.figures(), now())
+        .into_iter()
+        .map(|status| (status.claim.name.clone(), status.stats.capacity, status.abnormal))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("a".to_owned(), Some(100), Some(true)),
+            ("c".to_owned(), None, Some(false)),
+            ("d".to_owned(), Some(1), None)
+        ]
+    );
+}

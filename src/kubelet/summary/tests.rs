@@ -1,0 +1,134 @@
+use super::*;
+use std::time::Duration;
+
+fn read(json: &str) -> Result<(Vec<ReportedVolume>, usize), String> {
+    let parsed = parse(json.as_bytes()).map_err(|error| error.to_string())?;
+    Ok((parsed.value, parsed.malformed))
+}
+
+/// Namespace, claim and pod of each volume, and how many entries were malformed.
+fn brief(json: &str) -> Result<(Vec<String>, usize), String> {
+    let (volumes, malformed) = read(json)?;
+    let brief = |v: &ReportedVolume| format!("{}/{} in {}", v.claim.namespace, v.claim.name, v.pod);
+    Ok((volumes.iter().map(brief).collect(), malformed))
+}
+
+const POD: &str = r#""podRef": {"name": "web-0", "namespace": "shop", "uid": "u"}"#;
+
+#[test]
+fn only_claims_volumes_are_read_with_all_that_is_said_of_them() {
+    let json = format!(
+        r#"{{"node": {{"x": [1, {{}}]}}, "pods": [{{{POD}, "containers": [], "volume": [
+            {{"name": "scratch", "time": "2026-11-22T01:13:30Z", "capacityBytes": 1}},
+            {{"name": "data", "time": "2026-11-22T01:13:30Z", "capacityBytes": 100, "availableBytes": 30,
+              "usedBytes": 60, "inodes": 9, "inodesFree": 4, "inodesUsed": 5, "unknown": null,
+              "volumeHealthStats": {{"abnormal": true}}, "pvcRef": {{"name": "data", "namespace": "shop"}}}}
+        ], "ephemeral-storage": {{}}}}]}}"#
+    );
+    let (volumes, malformed) = read(&json).unwrap();
+    let expected = ReportedVolume {
+        claim: Arc::new(ClaimKey { namespace: "shop".into(), name: "data".into() }),
+        pod: "web-0".into(),
+        pod_uid: "u".into(),
+        measured: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_310_010)),
+        stats: Some(VolumeStats {
+            capacity: Some(100),
+            available: Some(30),
+            used: Some(60),
+            inodes: Some(9),
+            inodes_free: Some(4),
+            inodes_used: Some(5),
+        }),
+        abnormal: Some(true),
+    };
+    assert_eq!((volumes, malformed), (vec![expected], 0));
+}
+
+#[test]
+fn one_bad_item_costs_itself() {
+    let volume = |rest: &str| format!(r#"{{"pvcRef": {{"name": "good"}}, {rest}}}"#);
+    let volumes = [
+        volume(r#""capacityBytes": -1"#),
+        volume(r#""capacityBytes": "1""#),
+        volume(r#""volumeHealthStats": []"#),
+        r#"{"pvcRef": {"namespace": "shop"}}"#.into(),
+        "7".into(),
+        volume(r#""time": 1"#),
+        volume(r#""capacityBytes": 1"#),
+    ]
+    .join(",");
+    let json = format!(
+        r#"{{"pods": [7, {{"volume": []}}, {{"podRef": {{"name": "no uid"}}}}, {{{POD}, "volume": [{volumes}]}},
+            {{{POD}, "volume": null}}, {{{POD}}}]}}"#
+    );
+    assert_eq!(brief(&json), Ok((vec!["shop/good in web-0".into()], 9)));
+}
+
+#[test]
+fn what_is_not_known_is_absent() {
+    let volume = |rest: &str| {
+        let json = format!(r#"{{"pods": [{{{POD}, "volume": [{{"pvcRef": {{"name": "a"}}{rest}}}]}}]}}"#);
+        let (mut volumes, malformed) = read(&json).unwrap();
+        assert_eq!((volumes.len(), malformed), (1, 0), "{rest}");
+        volumes.remove(0)
+    };
+    for nothing in ["", r#", "capacityBytes": null, "usedBytes": 3"#, r#", "capacityBytes": 0"#] {
+        assert_eq!(volume(nothing).stats, None, "{nothing}");
+    }
+    let size =
+        volume(r#", "capacityBytes": 64, "usedBytes": 0, "availableBytes": 0, "inodes": 0"#).stats.unwrap();
+    assert_eq!(size, VolumeStats { capacity: Some(64), ..VolumeStats::default() });
+    let bytes = volume(r#", "capacityBytes": 64, "usedBytes": 1, "availableBytes": null"#).stats.unwrap();
+    assert_eq!((bytes.used, bytes.available, bytes.inodes), (Some(1), None, None));
+    for time in ["", r#", "time": null"#, r#", "time": "yesterday""#, r#", "time": """#] {
+        assert_eq!(volume(time).measured, None, "{time}");
+    }
+    assert_eq!(volume(r#", "volumeHealthStats": {}"#).abnormal, None);
+}
+
+#[test]
+fn the_newest_of_a_claim_comes_first() {
+    let volume = |name: &str, time: &str| format!(r#"{{"time": {time}, "pvcRef": {{"name": "{name}"}}}}"#);
+    let times = [("b", r#""2026-11-22T01:13:30Z""#), ("d", "null"), ("a", r#""2026-11-22T01:14:00+00:00""#)];
+    let volumes = times.map(|(name, time)| volume(name, time)).join(",");
+    let (volumes, _) = read(&format!(r#"{{"pods": [{{{POD}, "volume": [{volumes}]}}]}}"#)).unwrap();
+    assert_eq!(volumes.iter().map(|volume| volume.claim.name.as_str()).collect::<Vec<_>>(), ["a", "b", "d"]);
+}
+
+#[test]
+fn what_is_no_summary_is_said() {
+    for none in [r#"{"pods": null}"#, r#"{"pods": []}"#] {
+        assert_eq!(brief(none), Ok((vec![], 0)), "{none}");
+    }
+    let deep = format!(r#"{{"pods": [{}"#, "[".repeat(10_000));
+    let errors = [
+        ("{}", "missing field `pods`"),
+        ("[]", "a summary"),
+        ("<html>", "expected value"),
+        ("", "EOF"),
+        (r#"{"pods": [{"podRef": {"#, "EOF"),
+        (r#"{"pods": {}}"#, "a list of pods"),
+        (r#"{"pods": []} {}"#, "trailing"),
+        (&deep, "EOF"),
+    ];
+    for (json, expected) in errors {
+        let error = brief(json).unwrap_err();
+        assert!(error.contains(expected), "{json:.40}: {error}");
+    }
+}
+
+#[test]
+fn no_item_is_kept_that_is_too_long() {
+    let endless = |before: &str| {
+        let text = io::repeat(b'a').take(64 << 20);
+        let error = parse(before.as_bytes().chain(text)).unwrap_err().to_string();
+        assert!(error.contains("an item of more than 4194304 bytes"), "{before}: {error}");
+    };
+    for before in ["{\"", "{\"node\": \"", "{\"pods\": [{\"x\": \"", "{\"pods\": [1, 2, \""] {
+        endless(before);
+    }
+    // Many items are as long as they like.
+    let item = format!(r#"{{{POD}, "containers": "{}"}},"#, "x".repeat(1 << 20));
+    let many = format!(r#"{{"pods": [{}{{{POD}}}]}}"#, item.repeat(9));
+    assert_eq!(brief(&many), Ok((vec![], 0)));
+}

@@ -1,0 +1,224 @@
+//! How the kubelet's serving certificate is checked. It is one of three kinds: made by the kubelet itself, with the node's
+//! name in it; signed by the cluster, with the node's addresses; or the administrator's own.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{self, CryptoProvider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::failure::Failure;
+
+/// The cluster's authority, as every pod with a service account has it.
+const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+/// What the kubelet makes for itself, in its directory: its certificate, and after it that of the authority that it made
+/// to sign it.
+const OWN_CERTIFICATE: &str = "pki/kubelet.crt";
+
+/// Whom to trust, and by which name.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// Anybody.
+    pub anybody: bool,
+    /// Whom these certificates sign, and nobody else; as a rule the cluster, and the kubelet itself.
+    pub ca_file: Option<PathBuf>,
+    /// The only name that is good; as a rule the endpoint's host and the node's name are.
+    pub server_name: Option<String>,
+    /// The node's name.
+    pub node_name: Option<String>,
+}
+
+/// `--kubelet-ca-file` is of no use.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid value {path:?} for '--kubelet-ca-file': {cause}; give a file of certificates as PEM")]
+pub struct BadAuthority {
+    path: PathBuf,
+    cause: String,
+}
+
+impl Trust {
+    /// Whether the file that was named can be used.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot.
+    pub fn check(&self) -> Result<(), BadAuthority> {
+        match &self.ca_file {
+            Some(path) if !self.anybody => {
+                let bad = |cause| BadAuthority { path: path.clone(), cause };
+                certificates(path).map(drop).map_err(bad)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The names that the certificate may have.
+    pub(super) fn names(&self, host: &str) -> Vec<String> {
+        match &self.server_name {
+            Some(name) => vec![name.clone()],
+            None => std::iter::once(host.to_owned()).chain(self.node_name.clone()).collect(),
+        }
+    }
+
+    /// What to connect by. Files are read each time: certificates are replaced like tokens.
+    pub(super) fn config(&self, host: &str, directories: &[PathBuf]) -> Result<ClientConfig, Failure> {
+        let provider = Arc::new(crypto::ring::default_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = if self.anybody {
+            Arc::new(Anybody(Arc::clone(&provider)))
+        } else {
+            let names = self.names(host).into_iter().filter_map(|name| ServerName::try_from(name).ok());
+            let roots = Arc::new(self.roots(directories)?);
+            let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+            let inner = inner.map_err(|error| Failure::Authority(error.to_string()))?;
+            Arc::new(AnyName { inner, names: names.collect() })
+        };
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(|error| Failure::Authority(error.to_string()))?;
+        Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    }
+
+    fn roots(&self, directories: &[PathBuf]) -> Result<RootCertStore, Failure> {
+        let mut found = Vec::new();
+        let mut causes = Vec::new();
+        let mut take = |read: Result<Vec<CertificateDer<'static>>, String>, path: &Path| match read {
+            Ok(read) => found.extend(read),
+            Err(cause) => causes.push(format!("{}: {cause}", path.display())),
+        };
+        if let Some(path) = &self.ca_file {
+            take(certificates(path), path);
+        } else {
+            take(certificates(Path::new(SERVICE_ACCOUNT_CA)), Path::new(SERVICE_ACCOUNT_CA));
+            for directory in directories {
+                let path = directory.join(OWN_CERTIFICATE);
+                take(certificates(&path).map(|all| all.into_iter().next_back().into_iter().collect()), &path);
+            }
+        }
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(found);
+        if added == 0 {
+            return Err(Failure::Authority(causes.join("; ")));
+        }
+        Ok(roots)
+    }
+}
+
+/// The certificates of a file, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
+    let found = read.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    if found.is_empty() { Err("no certificate in it".into()) } else { Ok(found) }
+}
+
+/// Takes a certificate that has one of several names.
+#[derive(Debug)]
+struct AnyName {
+    inner: Arc<WebPkiServerVerifier>,
+    names: Vec<ServerName<'static>>,
+}
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let mut outcome = Err(CertificateError::NotValidForName.into());
+        for name in &self.names {
+            outcome = self.inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
+            let is_of_other_name = matches!(
+                outcome,
+                Err(rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+                ))
+            );
+            if !is_of_other_name {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Takes any certificate whose key the server has: `--insecure-skip-tls-verify`.
+struct Anybody(Arc<CryptoProvider>);
+
+impl fmt::Debug for Anybody {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Anybody")
+    }
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

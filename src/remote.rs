@@ -1,0 +1,102 @@
+//! What asking any server takes: an answer that is read while it comes, and errors as text.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
+use tokio::sync::mpsc;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why an answer could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// Nothing that is asked for is that long.
+    #[error("longer than {0} bytes")]
+    TooLong(usize),
+    /// The connection broke.
+    #[error("{0}")]
+    Broken(String),
+    /// The reader panicked.
+    #[error("a fault of this program: {0}")]
+    Fault(String),
+}
+
+/// Reads an answer as it comes, so that no more of it is kept than the reader wants. Libraries that parse from a reader
+/// block: they do so on a thread of their own.
+pub(crate) async fn read<B, T>(
+    body: B,
+    limit: usize,
+    parse: impl FnOnce(Pieces) -> T + Send + 'static,
+) -> Result<T, ReadError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+    T: Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(1);
+    let parsed = tokio::task::spawn_blocking(move || parse(Pieces { receiver, piece: Bytes::new() }));
+    let mut body = Limited::new(body, limit);
+    let mut broken = None;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                let piece = frame.into_data().unwrap_or_default();
+                if sender.send(piece).await.is_err() {
+                    // The reader has met what it cannot use.
+                    break;
+                }
+            }
+            Err(error) => {
+                let is_too_long = error.is::<LengthLimitError>();
+                broken = Some(if is_too_long {
+                    ReadError::TooLong(limit)
+                } else {
+                    ReadError::Broken(chain(&*error))
+                });
+                break;
+            }
+        }
+    }
+    drop(sender);
+    let parsed = parsed.await.map_err(|error| ReadError::Fault(error.to_string()))?;
+    // What it made of half an answer is nothing.
+    broken.map_or(Ok(parsed), Err)
+}
+
+/// The pieces of an answer, as something to read from.
+pub(crate) struct Pieces {
+    receiver: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// An error and its causes, without what an outer one repeats of an inner.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.to_string();
+        if !text.contains(&inner) {
+            let _ = write!(text, ": {inner}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,121 @@
+//! Figures as the kubelet publishes them, by claim.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{ClaimKey, Figures};
+
+/// Which claims have series of the kubelet's names, and with which labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KubeletNames {
+    /// Only claims that the kubelet does not expose itself.
+    pub only_missing: bool,
+    /// One series a claim and pod, instead of one a claim.
+    pub per_pod: bool,
+}
+
+/// What the kubelet publishes of a volume: its figures, by its arithmetic. What is not known is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VolumeStats {
+    /// All bytes.
+    pub capacity: Option<u128>,
+    /// Bytes that pods may still write.
+    pub available: Option<u128>,
+    /// Bytes in use.
+    pub used: Option<u128>,
+    /// All inodes.
+    pub inodes: Option<u64>,
+    /// Free inodes.
+    pub inodes_free: Option<u64>,
+    /// Inodes in use.
+    pub inodes_used: Option<u64>,
+}
+
+impl VolumeStats {
+    /// Without the zeros that stand where the kubelet knows nothing: all but the size, of a block volume. `None` where
+    /// there is not even a size.
+    #[must_use]
+    pub fn without_unknown(self) -> Option<Self> {
+        let capacity = self.capacity.filter(|capacity| *capacity > 0)?;
+        let is_nothing = |figure: Option<u128>| figure.unwrap_or_default() == 0;
+        let others = [self.inodes, self.inodes_free, self.inodes_used].map(|figure| figure.map(u128::from));
+        if is_nothing(self.available) && is_nothing(self.used) && others.into_iter().all(is_nothing) {
+            return Some(Self { capacity: Some(capacity), ..Self::default() });
+        }
+        Some(self)
+    }
+}
+
+impl From<Figures> for VolumeStats {
+    /// Where a file system does not count inodes, they are 0, as the kubelet has it: who reads these names skips claims
+    /// without them.
+    fn from(figures: Figures) -> Self {
+        match figures {
+            Figures::Block { size } => Self { capacity: Some(size), ..Self::default() },
+            Figures::Filesystem(usage) => Self {
+                capacity: Some(usage.total),
+                available: Some(usage.available),
+                used: Some(usage.used),
+                inodes: Some(usage.inodes.map_or(0, |inodes| inodes.total)),
+                inodes_free: Some(usage.inodes.map_or(0, |inodes| inodes.free)),
+                inodes_used: Some(usage.inodes.map_or(0, |inodes| inodes.used())),
+            },
+        }
+    }
+}
+
+/// A claim's volume in one pod, as the kubelet reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedVolume {
+    /// The claim.
+    pub claim: Arc<ClaimKey>,
+    /// The pod's name.
+    pub pod: Arc<str>,
+    /// The pod's uid.
+    pub pod_uid: Arc<str>,
+    /// When the kubelet measured it, if it says so.
+    pub measured: Option<SystemTime>,
+    /// The figures, where there are any.
+    pub stats: Option<VolumeStats>,
+    /// Whether the volume's driver says that something is wrong with it.
+    pub abnormal: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::{Inodes, Usage};
+
+    #[test]
+    fn zeros_that_mean_nothing_are_left_out() {
+        let block = VolumeStats {
+            capacity: Some(64),
+            available: Some(0),
+            used: Some(0),
+            inodes: Some(0),
+            inodes_free: Some(0),
+            inodes_used: Some(0),
+        };
+        let size = VolumeStats { capacity: Some(64), ..VolumeStats::default() };
+        assert_eq!(block.without_unknown(), Some(size));
+        assert_eq!(size.without_unknown(), Some(size));
+        // Full, or without inodes: those zeros are figures.
+        let full = VolumeStats { used: Some(64), ..block };
+        let empty = VolumeStats { available: Some(64), ..block };
+        assert_eq!([full, empty].map(VolumeStats::without_unknown), [Some(full), Some(empty)]);
+        let nothing = VolumeStats { capacity: Some(0), ..block };
+        assert_eq!([nothing, VolumeStats::default()].map(VolumeStats::without_unknown), [None, None]);
+    }
+
+    #[test]
+    fn figures_are_turned_into_the_kubelets() {
+        let usage = |inodes| Usage { total: 100, used: 60, available: 30, inodes, read_only: false };
+        let stats = VolumeStats::from(Figures::Filesystem(usage(Some(Inodes { total: 9, free: 4 }))));
+        assert_eq!((stats.capacity, stats.available, stats.used), (Some(100), Some(30), Some(60)));
+        assert_eq!((stats.inodes, stats.inodes_free, stats.inodes_used), (Some(9), Some(4), Some(5)));
+        let stats = VolumeStats::from(Figures::Filesystem(usage(None)));
+        assert_eq!((stats.inodes, stats.inodes_free, stats.inodes_used), (Some(0), Some(0), Some(0)));
+        let block = VolumeStats::from(Figures::Block { size: 7 });
+        assert_eq!(block, VolumeStats { capacity: Some(7), ..VolumeStats::default() });
+    }
+}

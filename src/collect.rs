@@ -107,7 +107,7 @@ impl Collector {
             kubernetes_requests: requests,
             ..Snapshot::default()
         };
-        self.add_claims(&mut snapshot);
+        self.add_claims(&mut snapshot, start);
         snapshot.exporter = ExporterStatus { collect_time: start.elapsed(), ..ExporterStatus::default() };
         self.changes.log(&snapshot);
         snapshot
@@ -142,10 +142,10 @@ impl Collector {
     }
 
     /// Adds the series of the kubelet's names, and how it goes with the kubelet.
-    fn add_claims(&self, snapshot: &mut Snapshot) {
-        let (now, time) = (Instant::now(), SystemTime::now());
+    fn add_claims(&self, snapshot: &mut Snapshot, start: Instant) {
+        let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
-        let summary = kubelet.and_then(|kubelet| kubelet.summary(now));
+        let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
         let reported = summary.as_ref().map(|summary| summary.as_slice()).unwrap_or_default();
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             errors: status.errors,
@@ -153,7 +153,7 @@ impl Collector {
             stale: claims::stale(reported, time),
         });
         if let Some(names) = self.names {
-            let exposed = kubelet.and_then(|kubelet| kubelet.exposed(now));
+            let exposed = kubelet.and_then(|kubelet| kubelet.exposed(start));
             let nothing = HashSet::new();
             let figures = claims::Figures {
                 volumes: &snapshot.volumes,

@@ -116,10 +116,10 @@ impl Kubelet {
         summary && exposed
     }
 
-    /// What the kubelet said last, while it is good.
+    /// What the kubelet said last, while it is good, for a collection that began then.
     #[must_use]
-    pub fn summary(&self, now: Instant) -> Option<Arc<Vec<ReportedVolume>>> {
-        match self.summary.as_ref()?.state(now) {
+    pub fn summary(&self, start: Instant) -> Option<Arc<Vec<ReportedVolume>>> {
+        match self.summary.as_ref()?.state(start) {
             State::Known(summary) => Some(summary),
             State::NotYet | State::Unknown => None,
         }
@@ -146,10 +146,10 @@ impl Kubelet {
         Interrupt(summary.into_iter().chain(exposed).collect())
     }
 
-    /// Which claims it exposes itself; `None` where that does not matter.
+    /// Which claims it exposes itself, for a collection that began then; `None` where that does not matter.
     #[must_use]
-    pub fn exposed(&self, now: Instant) -> Option<Exposed> {
-        Some(match self.exposed.as_ref()?.state(now) {
+    pub fn exposed(&self, start: Instant) -> Option<Exposed> {
+        Some(match self.exposed.as_ref()?.state(start) {
             State::Known(claims) => Exposed::Claims(claims),
             State::NotYet => Exposed::NotYet,
             State::Unknown => Exposed::Unknown,

@@ -25,6 +25,12 @@ mod hung_recovery;
 mod hung_stop;
 /// While nobody asks, nothing is done.
 mod idle;
+/// The kubelet, gone, hanging or talking nonsense.
+mod kubelet_failures;
+/// The kubelet's own figures, and how often it is asked for them.
+mod kubelet_source;
+/// The kubelet's certificate, of all kinds.
+mod kubelet_tls;
 /// Who asks the Kubernetes API, and what if it does not let them.
 mod kubernetes_access;
 /// Which labels a volume has from its first sample on, whatever becomes of its objects.

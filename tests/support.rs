@@ -8,6 +8,7 @@ pub(crate) mod fixture;
 pub(crate) mod fuse;
 pub(crate) mod hostile;
 pub(crate) mod http;
+pub(crate) mod kubelet;
 pub(crate) mod namespace;
 pub(crate) mod objects;
 pub(crate) mod resources;

@@ -50,7 +50,8 @@ pub(super) struct Polled<T> {
 struct Good<T> {
     value: Arc<T>,
     asked: Instant,
-    came: SystemTime,
+    came: Instant,
+    came_at: SystemTime,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,8 +109,9 @@ impl<T: Send + Sync + 'static> Polled<T> {
     fn take(&mut self, outcome: Result<Parsed<T>, Failure>) {
         let ended = match outcome {
             Ok(Parsed { value, malformed }) => {
-                let (now, came) = (Instant::now(), SystemTime::now());
-                self.last = Some(Good { value: Arc::new(value), asked: self.asked.unwrap_or(now), came });
+                let (came, came_at) = (Instant::now(), SystemTime::now());
+                self.last =
+                    Some(Good { value: Arc::new(value), asked: self.asked.unwrap_or(came), came, came_at });
                 self.errors += malformed as u64;
                 if malformed > 0 { Ended::Malformed } else { Ended::Well }
             }
@@ -144,11 +146,11 @@ impl<T: Send + Sync + 'static> Polled<T> {
         }
     }
 
-    /// What is known now.
-    pub(super) fn state(&self, now: Instant) -> State<T> {
+    /// What is known for a collection that began then.
+    pub(super) fn state(&self, start: Instant) -> State<T> {
         let most = self.interval * MOST_INTERVALS;
         match &self.last {
-            Some(last) if now.saturating_duration_since(last.asked) <= most => {
+            Some(last) if start.saturating_duration_since(last.came) <= most => {
                 State::Known(Arc::clone(&last.value))
             }
             _ if self.ended.is_none() => State::NotYet,
@@ -168,6 +170,6 @@ impl<T: Send + Sync + 'static> Polled<T> {
 
     /// When the last good answer came.
     pub(super) fn came(&self) -> Option<SystemTime> {
-        self.last.as_ref().map(|last| last.came)
+        self.last.as_ref().map(|last| last.came_at)
     }
 }

@@ -1,0 +1,174 @@
+use crate::support::exporter::{Exporter, run};
+use crate::support::exposition::Exposition;
+use crate::support::kubelet::{Certificate, Kubelet, SUMMARY};
+
+const FAILED: &str = "the kubelet cannot be asked";
+
+fn sizes(scrape: &Exposition) -> usize {
+    scrape.all("kubelet_volume_stats_capacity_bytes", &[]).len()
+}
+
+/// The program on `node-1`, asking by the node's address, as the manifests do.
+fn asking(kubelet: &Kubelet, args: &[&str]) -> Exporter {
+    let endpoint = kubelet.endpoint();
+    assert!(endpoint.contains("https://127.0.0.2:"), "{endpoint}");
+    let named = args.iter().any(|arg| arg.starts_with("--node-name"));
+    let node: &[&str] = if named { &[] } else { &["--node-name=node-1"] };
+    Exporter::start(&[&[endpoint.as_str()], node, args].concat())
+}
+
+fn ca_file(kubelet: &Kubelet, pem: &str) -> String {
+    format!("--kubelet-ca-file={}", kubelet.write("ca.crt", pem).display())
+}
+
+/// What is said of a handshake that fails, and what to do about it.
+fn refused(kubelet: &Kubelet, args: &[&str]) -> (String, String) {
+    let exporter = asking(kubelet, args);
+    let scrape = exporter.scrape();
+    assert_eq!(sizes(&scrape), 0);
+    assert!(scrape.value("kubelet_volume_stats_scrape_errors_total", &[]) >= Some(1.0));
+    assert_eq!(kubelet.count(SUMMARY), 0, "nothing is asked of a server that is not trusted");
+    let said = exporter.wait_for_log(FAILED);
+    let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
+    (text("failure"), text("remedy"))
+}
+
+#[test]
+fn one_signed_by_the_cluster_is_good_by_its_address_or_name() {
+    let kubelet = Kubelet::start_with(Certificate::ClusterSigned);
+    let ca = ca_file(&kubelet, &kubelet.pki.cluster());
+    assert_eq!(sizes(&asking(&kubelet, &[&ca]).scrape()), 3);
+    assert_eq!(sizes(&asking(&kubelet, &[&ca, "--node-name=another"]).scrape()), 3);
+    assert_eq!(sizes(&asking(&kubelet, &[&ca, "--kubelet-server-name=node-1"]).scrape()), 3);
+}
+
+#[test]
+fn one_that_the_kubelet_made_is_good_by_the_nodes_name_where_its_directory_is_seen() {
+    let kubelet = Kubelet::start_with(Certificate::OwnMade);
+    kubelet.write("rootfs/var/lib/kubelet/pki/kubelet.crt", &kubelet.pki.kubelet_crt());
+    let rootfs = format!("--rootfs={}", kubelet.directory().join("rootfs").display());
+    assert_eq!(sizes(&asking(&kubelet, &[&rootfs]).scrape()), 3);
+    // Wherever that is.
+    kubelet.write("rootfs/k/pki/kubelet.crt", &kubelet.pki.kubelet_crt());
+    std::fs::remove_dir_all(kubelet.directory().join("rootfs/var")).unwrap();
+    assert_eq!(sizes(&asking(&kubelet, &[&rootfs, "--kubelet-root=/k"]).scrape()), 3);
+    let ca = ca_file(&kubelet, &kubelet.pki.kubelet_crt());
+    assert_eq!(sizes(&asking(&kubelet, &[&ca]).scrape()), 3);
+}
+
+#[test]
+fn the_kubelets_directory_is_found_in_the_mount_table() {
+    let kubelet = Kubelet::start_with(Certificate::OwnMade);
+    kubelet.write("rootfs/opt/k/pki/kubelet.crt", &kubelet.pki.kubelet_crt());
+    let rootfs = kubelet.directory().join("rootfs");
+    let row = format!(
+        "36 1 8:1 / {}/opt/k/pods/00000000-0000-0000-0000-000000000000/volumes/kubernetes.io~nfs/pv rw - nfs s:/e rw\n",
+        rootfs.display()
+    );
+    let table = format!("--mount-table={}", kubelet.write("mountinfo", &row).display());
+    let rootfs = format!("--rootfs={}", rootfs.display());
+    let exporter = asking(&kubelet, &["--sources=mounts,kubelet", &table, &rootfs]);
+    let scrape = exporter.scrape();
+    assert_eq!(sizes(&scrape), 3, "at the first try");
+    assert_eq!(scrape.value("kubelet_volume_stats_scrape_errors_total", &[]), Some(0.0));
+}
+
+#[test]
+fn the_administrators_own_is_good_by_the_name_that_is_given() {
+    let kubelet = Kubelet::start_with(Certificate::Administrators);
+    let ca = ca_file(&kubelet, &kubelet.pki.administrator());
+    let name = "--kubelet-server-name=kubelet.example.org";
+    assert_eq!(sizes(&asking(&kubelet, &[&ca, name]).scrape()), 3);
+    let (failure, remedy) = refused(&Kubelet::start_with(Certificate::Administrators), &[&ca, name]);
+    assert!(failure.contains("not trusted"), "another authority of that name: {failure}, {remedy}");
+}
+
+#[test]
+fn a_handshake_that_fails_says_what_it_met_and_what_to_set() {
+    let own = Kubelet::start_with(Certificate::OwnMade);
+    let cluster = ca_file(&own, &own.pki.cluster());
+    let (failure, remedy) = refused(&own, &[&cluster]);
+    assert!(failure.contains("an authority that is not trusted"), "{failure}");
+    for part in ["pki/kubelet.crt", "--kubelet-ca-file", "serverTLSBootstrap", "--insecure-skip-tls-verify"] {
+        assert!(remedy.contains(part), "{part}: {remedy}");
+    }
+
+    let ca = ca_file(&own, &own.pki.kubelet_crt());
+    let (failure, remedy) = refused(&own, &[&ca, "--node-name=node-2"]);
+    assert!(failure.contains("is for") && failure.contains("node-1"), "{failure}");
+    assert!(failure.contains("127.0.0.2 or node-2"), "{failure}");
+    assert!(remedy.contains("--kubelet-server-name") && remedy.contains("NODE_NAME"), "{remedy}");
+
+    let expired = Kubelet::start_with(Certificate::OwnMadeExpired);
+    let (failure, remedy) = refused(&expired, &[&ca_file(&expired, &expired.pki.kubelet_crt())]);
+    assert!(failure.contains("expired") && remedy.contains("restart it"), "{failure}, {remedy}");
+
+    // What a kubelet does whose request for a certificate nobody has approved.
+    let none = Kubelet::start_with(Certificate::ClusterSigned);
+    none.alert(80);
+    let (failure, remedy) = refused(&none, &[&ca_file(&none, &none.pki.cluster())]);
+    assert!(failure.contains("no serving certificate yet"), "{failure}");
+    assert!(remedy.contains("kubectl certificate approve"), "{remedy}");
+}
+
+#[test]
+fn a_port_without_tls_is_told_apart() {
+    let plain = Kubelet::start();
+    let tls = plain.endpoint().replace("http://", "https://");
+    let ca = ca_file(&plain, &plain.pki.cluster());
+    let exporter = Exporter::start(&[&tls, &ca]);
+    exporter.scrape();
+    let said = exporter.wait_for_log(FAILED);
+    // What it answers to a handshake depends on how much of it it takes for a request.
+    assert!(said["failure"].as_str().unwrap().starts_with("no "), "{said}");
+}
+
+#[test]
+fn without_any_authority_nothing_is_asked() {
+    let kubelet = Kubelet::start_with(Certificate::ClusterSigned);
+    let rootfs = format!("--rootfs={}", kubelet.directory().display());
+    let (failure, remedy) = refused(&kubelet, &[&rootfs]);
+    assert!(failure.contains("serviceaccount/ca.crt") && failure.contains("pki/kubelet.crt"), "{failure}");
+    assert!(remedy.contains("--kubelet-ca-file"), "{remedy}");
+}
+
+#[test]
+fn no_certificate_is_checked_only_if_that_is_asked_for() {
+    for certificate in [Certificate::OwnMade, Certificate::OwnMadeExpired, Certificate::Administrators] {
+        let kubelet = Kubelet::start_with(certificate);
+        let exporter = asking(&kubelet, &["--insecure-skip-tls-verify"]);
+        assert_eq!(sizes(&exporter.scrape()), 3, "{certificate:?}");
+        let message = "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)";
+        assert_eq!(exporter.wait_for_log(message)["level"], "WARN");
+    }
+}
+
+#[test]
+fn certificates_are_read_anew_like_tokens() {
+    let kubelet = Kubelet::start_with(Certificate::ClusterSigned);
+    let ca = ca_file(&kubelet, &kubelet.pki.cluster());
+    let exporter = asking(&kubelet, &[&ca, "--scrape-interval=1ns"]);
+    exporter.scrape_until("the cluster's", |scrape| sizes(scrape) == 3);
+    kubelet.show(Certificate::OwnMade);
+    exporter.scrape_until("another authority", |scrape| sizes(scrape) == 0);
+    ca_file(&kubelet, &kubelet.pki.kubelet_crt());
+    exporter.scrape_until("that is trusted now", |scrape| sizes(scrape) == 3);
+}
+
+#[test]
+fn a_file_without_certificates_is_said_at_start() {
+    let kubelet = Kubelet::start();
+    for (file, expected) in [("nothing", "No such file"), ("empty", "no certificate in it"), ("broken", "")] {
+        if file != "nothing" {
+            let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+            kubelet.write(file, if file == "broken" { broken } else { "" });
+        }
+        let path = kubelet.directory().join(file);
+        let output = run(&["metrics", &kubelet.endpoint(), &format!("--kubelet-ca-file={}", path.display())]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        for part in ["--kubelet-ca-file", path.to_str().unwrap(), expected, "as PEM"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The kubelet's serving certificate, of all kinds.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+
+/// The node's name in all tests.
+const NODE: &str = "node-1";
+
+/// Which certificate is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Certificate {
+    /// By an authority that the kubelet made for it; for the host name alone.
+    OwnMade,
+    /// The same, a year later.
+    OwnMadeExpired,
+    /// Signed by the cluster, for the node's addresses.
+    ClusterSigned,
+    /// Signed by an authority of the administrator's, for a name of theirs.
+    Administrators,
+}
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// All that signs.
+pub(crate) struct Pki {
+    kubelet: Authority,
+    cluster: Authority,
+    administrator: Authority,
+}
+
+fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+impl Pki {
+    pub(super) fn new() -> Self {
+        let [kubelet, cluster, administrator] =
+            ["node-1-ca@1795310010", "kubernetes", "Example Corp"].map(authority);
+        Self { kubelet, cluster, administrator }
+    }
+
+    /// The cluster's authority, as pods have it.
+    pub(crate) fn cluster(&self) -> String {
+        self.cluster.pem()
+    }
+
+    pub(crate) fn administrator(&self) -> String {
+        self.administrator.pem()
+    }
+
+    /// `pki/kubelet.crt`: a certificate that the kubelet made, and after it the authority that it made for it.
+    pub(crate) fn kubelet_crt(&self) -> String {
+        let leaf = params(&[NODE.into()]).signed_by(&KeyPair::generate().unwrap(), &self.kubelet).unwrap();
+        leaf.pem() + &self.kubelet.pem()
+    }
+
+    pub(super) fn server(&self, certificate: Certificate, address: IpAddr) -> Arc<ServerConfig> {
+        let (signer, names) = match certificate {
+            Certificate::OwnMade | Certificate::OwnMadeExpired => (&self.kubelet, vec![NODE.to_owned()]),
+            Certificate::ClusterSigned => (&self.cluster, vec![NODE.into(), address.to_string()]),
+            Certificate::Administrators => (&self.administrator, vec!["kubelet.example.org".into()]),
+        };
+        let mut params = params(&names);
+        if certificate == Certificate::OwnMadeExpired {
+            params.not_before = date_time_ymd(2024, 1, 1);
+            params.not_after = date_time_ymd(2025, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, signer).unwrap();
+        let mut chain = vec![leaf.der().clone()];
+        if matches!(certificate, Certificate::OwnMade | Certificate::OwnMadeExpired) {
+            chain.push(signer.der().clone());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Arc::new(config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap())
+    }
+}
+
+fn params(names: &[String]) -> CertificateParams {
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, NODE);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
+}

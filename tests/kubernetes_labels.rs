@@ -211,6 +211,37 @@ fn a_claim_that_was_made_again_does_not_take_the_old_ones_place() {
 }
 
 #[test]
+fn a_claim_that_was_made_again_is_found_beside_the_old_one() {
+    let mut cluster = Cluster::of(&["pv-1"]);
+    cluster.server.put(bound_to("pv-1", "uid-1"));
+    cluster.server.put(claim("pv-1", "uid-1", "old"));
+    let exporter = cluster.start(&[]);
+    let old = first_shown(&exporter, "pv-1");
+    assert_eq!(label(&old, "pvc_tier"), Some("old"));
+    // A StatefulSet's claim is made again for a new volume, while the old one is not unmounted yet.
+    cluster.server.remove(Resource::PersistentVolumeClaims, "shop", &claim_of("pv-1"));
+    cluster.server.put(claim("pv-1", "uid-2", "new"));
+    let mut volume = pv("pv-2");
+    volume["spec"]["claimRef"] = json!({"namespace": "shop", "name": claim_of("pv-1"), "uid": "uid-2"});
+    cluster.server.put(volume);
+    cluster.mount("pv-2");
+    let new = first_shown(&exporter, "pv-2");
+    assert_eq!(label(&new, "pvc_tier"), Some("new"));
+    assert_eq!(shown(&exporter.scrape(), "pv-1"), [old]);
+}
+
+#[test]
+fn a_cache_that_still_has_the_claim_before_is_not_believed() {
+    let cluster = Cluster::of(&["pv-1"]);
+    cluster.server.put(bound_to("pv-1", "uid-2"));
+    cluster.server.put(claim("pv-1", "uid-2", "new"));
+    let before = Fault::Body(claim("pv-1", "uid-1", "old").to_string());
+    cluster.server.fault(of(Verb::Get, Resource::PersistentVolumeClaims), before, 1);
+    let exporter = cluster.start(&[]);
+    assert_eq!(label(&first_shown(&exporter, "pv-1"), "pvc_tier"), Some("new"));
+}
+
+#[test]
 fn an_unbound_volume_and_a_generic_ephemeral_one_are_volumes_like_others() {
     let mut cluster = Cluster::new();
     let mut unbound = pv("unbound");

@@ -244,7 +244,7 @@ impl Objects<'_> {
     fn take_claim(&mut self, value: &RawValue) -> serde_json::Result<()> {
         let claim: PersistentVolumeClaim = serde_json::from_str(value.get())?;
         let (key, claim) = claim.into_domain(self.selections);
-        self.metadata.claims.insert(key, Arc::new(claim));
+        self.metadata.claims.entry(key).or_default().push(Arc::new(claim));
         Ok(())
     }
 

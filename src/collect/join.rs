@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::volume::{Claim, ClaimKey, ClaimRef, Metadata, Mount, PersistentVolume, Pod, Volume};
+use crate::volume::{Claim, ClaimKey, Metadata, Mount, PersistentVolume, Pod, Volume};
 
 /// Plugins whose volumes CSI drivers have taken over: the object names the old one, the path the new.
 const MIGRATED: [&str; 8] =
@@ -121,23 +121,16 @@ fn may_be_of(mount: &Mount, pv: &PersistentVolume) -> bool {
 /// The claim that the `PersistentVolume` is bound to.
 fn claim(pv: &PersistentVolume, metadata: &Metadata) -> Option<Arc<Claim>> {
     let reference = pv.claim.as_ref()?;
-    let claim = metadata.claims.get(&reference.key)?;
-    is_of(reference, claim).then(|| Arc::clone(claim))
+    let mut claims = metadata.claims.get(&reference.key)?.iter();
+    claims.find(|claim| reference.may_mean(claim.uid.as_deref())).cloned()
 }
 
-/// The name of that claim, whether or not the claim is known, but not if it is another's.
+/// The name of that claim, whether or not the claim is known, but not if it is certainly gone, or the name another's.
 fn claim_key(pv: &PersistentVolume, metadata: &Metadata) -> Option<Arc<ClaimKey>> {
     let reference = pv.claim.as_ref()?;
-    let may_be = metadata.claims.get(&reference.key).is_none_or(|claim| is_of(reference, claim));
-    may_be.then(|| Arc::new(reference.key.clone()))
-}
-
-/// Whether a claim is the one that is meant. Another one may have its name by now: the uid tells.
-fn is_of(reference: &ClaimRef, claim: &Claim) -> bool {
-    match (&reference.uid, &claim.uid) {
-        (Some(wanted), Some(found)) => wanted == found,
-        _ => true,
-    }
+    let claims = metadata.claims.get(&reference.key);
+    let may_be = claims.is_none_or(|claims| claims.iter().any(|c| reference.may_mean(c.uid.as_deref())));
+    (may_be && !metadata.gone_claims.contains(reference)).then(|| Arc::new(reference.key.clone()))
 }
 
 #[cfg(test)]

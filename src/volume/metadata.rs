@@ -26,12 +26,20 @@ pub struct PersistentVolume {
 }
 
 /// A reference to a `PersistentVolumeClaim`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClaimRef {
     /// The claim.
     pub key: ClaimKey,
     /// Which of the claims that ever had this name.
     pub uid: Option<String>,
+}
+
+impl ClaimRef {
+    /// Whether a claim of this name and uid is the one that is meant: another one may have its name by now.
+    #[must_use]
+    pub fn may_mean(&self, uid: Option<&str>) -> bool {
+        self.uid.is_none() || uid.is_none() || self.uid.as_deref() == uid
+    }
 }
 
 /// Namespace and name of a claim.
@@ -99,8 +107,10 @@ pub struct Metadata {
     pub pending: HashSet<String>,
     /// By name.
     pub persistent_volumes: HashMap<String, Arc<PersistentVolume>>,
-    /// By namespace and name.
-    pub claims: HashMap<ClaimKey, Arc<Claim>>,
+    /// By namespace and name, which several can have had one after the other.
+    pub claims: HashMap<ClaimKey, Vec<Arc<Claim>>>,
+    /// References to claims that certainly are no more.
+    pub gone_claims: HashSet<ClaimRef>,
     /// By the uid that the kubelet's paths carry.
     pub pods: HashMap<String, Arc<Pod>>,
 }

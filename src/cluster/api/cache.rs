@@ -2,25 +2,26 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::Resource;
 use super::failure::Failure;
 use super::lookup::{Answer, Lookup, Standing};
-use crate::volume::{Claim, ClaimKey, Metadata, PersistentVolume, is_object_name};
+use crate::volume::{Claim, ClaimRef, Metadata, PersistentVolume, is_object_name};
 
 /// An object to ask about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Key {
     PersistentVolume(String),
-    Claim(ClaimKey),
+    Claim(ClaimRef),
 }
 
 /// What came of asking.
 #[derive(Debug)]
 pub(super) enum Reply {
     PersistentVolume(String, Answer<PersistentVolume>),
-    Claim(ClaimKey, Answer<Claim>),
+    Claim(ClaimRef, Answer<Claim>),
 }
 
 impl Reply {
@@ -45,7 +46,8 @@ impl Reply {
 pub(super) struct Cache {
     refresh: Duration,
     volumes: HashMap<String, Lookup<PersistentVolume>>,
-    claims: HashMap<ClaimKey, Lookup<Claim>>,
+    /// By what refers to them: a claim that was made again is another one of the same name.
+    claims: HashMap<ClaimRef, Lookup<Claim>>,
     /// What was never answered, by when to ask.
     first: BTreeSet<(Instant, Key)>,
     /// What is to be asked again.
@@ -97,12 +99,12 @@ impl Cache {
     /// Drops claims that no volume names any more, and what was to be asked of what is gone.
     fn drop_unused(&mut self) {
         let volumes = self.volumes.values().filter_map(|lookup| Some(&lookup.contents.as_ref()?.1));
-        let used: HashSet<ClaimKey> = volumes.filter_map(|pv| Some(pv.claim.as_ref()?.key.clone())).collect();
-        self.claims.retain(|key, _| used.contains(key));
+        let used: HashSet<ClaimRef> = volumes.filter_map(|pv| pv.claim.clone()).collect();
+        self.claims.retain(|reference, _| used.contains(reference));
         let (volumes, claims) = (&self.volumes, &self.claims);
         let is_there = |(_, key): &(Instant, Key)| match key {
             Key::PersistentVolume(name) => volumes.contains_key(name),
-            Key::Claim(key) => claims.contains_key(key),
+            Key::Claim(reference) => claims.contains_key(reference),
         };
         self.first.retain(is_there);
         self.again.retain(is_there);
@@ -118,7 +120,7 @@ impl Cache {
     pub(super) fn asking(&mut self, key: &Key) {
         let due = match key {
             Key::PersistentVolume(name) => self.volumes.get_mut(name).and_then(|lookup| lookup.due.take()),
-            Key::Claim(key) => self.claims.get_mut(key).and_then(|lookup| lookup.due.take()),
+            Key::Claim(reference) => self.claims.get_mut(reference).and_then(|lookup| lookup.due.take()),
         };
         if let Some(due) = due {
             let entry = (due, key.clone());
@@ -135,9 +137,9 @@ impl Cache {
             lookup.due = Some(now);
             keys.push(Key::PersistentVolume(name.clone()));
         }
-        for (key, lookup) in self.claims.iter_mut().filter(|(_, lookup)| lookup.due.is_none()) {
+        for (reference, lookup) in self.claims.iter_mut().filter(|(_, lookup)| lookup.due.is_none()) {
             lookup.due = Some(now);
-            keys.push(Key::Claim(key.clone()));
+            keys.push(Key::Claim(reference.clone()));
         }
         for key in keys {
             self.enqueue(key);
@@ -162,42 +164,27 @@ impl Cache {
                 }
                 changed
             }
-            Reply::Claim(key, answer) => {
-                self.asking(&Key::Claim(key.clone()));
-                let fits = match &answer {
-                    Answer::Found(version, _) => self.fits(&key, version.uid.as_deref()),
-                    _ => true,
-                };
-                let Some(lookup) = self.claims.get_mut(&key) else { return false };
-                let changed = if fits || lookup.contents.is_none() {
-                    lookup.take(answer, now, self.refresh)
-                } else {
-                    lookup.refuse(now, self.refresh)
-                };
-                self.enqueue(Key::Claim(key));
+            Reply::Claim(reference, answer) => {
+                self.asking(&Key::Claim(reference.clone()));
+                let Some(lookup) = self.claims.get_mut(&reference) else { return false };
+                let changed = lookup.take(answer, now, self.refresh);
+                self.enqueue(Key::Claim(reference));
                 changed
             }
         }
     }
 
-    fn want_claim(&mut self, claim: Option<ClaimKey>, now: Instant) {
-        if let Some(key) = claim.filter(|key| !self.claims.contains_key(key)) {
-            self.claims.insert(key.clone(), Lookup::new(now));
-            self.enqueue(Key::Claim(key));
+    fn want_claim(&mut self, claim: Option<ClaimRef>, now: Instant) {
+        if let Some(reference) = claim.filter(|reference| !self.claims.contains_key(reference)) {
+            self.claims.insert(reference.clone(), Lookup::new(now));
+            self.enqueue(Key::Claim(reference));
         }
-    }
-
-    /// Whether a claim of this uid is the one that a volume is bound to: another one may have its name by now.
-    fn fits(&self, key: &ClaimKey, uid: Option<&str>) -> bool {
-        let volumes = self.volumes.values().filter_map(|lookup| lookup.contents.as_ref()?.1.claim.as_ref());
-        let mut bound = volumes.filter(|reference| reference.key == *key);
-        bound.any(|reference| reference.uid.is_none() || uid.is_none() || reference.uid.as_deref() == uid)
     }
 
     fn enqueue(&mut self, key: Key) {
         let found = match &key {
             Key::PersistentVolume(name) => self.volumes.get(name).map(|l| (l.due, l.is_answered())),
-            Key::Claim(key) => self.claims.get(key).map(|l| (l.due, l.is_answered())),
+            Key::Claim(reference) => self.claims.get(reference).map(|l| (l.due, l.is_answered())),
         };
         if let Some((Some(due), answered)) = found {
             if answered { &mut self.again } else { &mut self.first }.insert((due, key));
@@ -207,7 +194,7 @@ impl Cache {
     /// Whether the volume's `PersistentVolume` and claim are answered.
     pub(super) fn is_answered(&self, name: &str) -> bool {
         let Some(lookup) = self.volumes.get(name) else { return true };
-        let claim = claim_of(lookup).and_then(|key| self.claims.get(&key));
+        let claim = claim_of(lookup).and_then(|reference| self.claims.get(&reference));
         lookup.is_answered() && claim.is_none_or(Lookup::is_answered)
     }
 
@@ -220,8 +207,17 @@ impl Cache {
                 None => {}
             }
         }
-        let claims = self.claims.iter().filter_map(|(key, lookup)| Some((key, &lookup.contents.as_ref()?.1)));
-        metadata.claims.extend(claims.map(|(key, claim)| (key.clone(), claim.clone())));
+        for (reference, lookup) in &self.claims {
+            match &lookup.contents {
+                Some((_, claim)) => {
+                    metadata.claims.entry(reference.key.clone()).or_default().push(Arc::clone(claim));
+                }
+                None if lookup.standing == Standing::Absent => {
+                    metadata.gone_claims.insert(reference.clone());
+                }
+                None => {}
+            }
+        }
     }
 
     /// When the oldest contents in use were confirmed.
@@ -239,8 +235,8 @@ impl Cache {
     }
 }
 
-fn claim_of(lookup: &Lookup<PersistentVolume>) -> Option<ClaimKey> {
-    Some(lookup.contents.as_ref()?.1.claim.as_ref()?.key.clone())
+fn claim_of(lookup: &Lookup<PersistentVolume>) -> Option<ClaimRef> {
+    lookup.contents.as_ref()?.1.claim.clone()
 }
 
 fn health<K: Hash + Eq, T: PartialEq>(lookups: &HashMap<K, Lookup<T>>) -> Health {

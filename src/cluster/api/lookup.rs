@@ -113,11 +113,6 @@ impl<T: PartialEq> Lookup<T> {
         before != standing
     }
 
-    /// It is answered, but with what is not wanted: asked again as if it were not there, and what is known stays.
-    pub(super) fn refuse(&mut self, now: Instant, refresh: Duration) -> bool {
-        self.take(Answer::Absent, now, refresh)
-    }
-
     fn stand(&mut self, standing: Standing, due: Instant) {
         (self.standing, self.failing, self.in_a_row, self.due) = (standing, false, 0, Some(due));
     }

@@ -42,38 +42,44 @@ impl Workers<'_> {
     async fn ask(&self, key: Key) -> Reply {
         match key {
             Key::PersistentVolume(name) => {
-                let found = self.look_up(Resource::PersistentVolumes, "/api/v1/persistentvolumes", &name);
+                let path = "/api/v1/persistentvolumes";
+                let found = self.look_up(Resource::PersistentVolumes, path, &name, |_| true);
                 let answer = answer(found.await, |pv: PersistentVolume| {
                     (pv.version(), pv.into_domain(self.selections).1)
                 });
                 Reply::PersistentVolume(name, answer)
             }
-            Key::Claim(key) => {
-                let path = format!("/api/v1/namespaces/{}/persistentvolumeclaims", key.namespace);
-                let found = self.look_up(Resource::PersistentVolumeClaims, &path, &key.name);
+            Key::Claim(reference) => {
+                let path = format!("/api/v1/namespaces/{}/persistentvolumeclaims", reference.key.namespace);
+                let is_it =
+                    |claim: &PersistentVolumeClaim| reference.may_mean(claim.version().uid.as_deref());
+                let found = self.look_up(Resource::PersistentVolumeClaims, &path, &reference.key.name, is_it);
                 let answer = answer(found.await, |claim: PersistentVolumeClaim| {
                     (claim.version(), claim.into_domain(self.selections).1)
                 });
-                Reply::Claim(key, answer)
+                Reply::Claim(reference, answer)
             }
         }
     }
 
-    /// The object of this name, or that there is none: what the server's cache does not have its store may have.
+    /// The one object of this name that is meant, or that there is none: what the server's cache does not have, or has
+    /// an earlier one of that name instead of, its store may have.
     async fn look_up<T: DeserializeOwned + Identity>(
         &self,
         resource: Resource,
         path: &str,
         name: &str,
+        is_it: impl Fn(&T) -> bool,
     ) -> Result<Option<T>, Failure> {
         for params in [GetParams::any(), GetParams::default()] {
             let request = kube::core::Request::new(path).get(name, &params);
             let request = request.map_err(|error| Failure::Decode(error.to_string()))?;
             match self.client.get::<T>(Question { resource, verb: "get" }, request).await {
-                Ok(object) if object.name() == name => return Ok(Some(object)),
-                Ok(object) => {
+                Ok(object) if object.name() != name => {
                     return Err(Failure::Decode(format!("it is of {:?}, not {name:?}", object.name())));
                 }
+                Ok(object) if is_it(&object) => return Ok(Some(object)),
+                Ok(_) => {}
                 Err(failure) if failure.status() == Some(404) => {}
                 Err(failure) => return Err(failure),
             }

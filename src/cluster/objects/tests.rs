@@ -121,7 +121,7 @@ fn the_fields_that_are_used() {
     assert_eq!(pv.access_modes, ["ReadWriteOnce"]);
     let source = pv.source.as_ref().unwrap();
     assert_eq!((&*source.kind, source.instance.as_deref()), ("nfs", Some("s:/p")));
-    let claim = &metadata.claims[&key];
+    let claim = &metadata.claims[&key][0];
     assert_eq!((claim.uid.as_deref(), claim.requested_bytes), (Some("1"), Some(64 << 20)));
     assert_eq!(claim.labels["app"], "web");
     assert!(Arc::ptr_eq(&metadata.pods["u"], &metadata.pods["h"]));

@@ -3,7 +3,7 @@
 use super::super::lookup::Version;
 use super::super::pace::{MOST_AT_A_TIME, Next, Pace};
 use super::*;
-use crate::volume::{ClaimRef, Labels};
+use crate::volume::{ClaimKey, Labels};
 
 const REFRESH: Duration = Duration::from_hours(1);
 
@@ -59,6 +59,10 @@ fn claim_key(name: &str) -> ClaimKey {
     ClaimKey { namespace: "shop".into(), name: name.into() }
 }
 
+fn claim_ref(name: &str, uid: &str) -> ClaimRef {
+    ClaimRef { key: claim_key(name), uid: Some(uid.into()) }
+}
+
 fn version(uid: &str, number: u64) -> Version {
     Version { uid: Some(uid.into()), number: Some(number) }
 }
@@ -69,14 +73,14 @@ fn labels(value: &str) -> Labels {
 
 /// A `PersistentVolume` that is bound to a claim, by name and uid.
 fn pv(name: &str, number: u64, claim: Option<(&str, &str)>) -> Reply {
-    let claim = claim.map(|(name, uid)| ClaimRef { key: claim_key(name), uid: Some(uid.into()) });
+    let claim = claim.map(|(name, uid)| claim_ref(name, uid));
     let pv = PersistentVolume { labels: labels(&number.to_string()), claim, ..PersistentVolume::default() };
     Reply::PersistentVolume(name.into(), Answer::Found(version(name, number), pv))
 }
 
 fn claim(name: &str, uid: &str, number: u64) -> Reply {
     let claim = Claim { uid: Some(uid.into()), labels: labels(uid), requested_bytes: None };
-    Reply::Claim(claim_key(name), Answer::Found(version(uid, number), claim))
+    Reply::Claim(claim_ref(name, uid), Answer::Found(version(uid, number), claim))
 }
 
 fn failed(name: &str, failure: Failure) -> Reply {
@@ -94,12 +98,12 @@ fn a_volume_is_answered_when_its_claim_is() {
     assert!(!lab.cache.is_answered("a"));
     assert!(lab.reply(pv("a", 1, Some(("c", "u")))));
     assert!(!lab.cache.is_answered("a"));
-    assert_eq!(lab.asked(), [Key::Claim(claim_key("c"))]);
+    assert_eq!(lab.asked(), [Key::Claim(claim_ref("c", "u"))]);
     assert!(lab.reply(claim("c", "u", 1)));
     assert!(lab.cache.is_answered("a"));
     assert_eq!(lab.asked(), [], "each is asked once");
     let metadata = lab.metadata();
-    assert_eq!(metadata.claims[&claim_key("c")].labels, labels("u"));
+    assert_eq!(metadata.claims[&claim_key("c")][0].labels, labels("u"));
 }
 
 #[test]
@@ -108,7 +112,7 @@ fn volumes_of_one_claim_ask_for_it_once_and_what_is_unused_is_dropped() {
     lab.asked();
     lab.reply(pv("a", 1, Some(("c", "u"))));
     lab.reply(pv("b", 1, Some(("c", "u"))));
-    assert_eq!(lab.asked(), [Key::Claim(claim_key("c"))]);
+    assert_eq!(lab.asked(), [Key::Claim(claim_ref("c", "u"))]);
     lab.reply(claim("c", "u", 1));
     lab.want(&["b"]);
     assert_eq!(lab.metadata().persistent_volumes.len(), 1);
@@ -285,18 +289,29 @@ fn the_server_says_when_it_wants_to_be_asked_again() {
 }
 
 #[test]
-fn a_claim_that_only_has_the_name_does_not_replace_the_one_that_is_known() {
-    let mut lab = Lab::new(&["a"]);
+fn a_claim_that_was_made_again_is_another_one() {
+    let mut lab = Lab::new(&["a", "b"]);
     lab.asked();
     lab.reply(pv("a", 1, Some(("c", "old"))));
     lab.asked();
     lab.reply(claim("c", "old", 1));
+    let known = |lab: &Lab| {
+        let metadata = lab.metadata();
+        let mut uids: Vec<_> =
+            metadata.claims[&claim_key("c")].iter().map(|claim| claim.uid.clone().unwrap()).collect();
+        uids.sort();
+        uids
+    };
+    lab.reply(pv("b", 1, Some(("c", "new"))));
+    assert!(!lab.cache.is_answered("b"));
+    assert_eq!(lab.asked(), [Key::Claim(claim_ref("c", "new"))]);
     lab.reply(claim("c", "new", 9));
-    assert_eq!(lab.metadata().claims[&claim_key("c")].uid.as_deref(), Some("old"));
-    // Now the volume is the new one's.
+    assert!(lab.cache.is_answered("b"));
+    assert_eq!(known(&lab), ["new", "old"], "a has its own still");
+    // Now both volumes are the new one's.
     lab.reply(pv("a", 2, Some(("c", "new"))));
-    lab.reply(claim("c", "new", 9));
-    assert_eq!(lab.metadata().claims[&claim_key("c")].uid.as_deref(), Some("new"));
+    assert_eq!(known(&lab), ["new"]);
+    assert_eq!(lab.asked(), []);
 }
 
 #[test]
@@ -330,7 +345,7 @@ fn run(lab: &mut Lab, time: Duration, mut each_second: impl FnMut(&mut Lab, u64)
             all.push(key.clone());
             match key {
                 Key::PersistentVolume(name) => lab.reply(pv(&name, 1, Some((&name, &name)))),
-                Key::Claim(key) => lab.reply(claim(&key.name, &key.name, 1)),
+                Key::Claim(reference) => lab.reply(claim(&reference.key.name, &reference.key.name, 1)),
             };
         }
         lab.pass(Duration::from_millis(100));

@@ -130,6 +130,34 @@ fn a_watch_that_ends_at_once_is_no_storm() {
 }
 
 #[test]
+fn an_expired_watch_after_an_outage_leads_to_a_list_at_once() {
+    let cluster = Cluster::of(&["pv-1"]);
+    for status in [500, 500, 500, 410] {
+        cluster.server.fault(of(Verb::Watch, Resource::Pods), Fault::Status(status, None), 1);
+    }
+    let _exporter = cluster.start(&[]);
+    let seen = watches(&cluster, 5);
+    let (expired, list) = (asked(&seen, Verb::Watch)[3].at, asked(&seen, Verb::List)[1].at);
+    assert!(list - expired < Duration::from_secs(1), "{:?}", list - expired);
+}
+
+#[test]
+fn a_watch_that_broke_after_a_while_begins_anew_soon() {
+    let cluster = Cluster::of(&["pv-1"]);
+    // What went wrong before it was open counts no more.
+    cluster.server.fault(of(Verb::Watch, Resource::Pods), Fault::Status(500, None), 4);
+    let exporter = cluster.start(&[]);
+    watches(&cluster, 5);
+    exporter.scrape_until("it stays open", |scrape| success(scrape, Resource::Pods) == Some(1.0));
+    let broken = Instant::now();
+    cluster.server.stop();
+    cluster.server.resume();
+    let seen = watches(&cluster, 6);
+    let after = asked(&seen, Verb::Watch)[5].at - broken;
+    assert!(after < Duration::from_secs(2), "{after:?}");
+}
+
+#[test]
 fn events_that_make_no_sense_cost_themselves() {
     let cluster = Cluster::of(&["pv-1"]);
     let exporter = watching(&cluster);

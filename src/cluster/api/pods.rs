@@ -42,48 +42,57 @@ pub(super) struct Pods<'a> {
 
 /// How a watch ended.
 enum End {
-    /// It was over; whether anything was heard.
-    Over { heard: bool },
+    Over,
     /// The server no longer knows what happened since.
     Expired,
+    Failed(Failure),
+}
+
+/// What went wrong since a watch was last of use.
+#[derive(Debug, Default)]
+struct Setbacks {
+    /// Failures in a row that were all forbidden, or all not.
+    failures: u32,
+    forbidden: bool,
+    /// A watch expired.
+    expired: bool,
 }
 
 impl Pods<'_> {
     /// Keeps the pods up to date, for ever.
     pub(super) async fn follow(&self) {
         let mut version: Option<String> = None;
-        let mut failures = 0;
+        let mut setbacks = Setbacks::default();
         loop {
-            let outcome = match &mut version {
-                None => self.list().await.map(|listed| {
-                    version = Some(listed);
-                    None
-                }),
-                Some(version) => self.watch(version).await.map(Some),
+            let failure = match &mut version {
+                None => match self.list().await {
+                    Ok(listed) => {
+                        version = Some(listed);
+                        continue;
+                    }
+                    Err(failure) => failure,
+                },
+                Some(from) => {
+                    let (was_of_use, end) = self.watch(from).await;
+                    if was_of_use {
+                        setbacks = Setbacks::default();
+                    }
+                    match end {
+                        End::Over if was_of_use => continue,
+                        End::Over => Failure::Connect("the watch ended at once".into()),
+                        End::Expired => {
+                            version = None;
+                            if !std::mem::replace(&mut setbacks.expired, true) {
+                                continue;
+                            }
+                            Failure::Connect("the watch expires again and again".into())
+                        }
+                        End::Failed(failure) => failure,
+                    }
+                }
             };
-            let failure = match outcome {
-                Ok(None) => continue,
-                Ok(Some(End::Over { heard: true })) => {
-                    failures = 0;
-                    continue;
-                }
-                Ok(Some(End::Over { heard: false })) => Failure::Connect("the watch ended at once".into()),
-                Ok(Some(End::Expired)) if failures == 0 => {
-                    (version, failures) = (None, 1);
-                    continue;
-                }
-                Ok(Some(End::Expired)) => {
-                    version = None;
-                    Failure::Connect("the watch expires again and again".into())
-                }
-                Err(failure) => failure,
-            };
-            if failure.status() == Some(410) {
-                version = None;
-            }
-            failures += 1;
             self.shared.pods_failed(&failure);
-            tokio::time::sleep(pause(&failure, failures)).await;
+            tokio::time::sleep(setbacks.pause(&failure)).await;
         }
     }
 
@@ -99,18 +108,23 @@ impl Pods<'_> {
         Ok(list.version)
     }
 
-    /// Watches from a version on; it is a later one afterwards.
-    async fn watch(&self, version: &mut String) -> Result<End, Failure> {
+    /// Watches from a version on, which is a later one afterwards. Whether it was of any use, and how it ended.
+    async fn watch(&self, version: &mut String) -> (bool, End) {
         let seconds = backoff::between(&self.watch_time);
         let params = WatchParams::default().fields(&self.selector()).timeout(seconds);
-        let request = request(|pods| pods.watch(&params, version))?;
-        let mut body = match self.client.stream(WATCH, request).await {
-            Err(failure) if failure.status() == Some(410) => return Ok(End::Expired),
-            opened => opened?,
+        let opened = match request(|pods| pods.watch(&params, version)) {
+            Ok(request) => self.client.stream(WATCH, request).await,
+            Err(failure) => Err(failure),
+        };
+        let mut body = match opened {
+            Ok(body) => body,
+            Err(failure) if failure.status() == Some(410) => return (false, End::Expired),
+            Err(failure) => return (false, End::Failed(failure)),
         };
         let started = Instant::now();
         let most = Duration::from_secs(seconds.into()) + GRACE;
-        let read = tokio::time::timeout(most, self.read(&mut body, version));
+        let mut heard = false;
+        let read = tokio::time::timeout(most, self.read(&mut body, version, &mut heard));
         // An open watch is no answer yet, but one that stays open is.
         let held = async {
             tokio::time::sleep(TOO_SOON).await;
@@ -121,19 +135,15 @@ impl Pods<'_> {
             read = read => read,
             never = held => never,
         };
-        match read.unwrap_or(Err(Failure::Timeout(most))) {
-            Ok(End::Over { heard }) => Ok(End::Over { heard: heard || started.elapsed() >= TOO_SOON }),
-            Ok(End::Expired) => Ok(End::Expired),
-            Err(failure) => {
-                self.client.count(WATCH, Some(&failure));
-                Err(failure)
-            }
+        let end = read.unwrap_or(Err(Failure::Timeout(most))).unwrap_or_else(End::Failed);
+        if let End::Failed(failure) = &end {
+            self.client.count(WATCH, Some(failure));
         }
+        (started.elapsed() >= TOO_SOON || heard && matches!(end, End::Over), end)
     }
 
-    async fn read(&self, body: &mut Body, version: &mut String) -> Result<End, Failure> {
+    async fn read(&self, body: &mut Body, version: &mut String, heard: &mut bool) -> Result<End, Failure> {
         let mut lines = Lines::default();
-        let mut heard = false;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| client::broken(&error))?;
             for line in lines.push(frame.into_data().unwrap_or_default()) {
@@ -147,7 +157,7 @@ impl Pods<'_> {
                     }
                     Err(failure) => return Err(failure),
                 };
-                heard = true;
+                *heard = true;
                 if let Event::Expired = told.event {
                     return Ok(End::Expired);
                 }
@@ -157,7 +167,7 @@ impl Pods<'_> {
                 }
             }
         }
-        Ok(End::Over { heard })
+        Ok(End::Over)
     }
 
     fn selector(&self) -> String {
@@ -171,9 +181,36 @@ fn request(
     make(&kube::core::Request::new("/api/v1/pods")).map_err(|error| Failure::Credentials(error.to_string()))
 }
 
-fn pause(failure: &Failure, failures: u32) -> Duration {
-    match failure.status() {
-        Some(403) => backoff::spread(FORBIDDEN * (1 << (failures - 1).min(FORBIDDEN_LONGEST)), 0.2),
-        _ => backoff::after(failures, failure.retry_after()),
+impl Setbacks {
+    /// How long to wait after one more failure. What is forbidden is asked so much more seldom that an outage before it
+    /// must not count.
+    fn pause(&mut self, failure: &Failure) -> Duration {
+        let forbidden = failure.status() == Some(403);
+        let before = std::mem::replace(&mut self.forbidden, forbidden);
+        self.failures = if before == forbidden { self.failures.saturating_add(1) } else { 1 };
+        if forbidden {
+            return backoff::spread(FORBIDDEN * (1 << (self.failures - 1).min(FORBIDDEN_LONGEST)), 0.2);
+        }
+        backoff::after(self.failures, failure.retry_after())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16) -> Failure {
+        Failure::Status { code, message: String::new(), retry_after: None }
+    }
+
+    #[test]
+    fn what_is_forbidden_after_an_outage_is_asked_again_as_if_there_had_been_none() {
+        let mut setbacks = Setbacks::default();
+        (0..20).for_each(|_| assert!(setbacks.pause(&status(503)) < FORBIDDEN));
+        let pauses: Vec<u64> = (0..7).map(|_| setbacks.pause(&status(403)).as_secs()).collect();
+        for (pause, minutes) in pauses.iter().zip([1, 2, 4, 8, 16, 16, 16]) {
+            assert!((minutes * 48..=minutes * 72).contains(pause), "{pauses:?}");
+        }
+        assert!(setbacks.pause(&status(503)) < Duration::from_secs(1));
     }
 }

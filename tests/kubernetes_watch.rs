@@ -130,6 +130,20 @@ fn a_watch_that_ends_at_once_is_no_storm() {
 }
 
 #[test]
+fn a_watch_that_tells_the_same_each_time_and_ends_is_no_storm() {
+    let cluster = Cluster::of(&["pv-1"]);
+    let version = cluster.server.version();
+    let bookmark = json!({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}});
+    cluster.server.fault(of(Verb::Watch, Resource::Pods), Fault::Body(format!("{bookmark}\n")), 4);
+    let _exporter = cluster.start(&[]);
+    let seen = watches(&cluster, 4);
+    let times: Vec<Instant> = asked(&seen, Verb::Watch).iter().map(|watch| watch.at).collect();
+    for (between, least) in times.windows(2).zip([250, 500, 1000]) {
+        assert!(between[1] - between[0] >= Duration::from_millis(least), "{times:?}");
+    }
+}
+
+#[test]
 fn an_expired_watch_after_an_outage_leads_to_a_list_at_once() {
     let cluster = Cluster::of(&["pv-1"]);
     for status in [500, 500, 500, 410] {
@@ -245,6 +259,7 @@ fn watches_end_at_different_times() {
     let _api = api(&cluster, 60..=290);
     cluster.server.wait_for_counts("a watch is open", |counts| counts.watches == 1);
     for count in 2..6 {
+        cluster.put("pv-1");
         cluster.server.bookmark();
         cluster.server.end_watches();
         watches(&cluster, count);

@@ -25,7 +25,7 @@ const WATCH: Question = Question { resource: Resource::Pods, verb: "watch" };
 const LIST_PATIENCE: Duration = Duration::from_secs(30);
 /// How much longer than it was to last a watch may, before the server counts as gone.
 const GRACE: Duration = Duration::from_secs(10);
-/// A watch that ends sooner without a word is one that failed.
+/// A watch that ends sooner and got no further is one that failed.
 const TOO_SOON: Duration = Duration::from_secs(5);
 /// How soon it is tried again where pods must not be read; doubling, to the longest.
 const FORBIDDEN: Duration = Duration::from_mins(1);
@@ -123,8 +123,8 @@ impl Pods<'_> {
         };
         let started = Instant::now();
         let most = Duration::from_secs(seconds.into()) + GRACE;
-        let mut heard = false;
-        let read = tokio::time::timeout(most, self.read(&mut body, version, &mut heard));
+        let from = version.clone();
+        let read = tokio::time::timeout(most, self.read(&mut body, version));
         // An open watch is no answer yet, but one that stays open is.
         let held = async {
             tokio::time::sleep(TOO_SOON).await;
@@ -139,10 +139,12 @@ impl Pods<'_> {
         if let End::Failed(failure) = &end {
             self.client.count(WATCH, Some(failure));
         }
-        (started.elapsed() >= TOO_SOON || heard && matches!(end, End::Over), end)
+        // One that tells again and again what is known, and ends, must not be asked for on and on.
+        let got_further = matches!(end, End::Over) && *version != from;
+        (got_further || started.elapsed() >= TOO_SOON, end)
     }
 
-    async fn read(&self, body: &mut Body, version: &mut String, heard: &mut bool) -> Result<End, Failure> {
+    async fn read(&self, body: &mut Body, version: &mut String) -> Result<End, Failure> {
         let mut lines = Lines::default();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| client::broken(&error))?;
@@ -157,7 +159,6 @@ impl Pods<'_> {
                     }
                     Err(failure) => return Err(failure),
                 };
-                *heard = true;
                 if let Event::Expired = told.event {
                     return Ok(End::Expired);
                 }

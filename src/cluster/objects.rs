@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Selections;
-use super::schema::{PersistentVolume, PersistentVolumeClaim, Pod};
+use super::schema::{Identity as _, PersistentVolume, PersistentVolumeClaim, Pod};
 use crate::aside::Aside;
 use crate::volume::Metadata;
 
@@ -250,10 +250,16 @@ impl Objects<'_> {
 
     fn take_pod(&mut self, value: &RawValue) -> serde_json::Result<()> {
         let pod: Pod = serde_json::from_str(value.get())?;
+        let own = pod.version().uid;
         let (uids, pod) = pod.into_domain();
         let pod = Arc::new(pod);
         for uid in uids {
-            self.metadata.pods.insert(uid, Arc::clone(&pod));
+            // Whoever makes a pod can write any annotation: it does not take the place of the pod of that very uid.
+            if own.as_ref() == Some(&uid) {
+                self.metadata.pods.insert(uid, Arc::clone(&pod));
+            } else {
+                self.metadata.pods.entry(uid).or_insert_with(|| Arc::clone(&pod));
+            }
         }
         Ok(())
     }

@@ -58,7 +58,11 @@ impl PodIndex {
         let mut changed = false;
         for uid in uids {
             match self.by_uid.get_mut(&uid) {
-                Some(known) if version.is_before(&known.version) => {}
+                // Whoever makes a pod can write any annotation: it does not take the place of the pod of that very uid.
+                Some(known)
+                    if known.version.uid.as_ref() == Some(&uid) && version.uid != known.version.uid => {}
+                // One that the server has is there, even if this server lags behind what another one told.
+                Some(known) if version.is_before(&known.version) => known.gone = false,
                 Some(known) if known.pod == pod => (known.version, known.gone) = (version.clone(), false),
                 _ => {
                     let entry = Entry { version: version.clone(), pod: Arc::clone(&pod), gone: false };
@@ -79,16 +83,7 @@ impl PodIndex {
     /// These are all pods that there are; whether anything that is shown changed.
     pub(super) fn replace(&mut self, pods: Vec<ApiPod>) -> bool {
         self.by_uid.values_mut().for_each(|entry| entry.gone = true);
-        let mut changed = false;
-        for pod in pods {
-            // One that the server has is there, even if this server lags behind what another one told.
-            let uids: Vec<String> = pod.uids.clone();
-            changed |= self.put(pod);
-            for uid in uids {
-                self.by_uid.entry(uid).and_modify(|entry| entry.gone = false);
-            }
-        }
-        changed
+        pods.into_iter().fold(false, |changed, pod| self.put(pod) | changed)
     }
 
     /// Forgets pods that are gone, but for those of volumes mounted here; whether there were any.

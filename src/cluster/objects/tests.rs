@@ -87,6 +87,20 @@ fn what_has_no_such_objects_is_an_error_that_says_so() {
 }
 
 #[test]
+fn an_annotation_does_not_take_the_place_of_another_pod() {
+    let named = |name: &str, uid: &str, hash: &str| {
+        json!({"kind": "Pod", "metadata": {"name": name, "namespace": "n", "uid": uid,
+            "annotations": {"kubernetes.io/config.hash": hash}}, "spec": {}})
+    };
+    let (victim, thief) = (pod("victim"), named("thief", "u", "victim"));
+    for items in [[&victim, &thief], [&thief, &victim]] {
+        let metadata = parsed(&json!({"items": items})).unwrap();
+        assert_eq!((&*metadata.pods["victim"].name, &*metadata.pods["u"].name), ("p", "thief"));
+    }
+    assert_eq!(parsed(&named("static", "u", "hash")).unwrap().pods["hash"].name, "static");
+}
+
+#[test]
 fn a_list_without_end_ends() {
     let mut list = pv("deep");
     for _ in 0..=DEEPEST {

@@ -180,3 +180,25 @@ fn the_age_is_that_of_the_oldest_in_use() {
     state.see(&[], now);
     assert_eq!(state.age(now + 5 * SECOND), None);
 }
+
+#[test]
+fn an_annotation_does_not_take_the_place_of_another_pod() {
+    let victim = || pod("db-0", "victim", 1, &[]);
+    // Whoever makes a pod can write a static pod's annotations: here with another one's uid.
+    let thief = || ApiPod { uids: vec!["thief".into(), "victim".into()], ..pod("x", "thief", 2, &["pv-1"]) };
+    let is_right = |index: &PodIndex| index.get("victim").unwrap().name == "db-0";
+    let mut index = PodIndex::default();
+    index.put(victim());
+    assert!(index.put(thief()));
+    assert!(is_right(&index));
+    assert!(!index.put(thief()), "nothing new");
+    for list in [vec![victim(), thief()], vec![thief(), victim()]] {
+        index.replace(list);
+        assert!(is_right(&index));
+    }
+    index.replace(vec![thief()]);
+    index.drop_gone(&HashSet::from(["victim"]));
+    assert!(is_right(&index), "known while it is mounted");
+    index.drop_gone(&HashSet::new());
+    assert!(index.get("victim").is_none(), "gone");
+}

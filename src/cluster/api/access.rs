@@ -66,7 +66,8 @@ impl Access {
                 let config = kube::Config::from_custom_kubeconfig(read(paths)?, &context).await;
                 let config = config.map_err(|error| AccessError::kubeconfig(paths, &error))?;
                 match &config.proxy_url {
-                    Some(proxy) => Err(AccessError::Proxy(proxy.to_string())),
+                    // Its user and password stay out.
+                    Some(proxy) => Err(AccessError::Proxy(proxy.host().unwrap_or_default().to_owned())),
                     None => Ok(config),
                 }
             }
@@ -209,5 +210,35 @@ fn client(
 impl From<AccessError> for Failure {
     fn from(error: AccessError) -> Self {
         Self::Credentials(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of this kubeconfig.
+    fn refused(kubeconfig: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubeconfig");
+        std::fs::write(&path, kubeconfig).unwrap();
+        Access::Kubeconfig(vec![path]).check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn no_secret_is_said() {
+        let with = |cluster: &str, users: &str| {
+            format!(
+                "{{kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+                 clusters: [{{name: c, cluster: {{server: 'https://server', {cluster}}}}}], users: {users}"
+            )
+        };
+        let proxy = with("proxy-url: 'http://user:hunter2@proxy.example:3128'", "[{name: u, user: {}}]}");
+        let said = refused(&proxy);
+        assert!(said.contains("the proxy proxy.example,") && !said.contains("hunter2"), "{said}");
+        for users in ["hunter2}", "[{name: u, user: hunter2}]}", "[{name: u, user: {token: hunter2"] {
+            let said = refused(&with("", users));
+            assert!(said.contains("cannot be used") && !said.contains("hunter2"), "{users}: {said}");
+        }
     }
 }

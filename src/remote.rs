@@ -9,6 +9,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use tokio::sync::mpsc;
 
+/// What a server says, or is quoted, is kept and logged up to this.
+const LONGEST_MESSAGE: usize = 300;
+
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why an answer could not be read to its end.
@@ -85,6 +88,11 @@ impl Read for Pieces {
         self.piece.copy_to_slice(&mut buffer[..length]);
         Ok(length)
     }
+}
+
+/// As much of what a server says, or is quoted, as a person reads.
+pub(crate) fn begin(text: &str) -> String {
+    text.chars().take(LONGEST_MESSAGE).collect()
 }
 
 /// An error and its causes, without what an outer one repeats of an inner.

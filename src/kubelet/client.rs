@@ -19,7 +19,7 @@ use super::Settings;
 use super::failure::Failure;
 use super::token::Token;
 use super::trust::Trust;
-use crate::remote::{self, Pieces, chain};
+use crate::remote::{self, Pieces, begin, chain};
 
 /// How long an answer may take, all of it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -151,5 +151,5 @@ where
         return Err(Failure::of_status(code, &body));
     }
     let parsed = remote::read(response.into_body(), LARGEST, parse).await;
-    parsed.map_err(|error| Failure::of_reading(&error))?.map_err(Failure::Decode)
+    parsed.map_err(|error| Failure::of_reading(&error))?.map_err(|error| Failure::Decode(begin(&error)))
 }

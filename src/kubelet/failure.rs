@@ -6,10 +6,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use super::client::Page;
-use crate::remote::{ReadError, chain};
-
-/// What the kubelet says about a failure is kept and logged up to this.
-const LONGEST_MESSAGE: usize = 300;
+use crate::remote::{ReadError, begin, chain};
 
 /// A request without an answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +74,7 @@ impl Failure {
     /// Of an answer that is no success.
     pub(super) fn of_status(code: u16, body: &[u8]) -> Self {
         let message = String::from_utf8_lossy(body);
-        Self::Status { code, message: message.trim().chars().take(LONGEST_MESSAGE).collect() }
+        Self::Status { code, message: begin(message.trim()) }
     }
 
     /// Of an answer that could not be read to its end.

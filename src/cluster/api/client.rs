@@ -13,15 +13,12 @@ use serde::de::DeserializeOwned;
 use super::access::{Access, Session};
 use super::counts::Counts;
 use super::failure::{self, Failure};
-use crate::remote::chain;
+use crate::remote::{self, chain};
 
 /// How long an answer may take, or to begin if it is a stream.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Objects are smaller: etcd stores no more than 1.5 MB of one.
 const LARGEST_OBJECT: usize = 8 << 20;
-
-/// What a server says about a failure is kept and logged up to this.
-const LONGEST_MESSAGE: usize = 300;
 
 /// What can be asked about, by the names of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +66,7 @@ impl Client {
         let asked = async {
             let body = self.answer(question, &request).await?.into_body();
             let body = Limited::new(body, LARGEST_OBJECT).collect().await.map_err(|error| broken(&*error))?;
-            serde_json::from_slice(&body.to_bytes()).map_err(|error| Failure::Decode(error.to_string()))
+            serde_json::from_slice(&body.to_bytes()).map_err(Failure::decode)
         };
         let outcome = tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(Failure::Timeout(PATIENCE)));
         self.count(question, outcome.as_ref().err());
@@ -146,11 +143,10 @@ async fn refusal(response: Response<Body>) -> Failure {
 }
 
 fn message(body: &Bytes) -> String {
-    let message = match serde_json::from_slice::<Status>(body) {
-        Ok(status) if !status.message.is_empty() => status.message,
-        _ => String::from_utf8_lossy(body).into_owned(),
-    };
-    message.chars().take(LONGEST_MESSAGE).collect()
+    match serde_json::from_slice::<Status>(body) {
+        Ok(status) if !status.message.is_empty() => remote::begin(&status.message),
+        _ => remote::begin(&String::from_utf8_lossy(body)),
+    }
 }
 
 /// Of an answer that broke off.

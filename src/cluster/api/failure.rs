@@ -1,12 +1,13 @@
 //! What a request to the API server can come to besides an answer, and where it says so.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use hyper::header::{HeaderMap, RETRY_AFTER};
 
-use crate::remote::{ReadError, chain};
+use crate::remote::{ReadError, begin, chain};
 
 /// Longer than this no server's `Retry-After` is believed.
 const MOST_RETRY_AFTER: Duration = Duration::from_mins(5);
@@ -42,6 +43,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Of an answer that is not what was to be expected; what says so may quote all of it.
+    pub(super) fn decode(error: impl fmt::Display) -> Self {
+        Self::Decode(begin(&error.to_string()))
+    }
+
     /// Its name in `disk_usage_exporter_kubernetes_requests_total`; `None` where there was no request.
     pub(super) fn code(&self) -> Option<String> {
         Some(match self {

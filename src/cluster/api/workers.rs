@@ -73,10 +73,10 @@ impl Workers<'_> {
     ) -> Result<Option<T>, Failure> {
         for params in [GetParams::any(), GetParams::default()] {
             let request = kube::core::Request::new(path).get(name, &params);
-            let request = request.map_err(|error| Failure::Decode(error.to_string()))?;
+            let request = request.map_err(Failure::decode)?;
             match self.client.get::<T>(Question { resource, verb: "get" }, request).await {
                 Ok(object) if object.name() != name => {
-                    return Err(Failure::Decode(format!("it is of {:?}, not {name:?}", object.name())));
+                    return Err(Failure::decode(format_args!("it is of {:?}, not {name:?}", object.name())));
                 }
                 Ok(object) if is_it(&object) => return Ok(Some(object)),
                 Ok(_) => {}

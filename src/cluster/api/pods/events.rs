@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::super::failure::Failure;
 use super::super::pod_index::ApiPod;
 use crate::cluster::schema::Pod;
+use crate::remote;
 
 /// Longer than this no event is kept: it is passed over.
 const LONGEST: usize = 8 << 20;
@@ -106,7 +107,7 @@ pub(in crate::cluster::api) fn parse(line: &[u8]) -> Result<Told, Failure> {
         }
         "BOOKMARK" => Event::Bookmark,
         "ERROR" => return error(object),
-        other => return Err(Failure::Decode(format!("an event of the unknown type {other:?}"))),
+        other => return Err(Failure::decode(format_args!("an event of the unknown type {other:?}"))),
     };
     Ok(Told { event, version: from_json::<Bookmark>(object)?.metadata.resource_version })
 }
@@ -115,12 +116,15 @@ fn error(object: &[u8]) -> Result<Told, Failure> {
     let status: Status = from_json(object)?;
     match status.code.unwrap_or_default() {
         410 => Ok(Told { event: Event::Expired, version: None }),
-        code => Err(Failure::Status { code, message: status.message.unwrap_or_default(), retry_after: None }),
+        code => {
+            let message = remote::begin(&status.message.unwrap_or_default());
+            Err(Failure::Status { code, message, retry_after: None })
+        }
     }
 }
 
 fn from_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(json).map_err(|error| Failure::Decode(error.to_string()))
+    serde_json::from_slice(json).map_err(Failure::decode)
 }
 
 #[cfg(test)]
@@ -181,6 +185,19 @@ mod tests {
             r#"{"type":"MOVED","object":{}}"#,
         ] {
             assert!(matches!(told(bad), Err(Failure::Decode(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_what_a_server_says_no_more_is_kept_than_a_person_reads() {
+        let long = "x".repeat(1 << 20);
+        for line in [
+            format!(r#"{{"type":"ERROR","object":{{"code":500,"message":"{long}"}}}}"#),
+            format!(r#"{{"type":"{long}","object":{{}}}}"#),
+            format!(r#"{{"type":"ADDED","object":"{long}"}}"#),
+        ] {
+            let said = parse(line.as_bytes()).unwrap_err().to_string();
+            assert!(said.contains("xxx") && said.len() < 400, "{} bytes", said.len());
         }
     }
 }

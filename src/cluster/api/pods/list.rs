@@ -26,7 +26,7 @@ pub(in crate::cluster::api) struct List {
 /// Reads a list. A pod that does not parse only costs itself.
 pub(in crate::cluster::api) async fn read(body: Body) -> Result<List, Failure> {
     let parsed = remote::read(body, LARGEST, parse).await.map_err(Failure::of_reading)?;
-    parsed.map_err(|error| Failure::Decode(error.to_string()))
+    parsed.map_err(Failure::decode)
 }
 
 pub(in crate::cluster::api) fn parse(reader: impl Read) -> serde_json::Result<List> {
@@ -102,7 +102,10 @@ impl<'de> Visitor<'de> for Items {
         while let Some(item) = items.next_element::<Box<RawValue>>()? {
             match serde_json::from_str::<Pod>(item.get()) {
                 Ok(pod) => pods.push(pod.into()),
-                Err(error) => tracing::warn!(%error, "left out a pod that does not parse"),
+                Err(error) => {
+                    let error = remote::begin(&error.to_string());
+                    tracing::warn!(error, "left out a pod that does not parse");
+                }
             }
         }
         Ok(pods)

@@ -152,9 +152,9 @@ impl Cache {
             Reply::PersistentVolume(name, answer) => {
                 self.asking(&Key::PersistentVolume(name.clone()));
                 let Some(lookup) = self.volumes.get_mut(&name) else { return false };
-                let claim_before = claim_of(lookup);
+                let claim_before = claim_of(lookup).cloned();
                 let changed = lookup.take(answer, now, self.refresh);
-                let claim = claim_of(lookup);
+                let claim = claim_of(lookup).cloned();
                 self.enqueue(Key::PersistentVolume(name));
                 if claim != claim_before {
                     self.want_claim(claim, now);
@@ -194,7 +194,7 @@ impl Cache {
     /// Whether the volume's `PersistentVolume` and claim are answered.
     pub(super) fn is_answered(&self, name: &str) -> bool {
         let Some(lookup) = self.volumes.get(name) else { return true };
-        let claim = claim_of(lookup).and_then(|reference| self.claims.get(&reference));
+        let claim = claim_of(lookup).and_then(|reference| self.claims.get(reference));
         lookup.is_answered() && claim.is_none_or(Lookup::is_answered)
     }
 
@@ -235,8 +235,8 @@ impl Cache {
     }
 }
 
-fn claim_of(lookup: &Lookup<PersistentVolume>) -> Option<ClaimRef> {
-    lookup.contents.as_ref()?.1.claim.clone()
+fn claim_of(lookup: &Lookup<PersistentVolume>) -> Option<&ClaimRef> {
+    lookup.contents.as_ref()?.1.claim.as_ref()
 }
 
 fn health<K: Hash + Eq, T: PartialEq>(lookups: &HashMap<K, Lookup<T>>) -> Health {

@@ -189,6 +189,7 @@ fn events_that_make_no_sense_cost_themselves() {
     let scrape = exporter.scrape_until("the new name", shows("renamed"));
     assert_eq!(asked(&cluster.server.requests(), Verb::Watch).len(), 1, "the same watch");
     assert_eq!(requests(&scrape, Resource::Pods, "watch", "decode"), 7.0);
+    assert_eq!(exporter.logged("passed over events of the watch of pods").len(), 1, "said once a watch");
     assert_eq!(success(&scrape, Resource::Pods), Some(1.0));
 }
 

@@ -146,6 +146,7 @@ impl Pods<'_> {
 
     async fn read(&self, body: &mut Body, version: &mut String) -> Result<End, Failure> {
         let mut lines = Lines::default();
+        let mut said = false;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| client::broken(&error))?;
             for line in lines.push(frame.into_data().unwrap_or_default()) {
@@ -154,7 +155,10 @@ impl Pods<'_> {
                     // It costs itself: what comes after it is as good as ever.
                     Err(failure @ Failure::Decode(_)) => {
                         self.client.count(WATCH, Some(&failure));
-                        tracing::warn!(%failure, "passed over an event of the watch of pods");
+                        // Once: where one makes no sense, all may.
+                        if !std::mem::replace(&mut said, true) {
+                            tracing::warn!(%failure, "passed over events of the watch of pods");
+                        }
                         continue;
                     }
                     Err(failure) => return Err(failure),

@@ -226,6 +226,12 @@ impl Cache {
         volumes.chain(self.claims.values().filter_map(|lookup| lookup.confirmed)).min()
     }
 
+    /// How many objects' last requests came to nothing.
+    pub(super) fn failing(&self) -> usize {
+        let volumes = self.volumes.values().filter(|lookup| lookup.failing);
+        volumes.count() + self.claims.values().filter(|lookup| lookup.failing).count()
+    }
+
     pub(super) fn health(&self, resource: Resource) -> Health {
         match resource {
             Resource::PersistentVolumes => health(&self.volumes),

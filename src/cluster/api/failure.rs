@@ -86,7 +86,7 @@ impl Failure {
         match self {
             Self::Status { code, retry_after, .. } => *code == 500 && retry_after.is_none(),
             Self::Decode(_) => true,
-            _ => self.is_answer(),
+            _ => false,
         }
     }
 

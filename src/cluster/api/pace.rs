@@ -11,6 +11,9 @@ pub(super) const MOST_AT_A_TIME: usize = 4;
 /// The time between two requests about what was answered before.
 const BETWEEN_REFRESHES: Duration = Duration::from_millis(500);
 
+/// Where so many objects fail, each as if by itself, the server does.
+const MANY_OBJECTS: usize = 10;
+
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -60,10 +63,11 @@ impl Pace {
     }
 
     /// A request ended, with an answer or a failure.
-    pub(super) fn ended(&mut self, failure: Option<&Failure>, now: Instant) {
+    pub(super) fn ended(&mut self, failure: Option<&Failure>, cache: &Cache, now: Instant) {
         self.at_a_time = self.at_a_time.saturating_sub(1);
         match failure {
-            Some(failure) if failure.is_of_one_object() => {}
+            Some(failure) if failure.is_answer() => {}
+            Some(failure) if failure.is_of_one_object() && cache.failing() < MANY_OBJECTS => {}
             Some(failure) => {
                 self.failures = self.failures.saturating_add(1);
                 let later = now + backoff::after(self.failures, failure.retry_after());

@@ -88,7 +88,8 @@ impl Shared {
         let failure = reply.failure().cloned();
         let now = Instant::now();
         let mut state = self.lock();
-        state.pace.ended(failure.as_ref(), now);
+        let State { pace, cache, .. } = &mut *state;
+        pace.ended(failure.as_ref(), cache, now);
         let resource = reply.resource();
         state.take(reply, now);
         match &failure {

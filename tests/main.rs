@@ -27,6 +27,8 @@ mod hung_stop;
 mod idle;
 /// The kubelet, gone, hanging or talking nonsense.
 mod kubelet_failures;
+/// The kubelet's names for what is mounted, with and without the kubelet's own figures.
+mod kubelet_names;
 /// The kubelet's own figures, and how often it is asked for them.
 mod kubelet_source;
 /// The kubelet's certificate, of all kinds.

@@ -6,6 +6,8 @@
 mod client;
 mod exposed;
 mod failure;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod polled;
 mod summary;
 mod token;

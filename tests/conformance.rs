@@ -63,7 +63,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("logging", &["config"]),
     ("health", &[]),
     ("shutdown", &[]),
-    ("fuzzing", &["node", "cluster", "collect", "server"]),
+    ("fuzzing", &["node", "cluster", "collect", "kubelet", "server"]),
     ("main", &["config", "app", "logging", "panics"]),
     ("lib", &[]),
 ];

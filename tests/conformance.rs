@@ -153,7 +153,7 @@ fn the_readmes_flags_are_the_programs() {
 
 #[test]
 fn the_program_accepts_the_manifests_arguments() {
-    let manifest = read("manifests/daemonset.yaml");
+    let manifest = read("manifests/base/daemonset.yaml");
     let args: Vec<&str> = manifest
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- "))

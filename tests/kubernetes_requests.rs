@@ -94,8 +94,8 @@ fn what_may_be_asked_is_what_the_manifest_grants() {
     assert_eq!(granted(), asked);
     // It is granted to who runs.
     let account = "kind: ServiceAccount\n    name: disk-usage-exporter\n    namespace: disk-usage-exporter\n";
-    assert!(read("manifests/rbac.yaml").contains(account));
-    let daemonset = read("manifests/daemonset.yaml");
+    assert!(read("manifests/base/rbac.yaml").contains(account));
+    let daemonset = read("manifests/base/daemonset.yaml");
     assert!(daemonset.contains("serviceAccountName: disk-usage-exporter\n"));
     assert!(
         daemonset.contains("name: NODE_NAME\n") && !daemonset.contains("automountServiceAccountToken: false")
@@ -106,9 +106,9 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// Resources and verbs of `manifests/rbac.yaml`.
+/// Resources and verbs of `manifests/base/rbac.yaml`.
 fn granted() -> BTreeSet<(String, String)> {
-    let text = read("manifests/rbac.yaml");
+    let text = read("manifests/base/rbac.yaml");
     let rules = text.split("\nrules:\n").nth(1).unwrap().split("\n---").next().unwrap();
     let values = |line: &str| -> Vec<String> {
         let list = line.split_once('[').unwrap().1.trim_end_matches(']');

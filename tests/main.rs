@@ -47,6 +47,8 @@ mod kubernetes_scale;
 mod kubernetes_watch;
 /// The log, when nobody reads it.
 mod log;
+/// What `kubectl` makes of the manifests.
+mod manifests;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.

@@ -1,5 +1,6 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -76,20 +77,17 @@ fn promtool_has_nothing_to_say_of_a_live_scrape() {
     }
 }
 
-/// A Prometheus that scrapes this address every second; ended when dropped.
+/// A Prometheus with these jobs that scrapes every second; ended when dropped.
 struct Prometheus {
     child: Child,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     _data: tempfile::TempDir,
 }
 
 impl Prometheus {
-    fn start(target: std::net::SocketAddr) -> Self {
+    fn start(jobs: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let config = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
-             scrape_configs: [{{job_name: node, honor_labels: true, static_configs: [{{targets: ['{target}']}}]}}]\n"
-        );
+        let config = format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n{jobs}");
         let file = data.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
         // It takes no port 0: a free one is found here, and given back.
@@ -110,7 +108,8 @@ impl Prometheus {
     }
 
     fn query(&self, query: &str) -> Vec<Value> {
-        let path = format!("/api/v1/query?query={query}");
+        let query: Vec<String> = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let path = format!("/api/v1/query?query={}", query.concat());
         let response = http::get(self.address, &path, &[("Accept-Encoding", "identity")]);
         let answer: Value = serde_json::from_slice(&response.body).unwrap();
         answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}")).clone()
@@ -145,7 +144,8 @@ fn prometheus_takes_every_series() {
     for node in nodes() {
         let exporter = serving(&node);
         let exposition: Exposition = exporter.scrape();
-        let prometheus = Prometheus::start(exporter.address);
+        let job = format!("{{job_name: node, static_configs: [{{targets: ['{}']}}]}}", exporter.address);
+        let prometheus = Prometheus::start(&format!("scrape_configs: [{job}]\n"));
         prometheus.wait_for("up==1");
         let count = |query: &str| prometheus.query(query)[0]["value"][1].as_str().unwrap().to_owned();
         // The first scrape of this Prometheus may have come before anything was counted.
@@ -167,4 +167,80 @@ fn prometheus_takes_every_series() {
         let sent = count("scrape_samples_scraped");
         assert_eq!(taken, sent);
     }
+}
+
+/// The job of a manifest, for this target in place of those that Kubernetes would tell. It has labels that could be
+/// taken for those of a volume.
+fn job(manifest: &str, target: SocketAddr) -> String {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest)).unwrap();
+    let (head, rest) = text.split_once("    kubernetes_sd_configs:\n").unwrap();
+    let tail = rest.find("    metric_relabel_configs:\n").map_or("", |at| &rest[at..]);
+    let labels = "{namespace: of-target, pod: of-target, container: of-target, node: n}";
+    format!("{head}    static_configs: [{{targets: ['{target}'], labels: {labels}}}]\n{tail}")
+}
+
+/// The label sets of a result, without the target's address.
+fn labels(result: &[Value]) -> BTreeSet<BTreeMap<String, String>> {
+    let of = |series: &Value| {
+        let labels = series["metric"].as_object().unwrap().iter();
+        let labels = labels.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
+        labels.filter(|(name, _)| name != "instance").collect()
+    };
+    result.iter().map(of).collect()
+}
+
+fn pairs(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+    labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn serving_claims(labels: &str) -> Exporter {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nodes/csi");
+    let labels = format!("--kubelet-volume-stats-labels={labels}");
+    Exporter::start(&[&format!("--fixture={}", fixture.display()), "--kubelet-volume-stats=all", &labels])
+}
+
+#[test]
+fn stock_alerts_find_the_series_of_claims() {
+    if !is_there("stock_alerts_find_the_series_of_claims", "prometheus", &["--version"]) {
+        return;
+    }
+    let exporter = serving_claims("kubelet");
+    let claims = exporter.scrape();
+    let prometheus = Prometheus::start(&job("manifests/prometheus-kubelet-names.yaml", exporter.address));
+    prometheus.wait_for("up==1");
+    let suffixes =
+        ["capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free", "inodes_used"];
+    let families = suffixes.map(|suffix| format!("kubelet_volume_stats_{suffix}"));
+    for family in &families {
+        let added =
+            [("__name__", family.as_str()), ("job", "kubelet"), ("metrics_path", "/metrics"), ("node", "n")];
+        let series = claims.all(family, &[]).into_iter();
+        let expected: BTreeSet<_> =
+            series.map(|(claim, _)| claim.iter().cloned().chain(pairs(&added)).collect()).collect();
+        let found = prometheus.query(&format!("{family}{{job='kubelet',metrics_path='/metrics'}}"));
+        assert_eq!(labels(&found), expected);
+        assert!(!expected.is_empty(), "{family}");
+    }
+    // Nothing else is the kubelet's: whether it is up, its own job tells.
+    let names = labels(&prometheus.query("group by (__name__) ({job='kubelet'})"));
+    assert_eq!(names, families.iter().map(|family| pairs(&[("__name__", family)])).collect());
+    assert_eq!(prometheus.query("up{job=\"disk-usage-exporter\"}").len(), 1);
+}
+
+#[test]
+fn the_go_exporters_labels_stay_what_they_are() {
+    if !is_there("the_go_exporters_labels_stay_what_they_are", "prometheus", &["--version"]) {
+        return;
+    }
+    let exporter = serving_claims("pod");
+    let claims = exporter.scrape();
+    let manifest = "manifests/overlays/kubelet-only-compat/prometheus-scrape.yaml";
+    let prometheus = Prometheus::start(&job(manifest, exporter.address));
+    prometheus.wait_for("up==1");
+    let family = "kubelet_volume_stats_used_bytes";
+    let expected: BTreeSet<BTreeMap<_, _>> =
+        claims.all(family, &[]).into_iter().map(|(labels, _)| labels.iter().cloned().collect()).collect();
+    assert!(expected.iter().all(|labels| labels.contains_key("pod")) && !expected.is_empty());
+    let found = prometheus.query(&format!("sum without (__name__, job, node, container) ({family})"));
+    assert_eq!(labels(&found), expected);
 }

@@ -11,6 +11,7 @@ pub(crate) mod http;
 pub(crate) mod kubelet;
 pub(crate) mod namespace;
 pub(crate) mod objects;
+pub(crate) mod pod_security;
 pub(crate) mod resources;
 pub(crate) mod restless;
 pub(crate) mod subject;

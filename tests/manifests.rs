@@ -1,0 +1,297 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::exporter::run;
+use crate::support::pod_security::unmet;
+use crate::support::tool::is_there;
+
+const BASE: &str = "manifests";
+const KUBELET_ONLY: &str = "manifests/overlays/kubelet-only";
+const COMPAT: &str = "manifests/overlays/kubelet-only-compat";
+
+/// What `kubectl apply -k` would apply; `None` where there is no `kubectl`.
+fn rendered(test: &str, directory: &str) -> Option<Manifest> {
+    is_there(test, "kubectl", &["kustomize", "--help"]).then(|| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+        let output = Command::new("kubectl").arg("kustomize").arg(path).output().unwrap();
+        assert!(output.status.success(), "{directory}: {}", String::from_utf8_lossy(&output.stderr));
+        let objects = serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout).unwrap());
+        Manifest(objects.unwrap_or_else(|error| panic!("{directory}: {error}")))
+    })
+}
+
+/// Kubernetes objects.
+struct Manifest(Vec<Value>);
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+impl Manifest {
+    /// The only object of its kind.
+    fn the(&self, kind: &str) -> &Value {
+        let mut found = self.0.iter().filter(|object| object["kind"] == kind);
+        let object = found.next().unwrap_or_else(|| panic!("no {kind}"));
+        assert!(found.next().is_none(), "more than one {kind}");
+        object
+    }
+
+    fn template(&self) -> &Value {
+        &self.the("DaemonSet")["spec"]["template"]
+    }
+
+    /// The only container.
+    fn container(&self) -> &Value {
+        let containers = list(&self.template()["spec"]["containers"]);
+        assert_eq!(containers.len(), 1);
+        &containers[0]
+    }
+
+    fn args(&self) -> Vec<&str> {
+        list(&self.container()["args"]).iter().map(text).collect()
+    }
+
+    /// Names of ports, and what they are.
+    fn ports(&self) -> BTreeMap<&str, Option<u64>> {
+        let ports = list(&self.container()["ports"]).iter();
+        ports.map(|port| (text(&port["name"]), port["containerPort"].as_u64())).collect()
+    }
+
+    /// Environment variables, and the fields that they tell.
+    fn env(&self) -> BTreeMap<&str, &str> {
+        let env = list(&self.container()["env"]).iter();
+        env.map(|variable| (text(&variable["name"]), text(&variable["valueFrom"]["fieldRef"]["fieldPath"])))
+            .collect()
+    }
+
+    /// Kind, namespace and name of each object.
+    fn names(&self) -> BTreeSet<[&str; 3]> {
+        let objects = self.0.iter().map(|object| (&object["kind"], &object["metadata"]));
+        objects.map(|(kind, meta)| [text(kind), text(&meta["namespace"]), text(&meta["name"])]).collect()
+    }
+}
+
+/// What each is made of, in this namespace.
+fn expected(namespace: &str) -> BTreeSet<[&str; 3]> {
+    let name = "disk-usage-exporter";
+    [
+        ["Namespace", "", namespace],
+        ["ServiceAccount", namespace, name],
+        ["DaemonSet", namespace, name],
+        ["ClusterRole", "", name],
+        ["ClusterRoleBinding", "", name],
+    ]
+    .into()
+}
+
+#[test]
+fn each_directory_gives_its_objects_and_no_others() {
+    let name = "each_directory_gives_its_objects_and_no_others";
+    let Some(base) = rendered(name, BASE) else { return };
+    assert_eq!(base.names(), expected("disk-usage-exporter"));
+    assert_eq!(base.0, rendered(name, "manifests/base").unwrap().0);
+    let kubelet_only = rendered(name, KUBELET_ONLY).unwrap();
+    assert_eq!(kubelet_only.names(), base.names());
+    let compat = rendered(name, COMPAT).unwrap();
+    let mut objects = expected("kubelet-volume-stats");
+    objects.insert(["Service", "kubelet-volume-stats", "kubelet-volume-stats-exporter"]);
+    assert_eq!(compat.names(), objects);
+    for manifest in [&base, &kubelet_only, &compat] {
+        let account = &manifest.the("ServiceAccount")["metadata"];
+        let subject =
+            json!({"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]});
+        assert_eq!(manifest.the("ClusterRoleBinding")["subjects"], json!([subject]));
+        assert_eq!(manifest.template()["spec"]["serviceAccountName"], account["name"]);
+    }
+}
+
+fn enforced(manifest: &Manifest) -> &Value {
+    &manifest.the("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+}
+
+#[test]
+fn pods_that_ask_the_kubelet_alone_are_restricted() {
+    for directory in [KUBELET_ONLY, COMPAT] {
+        let name = "pods_that_ask_the_kubelet_alone_are_restricted";
+        let Some(manifest) = rendered(name, directory) else { return };
+        assert_eq!(unmet(manifest.template()), BTreeSet::new(), "{directory}");
+        assert_eq!(enforced(&manifest), "restricted", "{directory}");
+        let context = &manifest.container()["securityContext"];
+        assert_eq!(
+            context,
+            &json!({
+                "allowPrivilegeEscalation": false,
+                "capabilities": {"drop": ["ALL"]},
+                "privileged": false,
+                "readOnlyRootFilesystem": true,
+                "runAsGroup": 1000,
+                "runAsNonRoot": true,
+                "runAsUser": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }),
+            "{directory}"
+        );
+    }
+}
+
+#[test]
+fn pods_that_see_the_mounts_are_not_restricted() {
+    let Some(base) = rendered("pods_that_see_the_mounts_are_not_restricted", BASE) else { return };
+    let expected = [
+        "Privileged Containers",
+        "HostPath Volumes",
+        "Volume Types",
+        "Privilege Escalation",
+        "Running as Non-root",
+        "Running as Non-root user",
+        "Seccomp",
+        "Capabilities: drop",
+    ];
+    assert_eq!(unmet(base.template()), expected.into());
+    assert_eq!(enforced(&base), "privileged");
+}
+
+#[test]
+fn each_control_finds_what_it_forbids() {
+    let Some(good) = rendered("each_control_finds_what_it_forbids", KUBELET_ONLY) else { return };
+    let container = "/spec/containers/0";
+    let cases = [
+        ("HostProcess", "/spec", "securityContext", json!({"windowsOptions": {"hostProcess": true}})),
+        ("Host Namespaces", "/spec", "hostIPC", json!(true)),
+        ("Host Namespaces", "/spec", "hostNetwork", json!(true)),
+        ("Host Namespaces", "/spec", "hostPID", json!(true)),
+        ("Privileged Containers", "/spec/containers/0/securityContext", "privileged", json!(true)),
+        ("Host Ports", container, "ports", json!([{"containerPort": 1, "hostPort": 1}])),
+        ("Host Probes / Lifecycle Hooks", container, "startupProbe", json!({"httpGet": {"host": "a"}})),
+        ("AppArmor", "/spec", "securityContext", json!({"appArmorProfile": {"type": "Unconfined"}})),
+        (
+            "AppArmor",
+            "/metadata",
+            "annotations",
+            json!({"container.apparmor.security.beta.kubernetes.io/a": "unconfined"}),
+        ),
+        ("SELinux", "/spec", "securityContext", json!({"seLinuxOptions": {"type": "spc_t"}})),
+        ("SELinux", "/spec", "securityContext", json!({"seLinuxOptions": {"role": "a"}})),
+        ("/proc Mount Type", "/spec/containers/0/securityContext", "procMount", json!("Unmasked")),
+        ("Sysctls", "/spec", "securityContext", json!({"sysctls": [{"name": "a", "value": "1"}]})),
+        ("Volume Types", "/spec", "volumes", json!([{"name": "a", "nfs": {}}])),
+        (
+            "Privilege Escalation",
+            "/spec",
+            "initContainers",
+            json!([{"securityContext": {
+                "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true, "seccompProfile": {"type": "Localhost"},
+            }}]),
+        ),
+        ("Running as Non-root", "/spec/containers/0/securityContext", "runAsNonRoot", json!(false)),
+        ("Running as Non-root user", "/spec", "securityContext", json!({"runAsUser": 0})),
+        ("Seccomp", "/spec/containers/0/securityContext", "seccompProfile", Value::Null),
+        ("Seccomp", "/spec", "securityContext", json!({"seccompProfile": {"type": "Unconfined"}})),
+        ("Capabilities: drop", "/spec/containers/0/securityContext", "capabilities", json!({})),
+        (
+            "Capabilities: add",
+            "/spec/containers/0/securityContext/capabilities",
+            "add",
+            json!(["NET_BIND_SERVICE", "SYS_PTRACE"]),
+        ),
+    ];
+    for (control, at, field, value) in cases {
+        let mut pod = good.template().clone();
+        pod.pointer_mut(at).unwrap()[field] = value;
+        assert_eq!(unmet(&pod), [control].into(), "{at}/{field}");
+    }
+}
+
+#[test]
+fn nothing_is_mounted_but_the_token_and_the_clusters_authority() {
+    for directory in [KUBELET_ONLY, COMPAT] {
+        let name = "nothing_is_mounted_but_the_token_and_the_clusters_authority";
+        let Some(manifest) = rendered(name, directory) else { return };
+        let sources = json!([
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        ]);
+        let spec = &manifest.template()["spec"];
+        assert_eq!(spec["volumes"], json!([{"name": "token", "projected": {"sources": sources}}]));
+        let path = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let mounts = json!([{"name": "token", "mountPath": path, "readOnly": true}]);
+        assert_eq!(manifest.container()["volumeMounts"], mounts);
+    }
+}
+
+#[test]
+fn the_kubelets_figures_are_all_that_may_be_asked_for() {
+    for directory in [KUBELET_ONLY, COMPAT] {
+        let name = "the_kubelets_figures_are_all_that_may_be_asked_for";
+        let Some(manifest) = rendered(name, directory) else { return };
+        let rules = json!([{"apiGroups": [""], "resources": ["nodes/stats"], "verbs": ["get"]}]);
+        assert_eq!(manifest.the("ClusterRole")["rules"], rules, "{directory}");
+    }
+}
+
+#[test]
+fn the_program_accepts_the_overlays_arguments() {
+    let name = "the_program_accepts_the_overlays_arguments";
+    let Some(base) = rendered(name, BASE) else { return };
+    assert_eq!(base.args(), ["--rootfs=/rootfs", "--log-level=info"]);
+    assert_eq!(base.env(), [("NODE_NAME", "spec.nodeName")].into());
+    let kubelet_only = rendered(name, KUBELET_ONLY).unwrap();
+    let asking = ["--sources=kubelet", "--kubelet-endpoint=https://$(HOST_IP):10250"];
+    assert_eq!(kubelet_only.args(), asking);
+    let compat = rendered(name, COMPAT).unwrap();
+    let as_before = [
+        "--kubelet-volume-stats-labels=pod",
+        "--metrics-port=8080",
+        "--scrape-interval=30s",
+        "--insecure-skip-tls-verify=true",
+    ];
+    assert_eq!(compat.args(), [&asking[..], &as_before].concat());
+    for manifest in [&kubelet_only, &compat] {
+        let env = [("HOST_IP", "status.hostIP"), ("NODE_NAME", "spec.nodeName")];
+        assert_eq!(manifest.env(), env.into());
+        let here = |arg: &str| arg.replace("$(HOST_IP)", "127.0.0.1");
+        let args: Vec<String> = manifest.args().into_iter().map(here).chain(["metrics".into()]).collect();
+        let output = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn probes_ask_at_ports_that_are_there() {
+    for (directory, port) in
+        [(BASE, ("pv-metrics", 9274)), (KUBELET_ONLY, ("pv-metrics", 9274)), (COMPAT, ("metrics", 8080))]
+    {
+        let Some(manifest) = rendered("probes_ask_at_ports_that_are_there", directory) else { return };
+        let (name, number) = port;
+        assert_eq!(manifest.ports(), [(name, Some(number))].into(), "{directory}");
+        for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+            let expected = json!({"path": path, "port": name});
+            assert_eq!(manifest.container()[probe]["httpGet"], expected, "{directory}: {probe}");
+        }
+    }
+}
+
+#[test]
+fn the_go_exporters_service_lists_the_pods() {
+    let Some(manifest) = rendered("the_go_exporters_service_lists_the_pods", COMPAT) else { return };
+    let service = manifest.the("Service");
+    let annotations = json!({
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": "8080",
+        "prometheus.io/path": "/metrics",
+    });
+    assert_eq!(service["metadata"]["annotations"], annotations);
+    assert_eq!(manifest.template()["metadata"]["annotations"], annotations);
+    let port = json!({"name": "metrics", "port": 8080, "targetPort": "metrics", "protocol": "TCP"});
+    let labels = &manifest.template()["metadata"]["labels"];
+    assert_eq!(service["spec"], json!({"clusterIP": "None", "selector": labels, "ports": [port]}));
+    assert_eq!(manifest.the("DaemonSet")["spec"]["selector"]["matchLabels"], *labels);
+    assert_eq!(manifest.ports(), [("metrics", Some(8080))].into());
+}

@@ -49,6 +49,8 @@ mod kubernetes_watch;
 mod log;
 /// What `kubectl` makes of the manifests.
 mod manifests;
+/// `MIGRATION.md` against the other exporters and this one.
+mod migration;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.

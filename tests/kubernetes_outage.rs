@@ -192,12 +192,12 @@ fn forbidden_is_said_once_with_the_missing_rule() {
     assert_eq!(success(&scrape, Resource::Pods), Some(0.0));
     assert_eq!(requests(&scrape, Resource::PersistentVolumes, "get", "403"), 3.0);
     let said = exporter.logged(
-        "the API server forbids it: give the service account `get on persistentvolumes`, as manifests/rbac.yaml does; going on without",
+        "the API server forbids it: give the service account `get on persistentvolumes`, as manifests/base/rbac.yaml does; going on without",
     );
     assert_eq!(said.len(), 1);
     assert!(said[0]["failure"].as_str().unwrap().contains("cannot get resource"), "{said:?}");
     let said = exporter.logged(
-        "the API server forbids it: give the service account `list and watch on pods`, as manifests/rbac.yaml does; going on without",
+        "the API server forbids it: give the service account `list and watch on pods`, as manifests/base/rbac.yaml does; going on without",
     );
     assert_eq!(said.len(), 1);
 }

@@ -5,6 +5,8 @@
 
 /// Servers that say what cannot be.
 mod absurd_figures;
+/// Alerts as clusters have them, on a real Prometheus.
+mod alerts;
 /// The command line: errors, exit codes, the log.
 mod cli;
 /// The project's own rules: imports, sizes, the README's tables, the manifests.

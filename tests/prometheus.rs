@@ -1,16 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::PATIENCE;
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::http;
+use crate::support::prometheus::{Prometheus, job};
 use crate::support::tool::{assert_promtool_agrees, is_there, pipe};
 
 const OPENMETRICS: (&str, &str) = ("Accept", "application/openmetrics-text;version=1.0.0");
@@ -77,65 +73,6 @@ fn promtool_has_nothing_to_say_of_a_live_scrape() {
     }
 }
 
-/// A Prometheus with these jobs that scrapes every second; ended when dropped.
-struct Prometheus {
-    child: Child,
-    address: SocketAddr,
-    _data: tempfile::TempDir,
-}
-
-impl Prometheus {
-    fn start(jobs: &str) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let config = format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n{jobs}");
-        let file = data.path().join("prometheus.yml");
-        std::fs::write(&file, config).unwrap();
-        // It takes no port 0: a free one is found here, and given back.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut child = Command::new("prometheus")
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", data.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = lines.any(|line| line.unwrap().contains("Server is ready"));
-        assert!(ready, "Prometheus did not start");
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, _data: data }
-    }
-
-    fn query(&self, query: &str) -> Vec<Value> {
-        let query: Vec<String> = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let path = format!("/api/v1/query?query={}", query.concat());
-        let response = http::get(self.address, &path, &[("Accept-Encoding", "identity")]);
-        let answer: Value = serde_json::from_slice(&response.body).unwrap();
-        answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}")).clone()
-    }
-
-    /// Waits for the first result: Prometheus tells nobody when it has scraped.
-    fn wait_for(&self, query: &str) -> Vec<Value> {
-        let start = Instant::now();
-        loop {
-            let result = self.query(query);
-            if !result.is_empty() {
-                return result;
-            }
-            assert!(start.elapsed() < PATIENCE, "no result of {query}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn prometheus_takes_every_series() {
     if !is_there("prometheus_takes_every_series", "prometheus", &["--version"]) {
@@ -167,16 +104,6 @@ fn prometheus_takes_every_series() {
         let sent = count("scrape_samples_scraped");
         assert_eq!(taken, sent);
     }
-}
-
-/// The job of a manifest, for this target in place of those that Kubernetes would tell. It has labels that could be
-/// taken for those of a volume.
-fn job(manifest: &str, target: SocketAddr) -> String {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest)).unwrap();
-    let (head, rest) = text.split_once("    kubernetes_sd_configs:\n").unwrap();
-    let tail = rest.find("    metric_relabel_configs:\n").map_or("", |at| &rest[at..]);
-    let labels = "{namespace: of-target, pod: of-target, container: of-target, node: n}";
-    format!("{head}    static_configs: [{{targets: ['{target}'], labels: {labels}}}]\n{tail}")
 }
 
 /// The label sets of a result, without the target's address.

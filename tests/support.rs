@@ -12,6 +12,7 @@ pub(crate) mod kubelet;
 pub(crate) mod namespace;
 pub(crate) mod objects;
 pub(crate) mod pod_security;
+pub(crate) mod prometheus;
 pub(crate) mod resources;
 pub(crate) mod restless;
 pub(crate) mod subject;

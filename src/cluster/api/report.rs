@@ -26,7 +26,7 @@ impl Report {
             tracing::error!(
                 resource = name,
                 %failure,
-                "the API server forbids it: give the service account `{rule}`, as manifests/rbac.yaml does; going on without"
+                "the API server forbids it: give the service account `{rule}`, as manifests/base/rbac.yaml does; going on without"
             );
         } else {
             tracing::warn!(

@@ -4,6 +4,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::exporter::Exporter;
+use crate::support::kubelet::{Certificate, Kubelet};
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace};
 use crate::support::objects::{bound_volume, nfs};
 use crate::support::prometheus::{Prometheus, job};
@@ -52,13 +53,26 @@ fn firing(result: &[Value]) -> Vec<String> {
     found
 }
 
+/// The arguments of the overlay for clusters whose kubelets lost figures, as they are on this node.
+fn arguments(kubelet: &Kubelet) -> Vec<String> {
+    let manifest =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/overlays/kubelet-names/daemonset.yaml");
+    let manifest: Value = serde_saphyr::from_str(&std::fs::read_to_string(manifest).unwrap()).unwrap();
+    let args = manifest["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+    let address = kubelet.endpoint().replace("--kubelet-endpoint=https://", "");
+    let here =
+        |arg: &str| arg.replace("--rootfs=/rootfs", "--rootfs=/").replace("$(HOST_IP):10250", &address);
+    args.iter().map(|arg| here(arg.as_str().unwrap())).collect()
+}
+
 /// Fills volumes of claims one after the other, and empties them; each time what should fire does, once, and nothing else.
+/// The kubelet, whose certificate is its own, has lost all claims but one, of which its own series tell.
 fn assert_fires(name: &str, pods: &[&str]) {
     if !is_there(name, "prometheus", &["--version"]) {
         return;
     }
     in_namespace(name, Needs::Mounts, |node| {
-        let volumes = [("pv-1", "data"), ("pv-2", "other")];
+        let volumes = [("pv-1", "data"), ("pv-2", "other"), ("pv-3", "exposed")];
         let mut objects = Vec::new();
         for (pv_name, claim) in volumes {
             let path = node.tmpfs_volume(pv_name, &format!("size={SIZE},nr_inodes=100"));
@@ -69,16 +83,22 @@ fn assert_fires(name: &str, pods: &[&str]) {
         }
         let file = node.path().join("objects.json");
         std::fs::write(&file, json!({"kind": "List", "items": objects}).to_string()).unwrap();
-        let objects = format!("--objects={}", file.display());
-        let exporter = Exporter::start(&["--rootfs=/", &objects, "--kubelet-volume-stats=all"]);
-        assert_eq!(exporter.scrape().all("pv_disk_usage_mount_info", &[]).len(), 2 * pods.len());
+        let kubelet = Kubelet::start_with(Certificate::OwnMade);
+        kubelet.expose(&[("shop", "exposed")]);
+        std::fs::create_dir(node.kubelet().join("pki")).unwrap();
+        std::fs::write(node.kubelet().join("pki/kubelet.crt"), kubelet.pki.kubelet_crt()).unwrap();
+        let objects = [format!("--objects={}", file.display()), "--node-name=node-1".into()];
+        let args = [arguments(&kubelet), objects.into()].concat();
+        let exporter = Exporter::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(exporter.scrape().all("pv_disk_usage_mount_info", &[]).len(), 3 * pods.len());
         let prometheus = watching(node, &exporter);
-        let fires = r#"ALERTS{alertstate="firing"}"#;
+        let firing_now = r#"ALERTS{alertstate="firing"}"#;
         prometheus.wait_for("kubelet_volume_stats_used_bytes{job='kubelet'}");
-        assert_eq!(firing(&prometheus.query(fires)), [""; 0]);
+        assert_eq!(firing(&prometheus.query(firing_now)), [""; 0]);
         let full = node.volume(PODS[0], "nfs", "pv-1").join("file");
         std::fs::write(&full, vec![0; SIZE - SIZE / 100]).unwrap();
-        prometheus.wait_until(fires, |result| firing(result) == ["ClaimNearlyFull shop/data"]);
+        std::fs::write(node.volume(PODS[0], "nfs", "pv-3").join("file"), vec![0; SIZE - SIZE / 100]).unwrap();
+        prometheus.wait_until(firing_now, |result| firing(result) == ["ClaimNearlyFull shop/data"]);
         // Another one runs out of inodes meanwhile.
         let directory = node.volume(PODS[0], "nfs", "pv-2");
         let files: Vec<_> = (0..99).map(|number| directory.join(number.to_string())).collect();
@@ -86,17 +106,18 @@ fn assert_fires(name: &str, pods: &[&str]) {
             std::fs::write(file, "").unwrap();
         }
         let both = ["ClaimNearlyFull shop/data", "ClaimNearlyOutOfInodes shop/other"];
-        prometheus.wait_until(fires, |result| firing(result) == both);
+        prometheus.wait_until(firing_now, |result| firing(result) == both);
         std::fs::remove_file(&full).unwrap();
-        prometheus.wait_until(fires, |result| firing(result) == both[1..]);
+        prometheus.wait_until(firing_now, |result| firing(result) == both[1..]);
         for file in &files {
             std::fs::remove_file(file).unwrap();
         }
-        prometheus.wait_until(fires, <[Value]>::is_empty);
+        prometheus.wait_until(firing_now, <[Value]>::is_empty);
         // Never twice for one claim, at no moment.
-        let most = prometheus.query(&format!("max_over_time(count({fires})[5m:1s])"));
+        let most = prometheus.query(&format!("max_over_time(count({firing_now})[5m:1s])"));
         assert_eq!(most[0]["value"][1], "2", "{most:?}");
         assert_eq!(prometheus.query("up{job='disk-usage-exporter'} == 1").len(), 1);
+        assert_eq!(prometheus.query("pv_disk_usage_percent_used{pv_name='pv-3'} > 97").len(), 1);
     });
 }
 

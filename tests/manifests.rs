@@ -10,6 +10,7 @@ use crate::support::tool::is_there;
 
 const BASE: &str = "manifests";
 const KUBELET_ONLY: &str = "manifests/overlays/kubelet-only";
+const NAMES: &str = "manifests/overlays/kubelet-names";
 const COMPAT: &str = "manifests/overlays/kubelet-only-compat";
 
 /// What `kubectl apply -k` would apply; `None` where there is no `kubectl`.
@@ -99,11 +100,13 @@ fn each_directory_gives_its_objects_and_no_others() {
     assert_eq!(base.0, rendered(name, "manifests/base").unwrap().0);
     let kubelet_only = rendered(name, KUBELET_ONLY).unwrap();
     assert_eq!(kubelet_only.names(), base.names());
+    let names = rendered(name, NAMES).unwrap();
+    assert_eq!(names.names(), base.names());
     let compat = rendered(name, COMPAT).unwrap();
     let mut objects = expected("kubelet-volume-stats");
     objects.insert(["Service", "kubelet-volume-stats", "kubelet-volume-stats-exporter"]);
     assert_eq!(compat.names(), objects);
-    for manifest in [&base, &kubelet_only, &compat] {
+    for manifest in [&base, &kubelet_only, &names, &compat] {
         let account = &manifest.the("ServiceAccount")["metadata"];
         let subject =
             json!({"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]});
@@ -237,6 +240,21 @@ fn the_kubelets_figures_are_all_that_may_be_asked_for() {
 }
 
 #[test]
+fn who_measures_may_ask_the_kubelet_for_its_metrics_besides() {
+    let name = "who_measures_may_ask_the_kubelet_for_its_metrics_besides";
+    let Some(names) = rendered(name, NAMES) else { return };
+    let base = rendered(name, BASE).unwrap();
+    let metrics = json!({"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]});
+    let rules = [list(&base.the("ClusterRole")["rules"]), &[metrics]].concat();
+    assert_eq!(list(&names.the("ClusterRole")["rules"]), rules);
+    let (mut template, plain) = (names.template().clone(), base.template());
+    for field in ["args", "env"] {
+        template["spec"]["containers"][0][field] = plain["spec"]["containers"][0][field].clone();
+    }
+    assert_eq!(template, *plain, "nothing else differs");
+}
+
+#[test]
 fn the_program_accepts_the_overlays_arguments() {
     let name = "the_program_accepts_the_overlays_arguments";
     let Some(base) = rendered(name, BASE) else { return };
@@ -245,6 +263,9 @@ fn the_program_accepts_the_overlays_arguments() {
     let kubelet_only = rendered(name, KUBELET_ONLY).unwrap();
     let asking = ["--sources=kubelet", "--kubelet-endpoint=https://$(HOST_IP):10250"];
     assert_eq!(kubelet_only.args(), asking);
+    let names = rendered(name, NAMES).unwrap();
+    let missing = ["--sources=mounts", "--kubelet-volume-stats=missing", asking[1]];
+    assert_eq!(names.args(), [&base.args()[..], &missing].concat());
     let compat = rendered(name, COMPAT).unwrap();
     let as_before = [
         "--kubelet-volume-stats-labels=pod",
@@ -253,10 +274,11 @@ fn the_program_accepts_the_overlays_arguments() {
         "--insecure-skip-tls-verify=true",
     ];
     assert_eq!(compat.args(), [&asking[..], &as_before].concat());
-    for manifest in [&kubelet_only, &compat] {
+    for manifest in [&kubelet_only, &names, &compat] {
         let env = [("HOST_IP", "status.hostIP"), ("NODE_NAME", "spec.nodeName")];
         assert_eq!(manifest.env(), env.into());
-        let here = |arg: &str| arg.replace("$(HOST_IP)", "127.0.0.1");
+        // Where the manifest mounts the node, this machine has its own root.
+        let here = |arg: &str| arg.replace("$(HOST_IP)", "127.0.0.1").replace("=/rootfs", "=/");
         let args: Vec<String> = manifest.args().into_iter().map(here).chain(["metrics".into()]).collect();
         let output = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
-use crate::support::kubelet::{Fault, Kubelet, METRICS, SUMMARY, Summary};
+use crate::support::kubelet::{Certificate, Fault, Kubelet, METRICS, SUMMARY, Summary};
+use crate::support::skip;
 
 /// The six families of figures.
 const FAMILIES: [&str; 6] = [
@@ -226,6 +227,28 @@ fn it_is_ready_when_the_kubelet_has_answered_and_not_before() {
     kubelet.fault(SUMMARY, Fault::Close, usize::MAX);
     exporter.scrape();
     assert_eq!(exporter.get("/ready").status, 200);
+}
+
+/// As in a pod that may do nothing, and by the arguments that the Go exporter's chart gives, but for the port.
+#[test]
+fn nobody_in_particular_may_ask_by_the_go_exporters_arguments() {
+    let name = "nobody_in_particular_may_ask_by_the_go_exporters_arguments";
+    if !nix::unistd::geteuid().is_root() {
+        return skip(name, "only root can start a program as another user");
+    }
+    let kubelet = Kubelet::start_with(Certificate::OwnMade);
+    kubelet.require_tokens(&["token"]);
+    let token = format!("--token-path={}", kubelet.write("token", "token").display());
+    let endpoint = kubelet.endpoint();
+    let args =
+        [&endpoint, "--scrape-interval=1m30s", &token, "--insecure-skip-tls-verify=true", "--debug=true"];
+    let exporter = Exporter::start_restricted(kubelet.directory(), &args);
+    assert_eq!(claims(&exporter.scrape()), ["csi-block", "csi-fs", "local-claim"]);
+    exporter.wait_until_ready();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
+    for line in ["Uid:\t1000\t1000\t1000\t1000\n", "CapEff:\t0000000000000000\n", "NoNewPrivs:\t1\n"] {
+        assert!(status.contains(line), "{status}");
+    }
 }
 
 #[test]

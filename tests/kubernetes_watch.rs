@@ -156,6 +156,20 @@ fn an_expired_watch_after_an_outage_leads_to_a_list_at_once() {
 }
 
 #[test]
+fn where_no_watch_can_be_had_pods_are_listed_now_and_then() {
+    let cluster = Cluster::of(&["pv-1"]);
+    cluster.server.fault(of(Verb::Watch, Resource::Pods), Fault::Status(500, None), usize::MAX);
+    let exporter = cluster.start(&[]);
+    exporter.wait_until_ready();
+    rename(&cluster, "renamed");
+    exporter.scrape_until("the new name", shows("renamed"));
+    // The watches are tried with pauses that grow, and not more often for the lists between them.
+    let requests = cluster.server.requests();
+    let (lists, watches) = (asked(&requests, Verb::List).len(), asked(&requests, Verb::Watch).len());
+    assert_eq!((lists, watches >= 4), (2, true), "{lists} lists, {watches} watches");
+}
+
+#[test]
 fn a_watch_that_broke_after_a_while_begins_anew_soon() {
     let cluster = Cluster::of(&["pv-1"]);
     // What went wrong before it was open counts no more.

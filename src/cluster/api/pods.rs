@@ -27,6 +27,8 @@ const LIST_PATIENCE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(10);
 /// A watch that ends sooner and got no further is one that failed.
 const TOO_SOON: Duration = Duration::from_secs(5);
+/// After so many failures in a row pods are listed again.
+const RELIST: u32 = 4;
 /// How soon it is tried again where pods must not be read; doubling, to the longest.
 const FORBIDDEN: Duration = Duration::from_mins(1);
 const FORBIDDEN_LONGEST: u32 = 4;
@@ -93,6 +95,10 @@ impl Pods<'_> {
             };
             self.shared.pods_failed(&failure);
             tokio::time::sleep(setbacks.pause(&failure)).await;
+            if setbacks.failures.is_multiple_of(RELIST) || setbacks.forbidden {
+                // What cannot be watched can perhaps be listed.
+                version = None;
+            }
         }
     }
 

@@ -123,7 +123,7 @@ impl Kubelet {
     pub fn summary(&self, start: Instant) -> Option<Arc<Vec<ReportedVolume>>> {
         match self.summary.as_ref()?.state(start) {
             State::Known(summary) => Some(summary),
-            State::NotYet | State::Unknown => None,
+            State::Old(_) | State::NotYet | State::Unknown => None,
         }
     }
 
@@ -152,7 +152,8 @@ impl Kubelet {
     #[must_use]
     pub fn exposed(&self, start: Instant) -> Option<Exposed> {
         Some(match self.exposed.as_ref()?.state(start) {
-            State::Known(claims) => Exposed::Claims(claims),
+            // Which claims it exposes changes seldom: better than to expose all of them twice while it is asked.
+            State::Known(claims) | State::Old(claims) => Exposed::Claims(claims),
             State::NotYet => Exposed::NotYet,
             State::Unknown => Exposed::Unknown,
         })

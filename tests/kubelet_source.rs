@@ -141,6 +141,38 @@ fn one_request_is_under_way_at_a_time_and_the_last_answer_serves_meanwhile() {
     exporter.scrape_until("it answers again", |scrape| claims(scrape).len() == 3);
 }
 
+/// Whoever scrapes next may do so long after.
+#[test]
+fn an_answer_is_as_old_as_when_it_came_and_not_as_when_it_was_looked_at() {
+    const LATE: Duration = Duration::from_millis(300);
+    let kubelet = Kubelet::start();
+    let exporter = only(&kubelet, &["--scrape-interval=1s", "--stat-timeout=50ms"]);
+    exporter.wait_until_ready();
+    kubelet.fault(SUMMARY, Fault::Late(LATE), usize::MAX);
+    let before = kubelet.count(SUMMARY);
+    exporter.scrape_until("a late answer is under way", |_| kubelet.count(SUMMARY) > before);
+    std::thread::sleep(Duration::from_secs(4));
+    let later = exporter.scrape();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let age = now - later.value(LAST, &[]).unwrap();
+    assert!(age > 3.0, "it came {age} s ago");
+    assert_eq!(claims(&later), [""; 0], "after three intervals it is no answer any more");
+}
+
+#[test]
+fn a_failure_that_was_long_ago_delays_no_other_try() {
+    let kubelet = Kubelet::start();
+    let exporter = only(&kubelet, &["--scrape-interval=1ns", "--stat-timeout=50ms"]);
+    exporter.wait_until_ready();
+    kubelet.fault(SUMMARY, Fault::CloseLate(Duration::from_millis(300)), usize::MAX);
+    let before = kubelet.count(SUMMARY);
+    exporter.scrape_until("one that fails is under way", |_| kubelet.count(SUMMARY) > before);
+    std::thread::sleep(Duration::from_secs(2));
+    let before = kubelet.count(SUMMARY);
+    exporter.scrape();
+    kubelet.wait_for(SUMMARY, before + 1);
+}
+
 #[test]
 fn who_scrapes_at_once_shares_the_request() {
     let kubelet = Kubelet::start();
@@ -304,4 +336,19 @@ fn while_it_is_not_known_what_the_kubelet_exposes_nothing_is() {
     kubelet.fault(METRICS, Fault::forbidden("metrics"), usize::MAX);
     let exporter = only(&kubelet, &["--kubelet-volume-stats=missing"]);
     assert_eq!(claims(&exporter.scrape()).len(), 3);
+}
+
+/// A kubelet that answers, if later than a scrape waits, is no reason to expose what it exposes.
+#[test]
+fn what_the_kubelet_exposes_is_not_forgotten_between_rare_scrapes() {
+    let kubelet = Kubelet::start();
+    kubelet.expose(&[("shop", "csi-fs"), ("shop", "local-claim")]);
+    let args = ["--kubelet-volume-stats=missing", "--scrape-interval=500ms", "--stat-timeout=500ms"];
+    let exporter = only(&kubelet, &args);
+    kubelet.fault(METRICS, Fault::Late(Duration::from_secs(1)), usize::MAX);
+    exporter.scrape_until("what is missing", |scrape| claims(scrape) == ["csi-block"]);
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_secs(4));
+        assert_eq!(claims(&exporter.scrape()), ["csi-block"]);
+    }
 }

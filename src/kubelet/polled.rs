@@ -28,6 +28,8 @@ pub(super) struct Parsed<T> {
 pub(super) enum State<T> {
     /// It says this.
     Known(Arc<T>),
+    /// It said this, too long ago, and is asked again only now: nobody wanted to know.
+    Old(Arc<T>),
     /// It was not asked yet, or has not answered.
     NotYet,
     /// It cannot be had, and what it said is too old.
@@ -38,13 +40,27 @@ pub(super) enum State<T> {
 pub(super) struct Polled<T> {
     page: Page,
     interval: Duration,
-    asking: Aside<Vec<PathBuf>, Result<Parsed<T>, Failure>>,
+    asking: Aside<Vec<PathBuf>, Outcome<T>>,
     /// When it was asked for the last time.
     asked: Option<Instant>,
     last: Option<Good<T>>,
     /// How the last attempt that ended ended.
     ended: Option<Ended>,
     errors: u64,
+}
+
+/// What an attempt came to, and when: nobody may look for long.
+struct Outcome<T> {
+    result: Result<Parsed<T>, Failure>,
+    came: Instant,
+    came_at: SystemTime,
+}
+
+impl<T> From<Result<Parsed<T>, Failure>> for Outcome<T> {
+    /// It came just now.
+    fn from(result: Result<Parsed<T>, Failure>) -> Self {
+        Self { result, came: Instant::now(), came_at: SystemTime::now() }
+    }
 }
 
 struct Good<T> {
@@ -71,7 +87,9 @@ impl<T: Send + Sync + 'static> Polled<T> {
     ) -> io::Result<Self> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().max_blocking_threads(2).build()?;
-        let ask = move |directories: Vec<PathBuf>| runtime.block_on(client.get(page, &directories, parse));
+        let ask = move |directories: Vec<PathBuf>| {
+            Outcome::from(runtime.block_on(client.get(page, &directories, parse)))
+        };
         let asking = Aside::start("kubelet", ask)?;
         Ok(Self { page, interval, asking, asked: None, last: None, ended: None, errors: 0 })
     }
@@ -101,15 +119,15 @@ impl<T: Send + Sync + 'static> Polled<T> {
         match outcome {
             Some(outcome) => self.take(outcome),
             None if self.asking.busy_since().is_some() => return false,
-            None => self.take(Err(Failure::Fault)),
+            None => self.take(Err(Failure::Fault).into()),
         }
         true
     }
 
-    fn take(&mut self, outcome: Result<Parsed<T>, Failure>) {
-        let ended = match outcome {
+    fn take(&mut self, outcome: Outcome<T>) {
+        let Outcome { result, came, came_at } = outcome;
+        let ended = match result {
             Ok(Parsed { value, malformed }) => {
-                let (came, came_at) = (Instant::now(), SystemTime::now());
                 self.last =
                     Some(Good { value: Arc::new(value), asked: self.asked.unwrap_or(came), came, came_at });
                 self.errors += malformed as u64;
@@ -117,7 +135,7 @@ impl<T: Send + Sync + 'static> Polled<T> {
             }
             Err(failure) => {
                 self.errors += 1;
-                Ended::Failed(failure, Instant::now())
+                Ended::Failed(failure, came)
             }
         };
         self.report(&ended);
@@ -153,6 +171,7 @@ impl<T: Send + Sync + 'static> Polled<T> {
             Some(last) if start.saturating_duration_since(last.came) <= most => {
                 State::Known(Arc::clone(&last.value))
             }
+            Some(last) if self.success() => State::Old(Arc::clone(&last.value)),
             _ if self.ended.is_none() => State::NotYet,
             _ => State::Unknown,
         }

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Raw(String),
     /// The answer as ever, after so long.
     Late(Duration),
+    /// Closes the connection without an answer, after so long.
+    CloseLate(Duration),
 }
 
 impl Fault {
@@ -62,6 +64,10 @@ pub(super) fn send(stream: &mut impl Write, fault: Option<Fault>, body: &str) ->
         Some(Fault::Body(text)) => whole(stream, 200, &text),
         Some(Fault::Raw(bytes)) => stream.write_all(bytes.as_bytes()),
         Some(Fault::Close) => Ok(()),
+        Some(Fault::CloseLate(time)) => {
+            std::thread::sleep(time);
+            Ok(())
+        }
         Some(Fault::Hang) => forever(),
         Some(Fault::Half) => begin(stream, half),
         Some(Fault::HalfThenSilence) => {

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -171,6 +172,25 @@ fn a_failure_that_was_long_ago_delays_no_other_try() {
     let before = kubelet.count(SUMMARY);
     exporter.scrape();
     kubelet.wait_for(SUMMARY, before + 1);
+}
+
+/// A connection that nobody uses costs both sides a descriptor.
+#[test]
+fn nothing_is_open_between_two_requests() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("--kubelet-endpoint=http://{}", listener.local_addr().unwrap());
+    let exporter = Exporter::start(&[&endpoint, "--scrape-interval=1h"]);
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"pods\": []}").unwrap();
+    exporter.wait_until_ready();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it is closed");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One request to the kubelet: its time, its limits, and what came of it.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::Settings;
@@ -140,16 +140,21 @@ where
     let mut builder = hyper::client::conn::http1::Builder::new();
     let handshake = builder.max_buf_size(READ_AT_ONCE).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(broken)?;
-    // It ends with this function.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
-    let response = sender.send_request(request).await.map_err(broken)?;
-    if response.status() != StatusCode::OK {
-        let code = response.status().as_u16();
-        let body = Limited::new(response.into_body(), LARGEST_REFUSAL).collect().await;
-        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        return Err(Failure::of_status(code, &body));
+    let mut answer = pin!(async move {
+        let response = sender.send_request(request).await.map_err(broken)?;
+        if response.status() != StatusCode::OK {
+            let code = response.status().as_u16();
+            let body = Limited::new(response.into_body(), LARGEST_REFUSAL).collect().await;
+            let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            return Err(Failure::of_status(code, &body));
+        }
+        let parsed = remote::read(response.into_body(), LARGEST, parse).await;
+        parsed.map_err(|error| Failure::of_reading(&error))?.map_err(|error| Failure::Decode(begin(&error)))
+    });
+    // By no task of its own, which would keep the connection until this thread asks again.
+    tokio::select! {
+        answer = &mut answer => answer,
+        // How it ended, whoever waits for the answer is told.
+        _ = connection => answer.await,
     }
-    let parsed = remote::read(response.into_body(), LARGEST, parse).await;
-    parsed.map_err(|error| Failure::of_reading(&error))?.map_err(|error| Failure::Decode(begin(&error)))
 }

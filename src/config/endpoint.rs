@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use hyper::Uri;
+use hyper::http::uri::Authority;
 
 const REMEDY: &str = "give https://HOST:PORT, or http://HOST:PORT for the read-only port";
 
@@ -14,6 +15,12 @@ pub(super) fn parse(text: &str) -> Result<Uri, String> {
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(format!("it has a user's name; {REMEDY}, and a token by --token-path"));
+    }
+    let has_bad_port = |authority: &Authority| {
+        authority.as_str() != authority.host() && authority.port_u16().is_none_or(|port| port == 0)
+    };
+    if uri.authority().is_some_and(has_bad_port) {
+        return Err(format!("its port is none; {REMEDY}"));
     }
     if uri.query().is_some() || uri.host().is_none_or(str::is_empty) {
         return Err(REMEDY.into());
@@ -48,9 +55,12 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_said() {
-        for text in
-            ["", "127.0.0.1:10250", "ftp://x", "https://", "https://a b", "https://x?y", "https://u:p@x"]
-        {
+        let hosts =
+            ["", "127.0.0.1:10250", "ftp://x", "https://", "https://a b", "https://x?y", "https://u:p@x"];
+        // The scheme's own port would be asked instead.
+        let ports =
+            ["https://x:", "https://x:99999", "https://x:kubelet", "https://[fd00::1]:0", "http://x:-1/y"];
+        for text in hosts.into_iter().chain(ports) {
             let error = parse(text).unwrap_err();
             assert!(error.contains("give https://"), "{text}: {error}");
         }

@@ -172,3 +172,22 @@ fn a_file_without_certificates_is_said_at_start() {
         }
     }
 }
+
+#[test]
+fn each_situation_of_a_handshake_is_said() {
+    let kubelet = Kubelet::start_with(Certificate::OwnMade);
+    let ca = ca_file(&kubelet, &kubelet.pki.cluster());
+    let exporter = asking(&kubelet, &[&ca, "--scrape-interval=1ns"]);
+    exporter.scrape();
+    exporter.wait_for_log(FAILED);
+    let said = |what: &str| {
+        exporter.logged(FAILED).iter().filter(|said| said["failure"].as_str().unwrap().contains(what)).count()
+    };
+    let errors = |scrape: &Exposition| scrape.value("kubelet_volume_stats_scrape_errors_total", &[]).unwrap();
+    // It asks for a certificate of the cluster's now, and nobody has approved it: another thing is to be done.
+    kubelet.alert(80);
+    let before = errors(&exporter.scrape());
+    exporter.scrape_until("three more attempts", |scrape| errors(scrape) >= before + 3.0);
+    assert_eq!(("not trusted", said("not trusted")), ("not trusted", 1));
+    assert_eq!(("no certificate", said("no serving certificate yet")), ("no certificate", 1));
+}

@@ -1,6 +1,7 @@
 //! What asking the kubelet can come to besides an answer, and what to do about it.
 
 use std::io;
+use std::mem::discriminant;
 use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
@@ -98,10 +99,13 @@ impl Failure {
         })
     }
 
-    /// What makes it another one than before, for the log.
-    pub(super) fn kind(&self) -> (std::mem::Discriminant<Self>, u16) {
-        let code = if let Self::Status { code, .. } = self { *code } else { 0 };
-        (std::mem::discriminant(self), code)
+    /// Whether the log need not tell both: what is to be done about them is the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Status { code: one, .. }, Self::Status { code: another, .. }) => one == another,
+            (Self::Tls(one), Self::Tls(another)) => discriminant(one) == discriminant(another),
+            _ => discriminant(self) == discriminant(other),
+        }
     }
 
     /// What to do about it, where that can be told.

@@ -146,7 +146,7 @@ impl<T: Send + Sync + 'static> Polled<T> {
     fn report(&self, ended: &Ended) {
         let page = self.page.path();
         match (&self.ended, ended) {
-            (Some(Ended::Failed(before, _)), Ended::Failed(now, _)) if before.kind() == now.kind() => {}
+            (Some(Ended::Failed(before, _)), Ended::Failed(now, _)) if now.is_like(before) => {}
             (_, Ended::Failed(failure, _)) => {
                 let remedy = failure.remedy(self.page);
                 tracing::error!(page, %failure, remedy, "the kubelet cannot be asked");

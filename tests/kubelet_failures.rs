@@ -4,12 +4,17 @@ use nix::sys::signal::Signal;
 
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
-use crate::support::kubelet::{Asked, Certificate, Fault, Kubelet, SUMMARY, Summary};
+use crate::support::kubelet::{Asked, Certificate, Fault, Kubelet, METRICS, SUMMARY, Summary};
 
 const ERRORS: &str = "kubelet_volume_stats_scrape_errors_total";
 const LAST: &str = "kubelet_volume_stats_last_scrape_timestamp_seconds";
-/// An entry that is none, long enough that many of them are parsed fast.
-const LONG_POD: &str = concat!(",", include_str!("../fixtures/kubelet/stats-summary.json"));
+/// An entry with a volume.
+const POD: &str = concat!(
+    r#",{"podRef": {"name": "a", "namespace": "b", "uid": "c"}, "#,
+    r#""volume": [{"pvcRef": {"name": "d"}, "capacityBytes": 1}]}"#
+);
+/// A line that is none, long enough that many of them are read fast.
+const LONG_LINE: &str = concat!("#", include_str!("../fixtures/kubelet/stats-summary.json"));
 const FAILED: &str = "the kubelet cannot be asked";
 
 fn sizes(scrape: &Exposition) -> usize {
@@ -66,7 +71,7 @@ fn every_failure_is_counted_said_and_gets_over() {
             "an item of more than",
             "",
         ),
-        ("endless pods", Fault::Endless("{\"pods\": [{}", LONG_POD), "longer than 67108864 bytes", ""),
+        ("endless volumes", Fault::Endless("{\"pods\": [{}", POD), "more than 10000 volumes of claims", ""),
     ];
     for (what, fault, expected, remedy) in cases {
         let kubelet = Kubelet::start();
@@ -87,6 +92,16 @@ fn every_failure_is_counted_said_and_gets_over() {
         assert_eq!(exporter.logged(FAILED).len(), 1, "{what} is said once");
         assert!(exporter.scrape().value("disk_usage_exporter_panics_total", &[]) == Some(0.0));
     }
+}
+
+#[test]
+fn an_answer_without_end_is_read_up_to_its_limit() {
+    let kubelet = Kubelet::start();
+    kubelet.fault(METRICS, Fault::Endless("# TYPE a gauge\n", LONG_LINE), usize::MAX);
+    let exporter =
+        Exporter::start(&["--sources=mounts", "--kubelet-volume-stats=missing", &kubelet.endpoint()]);
+    let said = exporter.wait_for_log(FAILED);
+    assert!(said["failure"].as_str().unwrap().contains("longer than 67108864 bytes"), "{said}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::polled::Parsed;
+use super::polled::{MOST_ENTRIES, Parsed};
 use crate::volume::ClaimKey;
 
 /// The family whose claims count.
@@ -23,6 +23,9 @@ pub(super) fn parse(answer: impl Read) -> Result<Parsed<HashSet<ClaimKey>>, Stri
             match claim(labels) {
                 Some(claim) => drop(parsed.value.insert(claim)),
                 None => parsed.malformed += 1,
+            }
+            if parsed.value.len() > MOST_ENTRIES {
+                return Err(format!("more than {MOST_ENTRIES} claims"));
             }
         }
     }
@@ -99,6 +102,18 @@ mod tests {
              kubelet_volume_stats_capacity_bytes{{namespace=\"shop\",persistentvolumeclaim=\"data\"}} 1"
         );
         assert_eq!(claims(&text), Ok((vec!["a/b".into(), "shop/data".into()], 2)));
+    }
+
+    #[test]
+    fn a_page_with_claims_without_end_is_not_kept() {
+        let claim = |at| {
+            format!(
+                "kubelet_volume_stats_capacity_bytes{{namespace=\"a\",persistentvolumeclaim=\"{at}\"}} 1\n"
+            )
+        };
+        let page = |count| format!("# TYPE a gauge\n{}", (0..count).map(claim).collect::<String>());
+        assert_eq!(claims(&page(10_000)).unwrap().0.len(), 10_000);
+        assert_eq!(claims(&page(10_001)), Err("more than 10000 claims".into()));
     }
 
     #[test]

@@ -15,6 +15,9 @@ const MOST_INTERVALS: u32 = 3;
 /// The pause after an attempt that failed, however often somebody scrapes.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// No node has so many volumes of claims: an answer with more has no end, and is not kept.
+pub(super) const MOST_ENTRIES: usize = 10_000;
+
 /// What was read of an answer.
 #[derive(Debug)]
 pub(super) struct Parsed<T> {

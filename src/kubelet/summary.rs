@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::polled::Parsed;
+use super::polled::{MOST_ENTRIES, Parsed};
 use crate::volume::{ClaimKey, ReportedVolume, VolumeStats};
 
 /// What a pod, or all else, may be long: an answer without end is not kept in memory until its limit.
@@ -103,7 +103,7 @@ impl<'de> Visitor<'de> for Pods<'_> {
         let mut parsed = Parsed { value: Vec::new(), malformed: 0 };
         while let Some(item) = items.next_element::<Box<RawValue>>()? {
             match serde_json::from_str::<Pod>(item.get()) {
-                Ok(pod) => pod.volumes(&mut parsed),
+                Ok(pod) => pod.volumes(&mut parsed).map_err(A::Error::custom)?,
                 Err(_) => parsed.malformed += 1,
             }
             self.left.set(LARGEST_ITEM);
@@ -154,7 +154,7 @@ struct Health {
 }
 
 impl Pod<'_> {
-    fn volumes(self, parsed: &mut Parsed<Vec<ReportedVolume>>) {
+    fn volumes(self, parsed: &mut Parsed<Vec<ReportedVolume>>) -> Result<(), String> {
         let PodReference { name, namespace, uid } = self.pod_ref;
         let (name, uid) = (Arc::from(name), Arc::from(uid));
         for item in self.volume.into_iter().flatten() {
@@ -162,7 +162,11 @@ impl Pod<'_> {
                 Ok(volume) => parsed.value.extend(volume.reported(&namespace, &name, &uid)),
                 Err(_) => parsed.malformed += 1,
             }
+            if parsed.value.len() > MOST_ENTRIES {
+                return Err(format!("more than {MOST_ENTRIES} volumes of claims"));
+            }
         }
+        Ok(())
     }
 }
 

@@ -132,3 +132,15 @@ fn no_item_is_kept_that_is_too_long() {
     let many = format!(r#"{{"pods": [{}{{{POD}}}]}}"#, item.repeat(9));
     assert_eq!(brief(&many), Ok((vec![], 0)));
 }
+
+#[test]
+fn volumes_without_end_are_not_kept() {
+    let volumes = |count| vec![r#"{"pvcRef": {"name": "a"}}"#; count].join(",");
+    let pod = |count| format!(r#"{{{POD}, "volume": [{}]}}"#, volumes(count));
+    let read = |pods: &[String]| read(&format!(r#"{{"pods": [{}]}}"#, pods.join(","))).map(|(v, _)| v.len());
+    assert_eq!(read(&[pod(1), pod(9_999)]), Ok(10_000));
+    for pods in [vec![pod(2), pod(9_999)], vec![pod(10_001)]] {
+        let error = read(&pods).unwrap_err();
+        assert!(error.contains("more than 10000 volumes of claims"), "{error}");
+    }
+}

@@ -158,10 +158,19 @@ fn certificates_are_read_anew_like_tokens() {
 #[test]
 fn a_file_without_certificates_is_said_at_start() {
     let kubelet = Kubelet::start();
-    for (file, expected) in [("nothing", "No such file"), ("empty", "no certificate in it"), ("broken", "")] {
-        if file != "nothing" {
-            let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
-            kubelet.write(file, if file == "broken" { broken } else { "" });
+    let files = [
+        ("nothing", "No such file"),
+        ("empty", "no certificate in it"),
+        ("broken", ""),
+        ("garbage", "no certificate in it that can be used"),
+    ];
+    for (file, expected) in files {
+        let block = |text| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        match file {
+            "empty" => drop(kubelet.write(file, "")),
+            "broken" => drop(kubelet.write(file, &block("!"))),
+            "garbage" => drop(kubelet.write(file, &block("AAAA"))),
+            _ => {}
         }
         let path = kubelet.directory().join(file);
         let output = run(&["metrics", &kubelet.endpoint(), &format!("--kubelet-ca-file={}", path.display())]);

@@ -107,11 +107,12 @@ impl Trust {
     }
 }
 
-/// The certificates of a file, at least one.
+/// The certificates of a file that can sign, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
-    let found = read.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
-    if found.is_empty() { Err("no certificate in it".into()) } else { Ok(found) }
+    let mut found = read.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
+    if found.is_empty() { Err("no certificate in it that can be used".into()) } else { Ok(found) }
 }
 
 /// Takes a certificate that has one of several names.

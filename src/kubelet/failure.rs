@@ -63,6 +63,9 @@ pub(super) enum Handshake {
     /// It has none yet.
     #[error("the kubelet has no serving certificate yet")]
     NoCertificate,
+    /// Of no use, whoever signed it.
+    #[error("its certificate cannot be used: {0}")]
+    Unusable(String),
     /// Something else listens there.
     #[error("the port does not speak TLS")]
     NotTls,
@@ -143,7 +146,7 @@ impl Handshake {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidForName => other_name(&[]),
             CertificateError::NotValidForNameContext { presented, .. } => other_name(presented),
-            other => Self::Other(format!("its certificate cannot be used: {other}")),
+            other => Self::Unusable(other.to_string()),
         }
     }
 
@@ -165,8 +168,39 @@ impl Handshake {
             Self::NoCertificate => {
                 "approve its certificate signing request: `kubectl get csr`, `kubectl certificate approve`"
             }
+            Self::Unusable(_) => {
+                "give the kubelet another (tlsCertFile), or let the cluster sign it (serverTLSBootstrap); \
+                 --insecure-skip-tls-verify takes any"
+            }
             Self::NotTls => "for the kubelet's read-only port write http:// in --kubelet-endpoint",
             Self::Other(_) => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_wrong_with_a_certificate_there_is_something_to_do() {
+        let certificate = |error| {
+            let error = io::Error::other(TlsError::InvalidCertificate(error));
+            Failure::of_handshake(&error, "node-1")
+        };
+        for error in [
+            CertificateError::UnknownIssuer,
+            CertificateError::Expired,
+            CertificateError::NotValidYet,
+            CertificateError::NotValidForName,
+            CertificateError::InvalidPurpose,
+            CertificateError::BadEncoding,
+        ] {
+            let failure = certificate(error);
+            assert!(failure.remedy(Page::Summary).is_some(), "{failure}");
+        }
+        let one = certificate(CertificateError::UnknownIssuer);
+        assert!(one.is_like(&certificate(CertificateError::BadSignature)));
+        assert!(!one.is_like(&certificate(CertificateError::Expired)));
     }
 }

@@ -90,9 +90,10 @@ impl Read for Pieces {
     }
 }
 
-/// As much of what a server says, or is quoted, as a person reads.
+/// As much of what a server says, or is quoted, as a person reads: it makes no lines and no colours of its own in a log.
 pub(crate) fn begin(text: &str) -> String {
-    text.chars().take(LONGEST_MESSAGE).collect()
+    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(LONGEST_MESSAGE).collect()
 }
 
 /// An error and its causes, without what an outer one repeats of an inner.
@@ -107,4 +108,15 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_one_short_line() {
+        assert_eq!(begin("a\u{1b}[31mb\r\n2026 ERROR c\0"), "a [31mb  2026 ERROR c ");
+        assert_eq!(begin(&"\u{e9}".repeat(1000)), "\u{e9}".repeat(300));
+    }
 }

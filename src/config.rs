@@ -112,6 +112,11 @@ pub enum ConfigError {
         "'--kubelet-volume-stats=off' cannot be used with the kubelet as a source, of which it leaves nothing; give all or missing, or --sources=mounts"
     )]
     KubeletForNothing,
+    /// Labels of series that there are none.
+    #[error(
+        "'--kubelet-volume-stats-labels=pod' is about series that --kubelet-volume-stats leaves out; give --kubelet-volume-stats=all or missing, or leave it out"
+    )]
+    LabelsForNothing,
     /// A recorded node without a mount table.
     #[error(
         "invalid value {0:?} for '--fixture': no mountinfo and no mounts in it; give a directory like those in fixtures/nodes"

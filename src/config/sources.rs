@@ -72,6 +72,9 @@ impl TryFrom<Typed> for Sources {
             KubeletVolumeStats::Off if kubelet => return Err(ConfigError::KubeletForNothing),
             KubeletVolumeStats::Off => false,
         };
+        if !is_named && typed.labels == KubeletVolumeStatsLabels::Pod {
+            return Err(ConfigError::LabelsForNothing);
+        }
         let names = KubeletNames {
             only_missing: typed.stats == KubeletVolumeStats::Missing,
             per_pod: typed.labels == KubeletVolumeStatsLabels::Pod,

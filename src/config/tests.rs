@@ -140,6 +140,7 @@ fn a_bad_value_names_flag_value_and_remedy() {
             &["--kubelet-volume-stats-labels=no"],
             &["no", "--kubelet-volume-stats-labels", "give kubelet or pod"],
         ),
+        (&["--kubelet-volume-stats-labels=pod"], &["labels=pod", "give --kubelet-volume-stats=all"]),
         (&["--scrape-interval=30"], &["30", "--scrape-interval", "give a duration"]),
         (&["--insecure-skip-tls-verify=yes"], &["yes", "--insecure-skip-tls-verify", "give true"]),
         (

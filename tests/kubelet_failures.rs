@@ -15,6 +15,7 @@ const POD: &str = concat!(
 );
 /// A line that is none, long enough that many of them are read fast.
 const LONG_LINE: &str = concat!("#", include_str!("../fixtures/kubelet/stats-summary.json"));
+const UNCHECKED: &str = "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)";
 const FAILED: &str = "the kubelet cannot be asked";
 
 fn sizes(scrape: &Exposition) -> usize {
@@ -182,8 +183,11 @@ fn a_token_is_read_at_each_request() {
 fn the_token_is_not_sent_in_the_clear() {
     let kubelet = Kubelet::start();
     let token = kubelet.write("token", "secret");
-    let exporter = Exporter::start(&[&kubelet.endpoint(), &format!("--token-path={}", token.display())]);
+    let token = format!("--token-path={}", token.display());
+    let exporter = Exporter::start(&[&kubelet.endpoint(), &token, "--insecure-skip-tls-verify"]);
     assert_eq!(sizes(&exporter.scrape()), 3);
+    // So nobody gets it.
+    assert!(exporter.logged(UNCHECKED).is_empty());
     assert!(kubelet.asked().iter().all(|asked| asked.authorization.is_none()), "{:?}", kubelet.asked());
 }
 

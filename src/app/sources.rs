@@ -59,7 +59,7 @@ fn kubelet(config: &Config) -> Result<Kubelet, AppError> {
     let node_name = config.kubernetes.node_name.clone().unwrap_or_else(machine_name);
     let trust = Trust { anybody: skip_verify, ca_file, server_name, node_name: Some(node_name) };
     trust.check()?;
-    if skip_verify {
+    if skip_verify && endpoint.scheme_str() == Some("https") {
         tracing::warn!(
             %endpoint,
             "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)"

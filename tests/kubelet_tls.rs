@@ -73,6 +73,32 @@ fn the_kubelets_directory_is_found_in_the_mount_table() {
     assert_eq!(scrape.value("kubelet_volume_stats_scrape_errors_total", &[]), Some(0.0));
 }
 
+/// Whoever may mount anything on the node can put a row into its table that looks like a kubelet's.
+#[test]
+fn a_directory_of_another_users_is_not_trusted() {
+    let kubelet = Kubelet::start_with(Certificate::OwnMade);
+    let crt = kubelet.write("rootfs/home/mallory/pki/kubelet.crt", &kubelet.pki.kubelet_crt());
+    if std::os::unix::fs::chown(&crt, Some(65534), None).is_err() {
+        eprintln!("left out: only root can give files away");
+        return;
+    }
+    let rootfs = kubelet.directory().join("rootfs");
+    let row = format!(
+        "36 1 8:1 / {}/home/mallory/pods/00000000-0000-0000-0000-000000000000/volumes/kubernetes.io~nfs/pv rw - nfs s:/e rw\n",
+        rootfs.display()
+    );
+    let table = format!("--mount-table={}", kubelet.write("mountinfo", &row).display());
+    let rootfs = format!("--rootfs={}", rootfs.display());
+    let args = ["--sources=mounts,kubelet", &table, &rootfs];
+    let (failure, _) = refused(&kubelet, &args);
+    assert!(failure.contains("it belongs to the user 65534"), "{failure}");
+    // Nor do they keep the program from asking.
+    std::fs::remove_file(&crt).unwrap();
+    nix::unistd::mkfifo(&crt, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (failure, _) = refused(&kubelet, &args);
+    assert!(failure.contains("it is no file"), "{failure}");
+}
+
 #[test]
 fn the_administrators_own_is_good_by_the_name_that_is_given() {
     let kubelet = Kubelet::start_with(Certificate::Administrators);

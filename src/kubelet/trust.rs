@@ -2,9 +2,12 @@
 //! name in it; signed by the cluster, with the node's addresses; or the administrator's own.
 
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, CryptoProvider};
@@ -19,6 +22,8 @@ const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/
 /// What the kubelet makes for itself, in its directory: its certificate, and after it that of the authority that it made
 /// to sign it.
 const OWN_CERTIFICATE: &str = "pki/kubelet.crt";
+/// A file that is no use.
+const NO_AUTHORITY: &str = "no certificate in it that can be used";
 
 /// Whom to trust, and by which name.
 #[derive(Debug, Clone, Default)]
@@ -95,7 +100,7 @@ impl Trust {
             take(certificates(Path::new(SERVICE_ACCOUNT_CA)), Path::new(SERVICE_ACCOUNT_CA));
             for directory in directories {
                 let path = directory.join(OWN_CERTIFICATE);
-                take(certificates(&path).map(|all| all.into_iter().next_back().into_iter().collect()), &path);
+                take(own_authority(&path).map(|authority| vec![authority]), &path);
             }
         }
         let mut roots = RootCertStore::empty();
@@ -107,12 +112,35 @@ impl Trust {
     }
 }
 
-/// The certificates of a file that can sign, at least one.
+/// The last certificate of the kubelet's own file. Directories are found in the mount table, where users of the node can
+/// put mounts that look like a kubelet's: theirs are not to choose whom to trust.
+fn own_authority(path: &Path) -> Result<CertificateDer<'static>, String> {
+    // A pipe of theirs is not to keep this thread.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| error.to_string())?;
+    let file = File::from(file);
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    let owner = metadata.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(format!("it belongs to the user {owner}, and not to root"));
+    }
+    if !metadata.is_file() {
+        return Err("it is no file".into());
+    }
+    authorities(file)?.pop().ok_or_else(|| NO_AUTHORITY.into())
+}
+
+/// The certificates of a file.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
-    let mut found = read.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    authorities(File::open(path).map_err(|error| error.to_string())?)
+}
+
+/// The certificates that can sign, at least one.
+fn authorities(file: File) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>();
+    let mut found = read.map_err(|error| error.to_string())?;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
-    if found.is_empty() { Err("no certificate in it that can be used".into()) } else { Ok(found) }
+    if found.is_empty() { Err(NO_AUTHORITY.into()) } else { Ok(found) }
 }
 
 /// Takes a certificate that has one of several names.

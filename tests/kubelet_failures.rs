@@ -174,7 +174,8 @@ fn a_token_is_read_at_each_request() {
     exporter.wait_for_log("there is a token for the kubelet now");
     // What can be no token is not sent.
     kubelet.write("token", "a\u{7f}b");
-    exporter.scrape_until("it is no token", |scrape| sizes(scrape) == 0);
+    exporter.scrape_until("it is no token", |_| exporter.logged(FAILED).len() == 2);
+    assert_eq!(sizes(&exporter.scrape()), 0);
     let said = exporter.logged(FAILED);
     assert!(said.last().unwrap()["failure"].as_str().unwrap().contains("is none"), "{said:?}");
 }

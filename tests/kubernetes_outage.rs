@@ -63,8 +63,11 @@ fn outage(what: &str, begin: impl Fn(&Cluster), end: impl Fn(&Cluster)) {
         asked[asked_before..].iter().filter(|request| request.verb == Verb::Get).collect();
     let most = gets.iter().map(|request| request.in_flight).max();
     assert!(most <= Some(2), "{what}: one besides a list, not {most:?}");
-    for pair in gets.windows(2).filter(|pair| pair[0].brief() != pair[1].brief()) {
-        assert!(pair[1].at - pair[0].at >= Duration::from_millis(400), "no burst: {what}");
+    // Two a second, but for how late a busy machine lets the first arrive; the same one may be asked for twice.
+    let different = gets.windows(2).filter(|pair| pair[0].brief() != pair[1].brief()).count();
+    if let (Some(first), Some(last)) = (gets.first(), gets.last()) {
+        let least = Duration::from_millis(450) * u32::try_from(different.saturating_sub(1)).unwrap();
+        assert!(last.at - first.at >= least, "no burst: {what}: {:?}", last.at - first.at);
     }
 }
 

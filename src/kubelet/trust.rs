@@ -1,7 +1,8 @@
 //! How the kubelet's serving certificate is checked. It is one of three kinds: made by the kubelet itself, with the node's
 //! name in it; signed by the cluster, with the node's addresses; or the administrator's own.
 
-use std::fmt;
+mod verifier;
+
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,13 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{self, CryptoProvider};
+use rustls::crypto;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::failure::Failure;
+use verifier::Verifier;
 
 /// The cluster's authority, as every pod with a service account has it.
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -73,15 +74,16 @@ impl Trust {
     /// What to connect by. Files are read each time: certificates are replaced like tokens.
     pub(super) fn config(&self, host: &str, directories: &[PathBuf]) -> Result<ClientConfig, Failure> {
         let provider = Arc::new(crypto::ring::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = if self.anybody {
-            Arc::new(Anybody(Arc::clone(&provider)))
+        let wanted = if self.anybody {
+            None
         } else {
             let names = self.names(host).into_iter().filter_map(|name| ServerName::try_from(name).ok());
             let roots = Arc::new(self.roots(directories)?);
-            let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-            let inner = inner.map_err(|error| Failure::Authority(error.to_string()))?;
-            Arc::new(AnyName { inner, names: names.collect() })
+            let signers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+            let signers = signers.map_err(|error| Failure::Authority(error.to_string()))?;
+            Some((signers, names.collect()))
         };
+        let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), wanted });
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.map_err(|error| Failure::Authority(error.to_string()))?;
         Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
@@ -141,113 +143,4 @@ fn authorities(file: File) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut found = read.map_err(|error| error.to_string())?;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
     if found.is_empty() { Err(NO_AUTHORITY.into()) } else { Ok(found) }
-}
-
-/// Takes a certificate that has one of several names.
-#[derive(Debug)]
-struct AnyName {
-    inner: Arc<WebPkiServerVerifier>,
-    names: Vec<ServerName<'static>>,
-}
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let mut outcome = Err(CertificateError::NotValidForName.into());
-        for name in &self.names {
-            outcome = self.inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
-            let is_of_other_name = matches!(
-                outcome,
-                Err(rustls::Error::InvalidCertificate(
-                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-                ))
-            );
-            if !is_of_other_name {
-                break;
-            }
-        }
-        outcome
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Takes any certificate whose key the server has: `--insecure-skip-tls-verify`.
-struct Anybody(Arc<CryptoProvider>);
-
-impl fmt::Debug for Anybody {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Anybody")
-    }
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

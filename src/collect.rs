@@ -150,7 +150,7 @@ impl Collector {
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             errors: status.errors,
             answered: status.answered,
-            stale: claims::stale(reported, time),
+            stale: summary.is_some().then(|| claims::stale(reported, time)),
         });
         if let Some(names) = self.names {
             let exposed = kubelet.and_then(|kubelet| kubelet.exposed(start));

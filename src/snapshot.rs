@@ -169,8 +169,8 @@ pub struct KubeletStatus {
     pub errors: u64,
     /// When it answered last.
     pub answered: Option<SystemTime>,
-    /// Volumes of its answer that it measured too long ago.
-    pub stale: usize,
+    /// Volumes of its answer, if that is known, that it measured too long ago.
+    pub stale: Option<usize>,
 }
 
 /// Whether a source could be read the last time.

@@ -84,6 +84,7 @@ fn every_failure_is_counted_said_and_gets_over() {
         // After three intervals, which are over, what it said before is not current.
         assert_eq!((sizes(&failed), success(&failed)), (0, Some(0.0)), "{what}");
         assert!(failed.value(LAST, &[]).is_some(), "{what}: when it answered last is known");
+        assert_eq!(failed.value("disk_usage_exporter_stale_kubelet_volumes", &[]), None, "{what}");
         let said = exporter.wait_for_log(FAILED);
         assert!(said["failure"].as_str().unwrap().contains(expected), "{what}: {said}");
         assert!(said["remedy"].as_str().unwrap_or_default().contains(remedy), "{what}: {said}");

@@ -31,12 +31,13 @@ impl Changes {
         if !std::mem::replace(&mut self.begun, true) {
             let volumes = snapshot.volumes.len();
             let measured = snapshot.volumes.iter().filter(|volume| volume.figures().is_some()).count();
-            let pending = snapshot.pending;
+            let (claims, pending) = (snapshot.claims.len(), snapshot.pending);
             tracing::info!(
                 mounts = snapshot.table.as_ref().map(|table| table.rows),
                 volumes,
                 measured,
                 pending,
+                claims,
                 "collected for the first time"
             );
         }

@@ -207,7 +207,7 @@ fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
         one(c::MALFORMED_MOUNT_LINES, in_table(|table| table.malformed)),
         one(c::MOUNT_PROPAGATION, table.and_then(|table| table.propagation)),
         one(c::UNPROPAGATED_MOUNTS, table.and_then(|table| table.unpropagated)),
-        one(c::STALE_KUBELET_VOLUMES, kubelet.map(|kubelet| kubelet.stale)),
+        one(c::STALE_KUBELET_VOLUMES, kubelet.and_then(|kubelet| kubelet.stale)),
         (c::KUBERNETES_REQUESTS, requests.collect()),
         one(c::METADATA_AGE, snapshot.metadata_age),
         one(c::DROPPED_SERIES, Some(dropped)),

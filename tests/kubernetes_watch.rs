@@ -173,15 +173,15 @@ fn where_no_watch_can_be_had_pods_are_listed_now_and_then() {
 fn a_watch_that_broke_after_a_while_begins_anew_soon() {
     let cluster = Cluster::of(&["pv-1"]);
     // What went wrong before it was open counts no more.
-    cluster.server.fault(of(Verb::Watch, Resource::Pods), Fault::Status(500, None), 4);
+    cluster.server.fault(of(Verb::Watch, Resource::Pods), Fault::Status(500, None), 3);
     let exporter = cluster.start(&[]);
-    watches(&cluster, 5);
+    watches(&cluster, 4);
     exporter.scrape_until("it stays open", |scrape| success(scrape, Resource::Pods) == Some(1.0));
     let broken = Instant::now();
     cluster.server.stop();
     cluster.server.resume();
-    let seen = watches(&cluster, 6);
-    let after = asked(&seen, Verb::Watch)[5].at - broken;
+    let seen = watches(&cluster, 5);
+    let after = asked(&seen, Verb::Watch)[4].at - broken;
     assert!(after < Duration::from_secs(2), "{after:?}");
 }
 

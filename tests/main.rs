@@ -15,6 +15,8 @@ mod conformance;
 mod endurance;
 /// Fixture nodes against their golden expositions.
 mod fixtures;
+/// The pods of `manifests/overlays/hardened`, as a kernel has them.
+mod hardened;
 /// Clients that mean harm, and one that does not.
 mod hostility;
 /// More mounts than threads to ask them with, hanging or slow.

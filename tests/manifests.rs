@@ -1,83 +1,16 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::Command;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use crate::support::exporter::run;
+use crate::support::manifest::{Manifest, kustomized as rendered, list};
 use crate::support::pod_security::unmet;
-use crate::support::tool::is_there;
 
 const BASE: &str = "manifests";
+const HARDENED: &str = "manifests/overlays/hardened";
 const KUBELET_ONLY: &str = "manifests/overlays/kubelet-only";
 const NAMES: &str = "manifests/overlays/kubelet-names";
 const COMPAT: &str = "manifests/overlays/kubelet-only-compat";
-
-/// What `kubectl apply -k` would apply; `None` where there is no `kubectl`.
-fn rendered(test: &str, directory: &str) -> Option<Manifest> {
-    is_there(test, "kubectl", &["kustomize", "--help"]).then(|| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
-        let output = Command::new("kubectl").arg("kustomize").arg(path).output().unwrap();
-        assert!(output.status.success(), "{directory}: {}", String::from_utf8_lossy(&output.stderr));
-        let objects = serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout).unwrap());
-        Manifest(objects.unwrap_or_else(|error| panic!("{directory}: {error}")))
-    })
-}
-
-/// Kubernetes objects.
-struct Manifest(Vec<Value>);
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-impl Manifest {
-    /// The only object of its kind.
-    fn the(&self, kind: &str) -> &Value {
-        let mut found = self.0.iter().filter(|object| object["kind"] == kind);
-        let object = found.next().unwrap_or_else(|| panic!("no {kind}"));
-        assert!(found.next().is_none(), "more than one {kind}");
-        object
-    }
-
-    fn template(&self) -> &Value {
-        &self.the("DaemonSet")["spec"]["template"]
-    }
-
-    /// The only container.
-    fn container(&self) -> &Value {
-        let containers = list(&self.template()["spec"]["containers"]);
-        assert_eq!(containers.len(), 1);
-        &containers[0]
-    }
-
-    fn args(&self) -> Vec<&str> {
-        list(&self.container()["args"]).iter().map(text).collect()
-    }
-
-    /// Names of ports, and what they are.
-    fn ports(&self) -> BTreeMap<&str, Option<u64>> {
-        let ports = list(&self.container()["ports"]).iter();
-        ports.map(|port| (text(&port["name"]), port["containerPort"].as_u64())).collect()
-    }
-
-    /// Environment variables, and the fields that they tell.
-    fn env(&self) -> BTreeMap<&str, &str> {
-        let env = list(&self.container()["env"]).iter();
-        env.map(|variable| (text(&variable["name"]), text(&variable["valueFrom"]["fieldRef"]["fieldPath"])))
-            .collect()
-    }
-
-    /// Kind, namespace and name of each object.
-    fn names(&self) -> BTreeSet<[&str; 3]> {
-        let objects = self.0.iter().map(|object| (&object["kind"], &object["metadata"]));
-        objects.map(|(kind, meta)| [text(kind), text(&meta["namespace"]), text(&meta["name"])]).collect()
-    }
-}
 
 /// What each is made of, in this namespace.
 fn expected(namespace: &str) -> BTreeSet<[&str; 3]> {
@@ -85,6 +18,7 @@ fn expected(namespace: &str) -> BTreeSet<[&str; 3]> {
     [
         ["Namespace", "", namespace],
         ["ServiceAccount", namespace, name],
+        ["PriorityClass", "", name],
         ["DaemonSet", namespace, name],
         ["ClusterRole", "", name],
         ["ClusterRoleBinding", "", name],
@@ -98,6 +32,8 @@ fn each_directory_gives_its_objects_and_no_others() {
     let Some(base) = rendered(name, BASE) else { return };
     assert_eq!(base.names(), expected("disk-usage-exporter"));
     assert_eq!(base.0, rendered(name, "manifests/base").unwrap().0);
+    let hardened = rendered(name, HARDENED).unwrap();
+    assert_eq!(hardened.names(), base.names());
     let kubelet_only = rendered(name, KUBELET_ONLY).unwrap();
     assert_eq!(kubelet_only.names(), base.names());
     let names = rendered(name, NAMES).unwrap();
@@ -106,12 +42,14 @@ fn each_directory_gives_its_objects_and_no_others() {
     let mut objects = expected("kubelet-volume-stats");
     objects.insert(["Service", "kubelet-volume-stats", "kubelet-volume-stats-exporter"]);
     assert_eq!(compat.names(), objects);
-    for manifest in [&base, &kubelet_only, &names, &compat] {
+    for manifest in [&base, &hardened, &kubelet_only, &names, &compat] {
         let account = &manifest.the("ServiceAccount")["metadata"];
         let subject =
             json!({"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]});
         assert_eq!(manifest.the("ClusterRoleBinding")["subjects"], json!([subject]));
-        assert_eq!(manifest.template()["spec"]["serviceAccountName"], account["name"]);
+        let pod = &manifest.template()["spec"];
+        assert_eq!(pod["serviceAccountName"], account["name"]);
+        assert_eq!(pod["priorityClassName"], manifest.the("PriorityClass")["metadata"]["name"]);
     }
 }
 
@@ -159,6 +97,63 @@ fn pods_that_see_the_mounts_are_not_restricted() {
     ];
     assert_eq!(unmet(base.template()), expected.into());
     assert_eq!(enforced(&base), "privileged");
+}
+
+#[test]
+fn hardened_pods_are_root_and_no_more() {
+    let name = "hardened_pods_are_root_and_no_more";
+    let Some(hardened) = rendered(name, HARDENED) else { return };
+    let expected =
+        ["HostPath Volumes", "SELinux", "Volume Types", "Running as Non-root", "Running as Non-root user"];
+    assert_eq!(unmet(hardened.template()), expected.into());
+    let path = "/var/lib/kubelet";
+    let mounts = list(&hardened.container()["volumeMounts"]);
+    assert_eq!(
+        mounts[0],
+        json!({
+            "name": "kubelet",
+            "mountPath": format!("/rootfs{path}"),
+            "mountPropagation": "HostToContainer",
+            "readOnly": true,
+        })
+    );
+    let volume = json!({"name": "kubelet", "hostPath": {"path": path, "type": "Directory"}});
+    assert_eq!(list(&hardened.template()["spec"]["volumes"])[0], volume);
+    // Nothing else differs.
+    let base = rendered(name, BASE).unwrap();
+    let (mut template, plain) = (hardened.template().clone(), base.template());
+    for at in ["/spec/volumes/0", "/spec/containers/0/volumeMounts/0", "/spec/containers/0/securityContext"] {
+        *template.pointer_mut(at).unwrap() = plain.pointer(at).unwrap().clone();
+    }
+    assert_eq!(template, *plain);
+    assert_eq!(hardened.the("ClusterRole"), base.the("ClusterRole"));
+}
+
+#[test]
+fn pods_go_to_every_linux_node_that_is_real() {
+    let Some(base) = rendered("pods_go_to_every_linux_node_that_is_real", BASE) else { return };
+    let pod = &base.template()["spec"];
+    assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]), "all taints");
+    let required = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    let terms = list(pod.pointer(required).unwrap());
+    assert_eq!(terms.len(), 1, "of several one would do");
+    // A node without the label is not in the values, whatever these are.
+    let goes = |labels: &Value| {
+        list(&terms[0]["matchExpressions"]).iter().all(|expression| {
+            let is_in = list(&expression["values"]).contains(&labels[expression["key"].as_str().unwrap()]);
+            match expression["operator"].as_str() {
+                Some("In") => is_in,
+                Some("NotIn") => !is_in,
+                other => panic!("{other:?}"),
+            }
+        })
+    };
+    let os = "kubernetes.io/os";
+    assert!(goes(&json!({os: "linux"})));
+    assert!(goes(&json!({os: "linux", "type": "compute", "eks.amazonaws.com/compute-type": "ec2"})));
+    assert!(!goes(&json!({os: "windows"})));
+    assert!(!goes(&json!({os: "linux", "type": "virtual-kubelet"})));
+    assert!(!goes(&json!({os: "linux", "eks.amazonaws.com/compute-type": "fargate"})));
 }
 
 #[test]
@@ -220,6 +215,9 @@ fn nothing_is_mounted_but_the_token_and_the_clusters_authority() {
         let sources = json!([
             {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
             {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {
+                "items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}],
+            }},
         ]);
         let spec = &manifest.template()["spec"];
         assert_eq!(spec["volumes"], json!([{"name": "token", "projected": {"sources": sources}}]));
@@ -258,7 +256,7 @@ fn who_measures_may_ask_the_kubelet_for_its_metrics_besides() {
 fn the_program_accepts_the_overlays_arguments() {
     let name = "the_program_accepts_the_overlays_arguments";
     let Some(base) = rendered(name, BASE) else { return };
-    assert_eq!(base.args(), ["--rootfs=/rootfs", "--log-level=info"]);
+    assert_eq!(base.args(), ["--rootfs=/rootfs"]);
     assert_eq!(base.env(), [("NODE_NAME", "spec.nodeName")].into());
     let kubelet_only = rendered(name, KUBELET_ONLY).unwrap();
     let asking = ["--sources=kubelet", "--kubelet-endpoint=https://$(HOST_IP):10250"];

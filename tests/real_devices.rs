@@ -9,7 +9,7 @@ use crate::support::exposition::Labels;
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace, unmount};
 
 /// An ext4 file system on a loop device; where it is mounted, and the device.
-fn ext4(node: &Node, name: &str, options: &str) -> (PathBuf, PathBuf) {
+pub(crate) fn ext4(node: &Node, name: &str, options: &str) -> (PathBuf, PathBuf) {
     let image = node.path().join(format!("{name}.img"));
     fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
     let run = |command: &mut Command| {

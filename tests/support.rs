@@ -9,6 +9,7 @@ pub(crate) mod fuse;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod kubelet;
+pub(crate) mod manifest;
 pub(crate) mod namespace;
 pub(crate) mod objects;
 pub(crate) mod pod_security;

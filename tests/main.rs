@@ -7,6 +7,8 @@
 mod absurd_figures;
 /// Alerts as clusters have them, on a real Prometheus.
 mod alerts;
+/// What Helm makes of the chart.
+mod chart;
 /// The command line: errors, exit codes, the log.
 mod cli;
 /// The project's own rules: imports, sizes, the README's tables, the manifests.

@@ -5,6 +5,7 @@ use clap::CommandFactory;
 use disk_usage_exporter::config::Args;
 use disk_usage_exporter::exposition::FAMILIES;
 use regex::Regex;
+use serde_json::Value;
 
 fn migration() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("MIGRATION.md")).unwrap()
@@ -29,6 +30,21 @@ fn from(heading: &str) -> BTreeSet<String> {
     let quoted = Regex::new("`([^`]+)`").unwrap();
     let rows = rows(heading);
     rows.iter().flat_map(|[from, _]| quoted.captures_iter(from).map(|quote| quote[1].to_owned())).collect()
+}
+
+/// Values of the chart here that the table of the Go exporter's leads to.
+pub(crate) fn chart_values() -> BTreeSet<String> {
+    let value = Regex::new(r"`([a-z][A-Za-z]*(?:\.[A-Za-z]+)*)(?:: [^`]+)?`").unwrap();
+    let not_values = names("kubeletOnly runAsGroup honorLabels");
+    let rows = rows("### The Go exporter's chart values");
+    let values = rows.iter().flat_map(|[_, to]| value.captures_iter(to).map(|quote| quote[1].to_owned()));
+    values.filter(|value| !not_values.contains(value)).collect()
+}
+
+/// Its values for a chart that is like the Go exporter's.
+pub(crate) fn compatible_values() -> Value {
+    let text = migration().split("\n```yaml\n").nth(1).unwrap().split("```").next().unwrap().to_owned();
+    serde_saphyr::from_str(&text).unwrap()
 }
 
 fn names(names: &str) -> BTreeSet<String> {

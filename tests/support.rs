@@ -6,6 +6,7 @@ pub(crate) mod exporter;
 pub(crate) mod exposition;
 pub(crate) mod fixture;
 pub(crate) mod fuse;
+pub(crate) mod helm;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod kubelet;

@@ -1,0 +1,388 @@
+/// Values that users may give.
+mod cases;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use clap::Parser;
+use disk_usage_exporter::config::{Args, Config};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use self::cases::cases;
+use crate::migration::{chart_values, compatible_values};
+use crate::support::helm::{RELEASE, chart, is_helm_there, released};
+use crate::support::manifest::{Manifest, kustomized, list, text};
+use crate::support::pod_security::unmet;
+
+/// The chart with all those values; `None` where there is no Helm.
+fn charted(test: &str) -> Option<Vec<(Value, Manifest, &'static [&'static str])>> {
+    is_helm_there(test).then(|| {
+        let (values, rights): (Vec<Value>, Vec<_>) = cases().into_iter().unzip();
+        let manifests = released(&chart(), &values);
+        let manifests =
+            manifests.into_iter().map(|manifest| manifest.unwrap_or_else(|error| panic!("{error}")));
+        values.into_iter().zip(manifests).zip(rights).map(|((a, b), c)| (a, b, c)).collect()
+    })
+}
+
+/// The chart with these values, which it takes.
+fn with(values: Value) -> Manifest {
+    released(&chart(), &[values]).remove(0).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Kubernetes' own type has each of the fields, and no field is missing.
+fn assert_typed<T: Serialize + DeserializeOwned>(object: &Value) {
+    let typed: T =
+        serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object:#}"));
+    assert_eq!(serde_json::to_value(typed).unwrap(), *object, "what is left of it");
+}
+
+#[test]
+fn every_object_is_as_kubernetes_has_it() {
+    let name = "every_object_is_as_kubernetes_has_it";
+    let Some(charted) = charted(name) else { return };
+    let overlays = ["hardened", "kubelet-only", "kubelet-names", "kubelet-only-compat"];
+    let overlays = overlays.map(|overlay| kustomized(name, &format!("manifests/overlays/{overlay}")));
+    let manifests =
+        charted.into_iter().map(|(_, manifest, _)| manifest).chain(overlays.into_iter().flatten());
+    for object in manifests.flat_map(|manifest| manifest.0) {
+        match text(&object["kind"]) {
+            "Namespace" => assert_typed::<Namespace>(&object),
+            "ServiceAccount" => assert_typed::<ServiceAccount>(&object),
+            "ClusterRole" => assert_typed::<ClusterRole>(&object),
+            "ClusterRoleBinding" => assert_typed::<ClusterRoleBinding>(&object),
+            "PriorityClass" => assert_typed::<PriorityClass>(&object),
+            "DaemonSet" => assert_typed::<DaemonSet>(&object),
+            "Service" => assert_typed::<Service>(&object),
+            "ConfigMap" => assert_typed::<ConfigMap>(&object),
+            "PodMonitor" | "ServiceMonitor" | "PrometheusRule" => assert_of_the_operator(&object),
+            kind => panic!("who knows {kind}?"),
+        }
+    }
+}
+
+/// The operator's types are known to nothing here: these are the fields that the chart uses, written down by hand from
+/// <https://prometheus-operator.dev/docs/api-reference/api/>.
+fn assert_of_the_operator(object: &Value) {
+    assert_eq!(object["apiVersion"], "monitoring.coreos.com/v1");
+    let spec = &object["spec"];
+    let endpoints = match text(&object["kind"]) {
+        "PrometheusRule" => return assert_fields(spec, &["groups"]),
+        "PodMonitor" => "podMetricsEndpoints",
+        _ => "endpoints",
+    };
+    assert_fields(spec, &["jobLabel", "selector", endpoints]);
+    assert_fields(&spec["selector"], &["matchLabels"]);
+    let [endpoint] = list(&spec[endpoints]) else { panic!("{spec:#}") };
+    let known = ["port", "honorLabels", "interval", "scrapeTimeout", "relabelings", "metricRelabelings"];
+    assert_fields(endpoint, &known);
+    for rule in ["relabelings", "metricRelabelings"].iter().flat_map(|rules| list(&endpoint[rules])) {
+        assert_fields(rule, &["sourceLabels", "targetLabel", "regex", "replacement", "action"]);
+    }
+}
+
+fn assert_fields(object: &Value, known: &[&str]) {
+    let fields = object.as_object().unwrap_or_else(|| panic!("{object:#}"));
+    assert!(!fields.is_empty() && fields.keys().all(|field| known.contains(&&**field)), "{object:#}");
+}
+
+#[test]
+fn the_program_accepts_the_arguments() {
+    let Some(charted) = charted("the_program_accepts_the_arguments") else { return };
+    for (values, manifest, _) in charted {
+        // Where the pods mount the node, this machine has its own root.
+        let here = |arg: &&str| arg.replace("$(HOST_IP)", "127.0.0.1").replace("=/rootfs", "=/");
+        let args = manifest.args();
+        let typed = std::iter::once("program".into()).chain(args.iter().map(here));
+        let checked = Config::try_from(Args::try_parse_from(typed).unwrap_or_else(|error| panic!("{error}")));
+        let config = checked.unwrap_or_else(|error| panic!("{values}: {error}"));
+        let endpoint = config.sources.asking.endpoint.to_string();
+        let asks = config.sources.ask_kubelet() && !endpoint.contains("localhost");
+        assert_eq!(manifest.env().contains_key("HOST_IP"), config.sources.ask_kubelet(), "{values}");
+        assert_eq!(
+            asks,
+            endpoint == "https://127.0.0.1:10250/" && args.join(" ").contains("$(HOST_IP)"),
+            "{values}"
+        );
+        assert_eq!(manifest.env()["NODE_NAME"], "spec.nodeName");
+        assert_eq!(manifest.ports().into_values().collect::<Vec<_>>(), [Some(config.listen_port.into())]);
+    }
+}
+
+#[test]
+fn rights_follow_the_sources() {
+    let Some(charted) = charted("rights_follow_the_sources") else { return };
+    for (values, manifest, rights) in charted {
+        let roles = manifest.0.iter().filter(|object| object["kind"] == "ClusterRole");
+        let granted: Vec<String> = roles
+            .flat_map(|role| list(&role["rules"]))
+            .map(|rule| {
+                assert_eq!(rule["apiGroups"], json!([""]));
+                let words = |field: &str| list(&rule[field]).iter().map(text).collect::<Vec<_>>().join(",");
+                format!("{} {}", words("verbs"), words("resources"))
+            })
+            .collect();
+        assert_eq!(granted, rights, "{values}");
+        if !granted.is_empty() {
+            let account = &manifest.the("ServiceAccount")["metadata"];
+            let subject =
+                json!({"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]});
+            assert_eq!(manifest.the("ClusterRoleBinding")["subjects"], json!([subject]));
+            assert_eq!(manifest.template()["spec"]["serviceAccountName"], account["name"]);
+        }
+    }
+}
+
+/// Objects by kind, without what Helm adds to their labels.
+fn plain(manifest: &Manifest) -> Vec<Value> {
+    let mut objects: Vec<Value> =
+        manifest.0.iter().filter(|object| object["kind"] != "Namespace").cloned().collect();
+    objects.iter_mut().for_each(without_helms_labels);
+    objects.sort_by_key(|object| object["kind"].to_string());
+    objects
+}
+
+fn without_helms_labels(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for label in ["instance", "version", "managed-by"] {
+                fields.remove(&format!("app.kubernetes.io/{label}"));
+            }
+            fields.remove("helm.sh/chart");
+            fields.values_mut().for_each(without_helms_labels);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_helms_labels),
+        _ => {}
+    }
+}
+
+#[test]
+fn each_overlay_is_the_chart_with_a_value() {
+    let name = "each_overlay_is_the_chart_with_a_value";
+    if !is_helm_there(name) {
+        return;
+    }
+    for (values, overlay) in [
+        (json!({}), "manifests"),
+        (json!({"mode": "hardened"}), "manifests/overlays/hardened"),
+        (json!({"mode": "kubeletOnly"}), "manifests/overlays/kubelet-only"),
+        (json!({"kubeletVolumeStats": "missing"}), "manifests/overlays/kubelet-names"),
+    ] {
+        let Some(overlaid) = kustomized(name, overlay) else { return };
+        assert_eq!(plain(&with(values)), plain(&overlaid), "{overlay}");
+    }
+}
+
+#[test]
+fn migrations_values_are_like_the_go_exporters_overlay() {
+    let name = "migrations_values_are_like_the_go_exporters_overlay";
+    let overlay = "manifests/overlays/kubelet-only-compat";
+    let Some(compat) = kustomized(name, overlay).filter(|_| is_helm_there(name)) else { return };
+    let charted = with(compatible_values());
+    assert_eq!(charted.the("Service")["metadata"]["name"], compat.the("Service")["metadata"]["name"]);
+    for part in ["/metadata/annotations", "/spec/ports", "/spec/clusterIP"] {
+        assert_eq!(charted.the("Service").pointer(part), compat.the("Service").pointer(part), "{part}");
+    }
+    assert_eq!(charted.template()["metadata"]["annotations"], compat.template()["metadata"]["annotations"]);
+    assert_eq!(charted.ports(), compat.ports());
+    let args = |manifest: &Manifest| -> BTreeSet<String> {
+        let args = manifest.args().into_iter().filter(|arg| *arg != "--scrape-interval=30s");
+        args.map(|arg| arg.replace("--metrics-port", "--listen-port")).collect()
+    };
+    assert_eq!(args(&charted), args(&compat));
+}
+
+#[test]
+fn pods_that_ask_the_kubelet_alone_are_restricted() {
+    let Some(charted) = charted("pods_that_ask_the_kubelet_alone_are_restricted") else { return };
+    for (values, manifest, _) in charted {
+        let restricted = unmet(manifest.template()).is_empty();
+        assert_eq!(restricted, values["mode"] == "kubeletOnly", "{values}");
+    }
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused() {
+    if !is_helm_there("values_that_mean_nothing_are_refused") {
+        return;
+    }
+    let cases = [
+        (json!({"modus": "hardened"}), "modus"),
+        (json!({"mode": "Hardened"}), "/mode"),
+        (json!({"kubelet": {"caFile": "/ca"}}), "caFile"),
+        (json!({"sources": "mounts"}), "/sources"),
+        (json!({"sources": ["node"]}), "/sources/0"),
+        (json!({"sources": ["mounts", "mounts"]}), "/sources"),
+        (json!({"mode": "kubeletOnly", "sources": ["mounts", "kubelet"]}), "/sources"),
+        (json!({"mode": "kubeletOnly", "kubernetes": "required"}), "/kubernetes"),
+        (json!({"mode": "kubeletOnly", "kubeletVolumeStats": "off"}), "/kubeletVolumeStats"),
+        (json!({"sources": ["kubelet"], "kubernetes": "required"}), "/kubernetes"),
+        (json!({"sources": ["kubelet"], "kubeletVolumeStats": false}), "/kubeletVolumeStats"),
+        (json!({"kubernetes": true}), "/kubernetes"),
+        (json!({"logLevel": "verbose"}), "/logLevel"),
+        (json!({"port": 0}), "/port"),
+        (json!({"port": "9274"}), "/port"),
+        (json!({"portName": "a-name-that-is-too-long"}), "/portName"),
+        (json!({"kubelet": {"root": "var/lib/kubelet"}}), "/kubelet/root"),
+        (json!({"kubelet": {"root": "/"}}), "/kubelet/root"),
+        (json!({"kubelet": {"endpoint": "node:10250"}}), "/kubelet/endpoint"),
+        (json!({"kubelet": {"endpoint": "https://node:10250/stats"}}), "/kubelet/endpoint"),
+        (json!({"kubelet": {"scrapeInterval": "30"}}), "/kubelet/scrapeInterval"),
+        (json!({"kubelet": {"insecureSkipTLSVerify": "true"}}), "/kubelet/insecureSkipTLSVerify"),
+        (json!({"extraArgs": ["metrics"]}), "/extraArgs/0"),
+        (json!({"image": {"repository": ""}}), "/image/repository"),
+        (json!({"image": {"digest": "latest"}}), "/image/digest"),
+        (json!({"token": {"expirationSeconds": 60}}), "/token/expirationSeconds"),
+        (json!({"podAnnotations": {"prometheus.io/port": 9274}}), "/podAnnotations"),
+        (json!({"monitor": {"kind": "podMonitor"}}), "/monitor/kind"),
+        (
+            json!({"monitor": {"asKubelet": true}, "kubeletVolumeStatsLabels": "pod"}),
+            "/kubeletVolumeStatsLabels",
+        ),
+    ];
+    let values: Vec<Value> = cases.iter().map(|(values, _)| values.clone()).collect();
+    for ((values, at), released) in cases.iter().zip(released(&chart(), &values)) {
+        let refused = released.err().unwrap_or_else(|| panic!("{values} is taken"));
+        let named = if at.starts_with('/') { format!("at '{at}") } else { format!("'{at}' not allowed") };
+        assert!(refused.contains(&named), "{values}: {refused}");
+    }
+}
+
+fn read(path: &str) -> Value {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The names of values, with their parents', as far as the schema names them.
+fn paths(schema: &Value, values: &Value, of: &str) -> BTreeSet<String> {
+    let Some(known) = schema["properties"].as_object() else { return [of.to_owned()].into() };
+    assert_eq!(schema["additionalProperties"], false, "{of}");
+    let given = values.as_object().unwrap_or_else(|| panic!("{of} has no default"));
+    let names = |fields: &serde_json::Map<String, Value>| fields.keys().cloned().collect::<BTreeSet<_>>();
+    let mut known_names = names(known);
+    known_names.remove("global");
+    assert_eq!(known_names, names(given), "{of}");
+    let below = given.iter().map(|(name, value)| (format!("{of}.{name}"), &known[name], value));
+    below.flat_map(|(path, schema, value)| paths(schema, value, &path)).collect()
+}
+
+#[test]
+fn the_schema_knows_the_values_and_migration_leads_to_them() {
+    let known = paths(&read("manifests/chart/values.schema.json"), &read("manifests/chart/values.yaml"), "");
+    let known: BTreeSet<&str> = known.iter().map(|path| path.trim_start_matches('.')).collect();
+    let led_to = chart_values();
+    assert!(led_to.len() > 10, "{led_to:?}");
+    let is_known =
+        |value: &str| known.iter().any(|path| *path == value || path.starts_with(&format!("{value}.")));
+    let unknown: Vec<&String> = led_to.iter().filter(|value| !is_known(value)).collect();
+    assert_eq!(unknown, Vec::<&String>::new(), "of {known:?}");
+}
+
+#[test]
+fn it_has_the_programs_version() {
+    let chart = read("manifests/chart/Chart.yaml");
+    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["description"], env!("CARGO_PKG_DESCRIPTION"));
+}
+
+/// A scrape job's rules, by the operator's names.
+fn rules(path: &str, field: &str) -> Vec<Value> {
+    let camel = |name: &str| match name {
+        "source_labels" => "sourceLabels".to_owned(),
+        "target_label" => "targetLabel".to_owned(),
+        other => other.to_owned(),
+    };
+    let config = read(path);
+    let rules = list(&config["scrape_configs"][0][field]).iter();
+    rules
+        .map(|rule| {
+            rule.as_object().unwrap().iter().map(|(name, value)| (camel(name), value.clone())).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn monitors_do_what_the_scrape_jobs_do() {
+    if !is_helm_there("monitors_do_what_the_scrape_jobs_do") {
+        return;
+    }
+    for (kind, endpoints) in [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")] {
+        let manifest = with(json!({"monitor": {"kind": kind, "asKubelet": true}}));
+        let spec = &manifest.the(kind)["spec"];
+        let endpoint = &spec[endpoints][0];
+        assert_eq!(endpoint["honorLabels"], true);
+        assert_eq!(manifest.ports().into_keys().collect::<Vec<_>>(), [&endpoint["port"]]);
+        // The job of the same name: the label's value.
+        let label = text(&spec["jobLabel"]);
+        let job = &read("manifests/prometheus-scrape.yaml")["scrape_configs"][0]["job_name"];
+        let labelled = if kind == "PodMonitor" { manifest.template() } else { manifest.the("Service") };
+        assert_eq!(labelled["metadata"]["labels"][label], *job);
+        // The operator keeps the ports and the living by itself, but adds labels of the exporter's own pod.
+        let node = rules("manifests/prometheus-scrape.yaml", "relabel_configs").pop().unwrap();
+        assert_eq!(node["targetLabel"], "node");
+        let drop = json!({"action": "labeldrop", "regex": "namespace|pod|container|service|endpoint"});
+        assert_eq!(endpoint["relabelings"], json!([node, drop]));
+        // Which is why these need not be emptied once more.
+        let mut names = rules("manifests/prometheus-kubelet-names.yaml", "metric_relabel_configs");
+        names.retain(|rule| rule["replacement"] != "");
+        assert_eq!(list(&endpoint["metricRelabelings"]), names);
+        // They select the pods, and the Service that lists them.
+        let selected = spec["selector"]["matchLabels"].as_object().unwrap();
+        for (name, value) in selected {
+            assert_eq!(labelled["metadata"]["labels"][name], *value);
+        }
+        if kind == "ServiceMonitor" {
+            let service = manifest.the("Service");
+            assert_eq!(
+                service["spec"]["selector"],
+                manifest.the("DaemonSet")["spec"]["selector"]["matchLabels"]
+            );
+            assert_eq!(service["spec"]["ports"][0]["name"], endpoint["port"]);
+        }
+    }
+}
+
+#[test]
+fn rules_and_dashboards_are_taken_as_they_are() {
+    if !is_helm_there("rules_and_dashboards_are_taken_as_they_are") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let copied = directory.path().join("chart");
+    assert!(Command::new("cp").arg("-rL").arg(chart()).arg(&copied).status().unwrap().success());
+    let groups = json!([{"name": "a", "rules": [
+        {"alert": "A", "expr": "up == 0", "annotations": {"summary": "{{ $labels.instance }} is gone"}},
+    ]}]);
+    let dashboard = "{\n  \"title\": \"{{ a }}\"\n}\n";
+    for (kind, file, text) in [
+        ("rules", "zz.yaml", format!("# Why.\ngroups: {groups}\n")),
+        ("dashboards", "zz.json", dashboard.to_owned()),
+    ] {
+        std::fs::create_dir_all(copied.join(kind)).unwrap();
+        std::fs::write(copied.join(kind).join(file), text).unwrap();
+    }
+    let values = json!({"prometheusRule": {"enabled": true}, "dashboards": {"enabled": true}});
+    let mut both = released(&copied, &[values, json!({})]).into_iter().map(Result::unwrap);
+    let manifest = both.next().unwrap();
+    let name = format!("{RELEASE}-zz");
+    let the = |kind: &str| {
+        let found =
+            manifest.0.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+        found.unwrap_or_else(|| panic!("no {kind}"))
+    };
+    assert_of_the_operator(the("PrometheusRule"));
+    assert_eq!(the("PrometheusRule")["spec"], json!({"groups": groups}));
+    assert_typed::<ConfigMap>(the("ConfigMap"));
+    assert_eq!(the("ConfigMap")["data"], json!({"zz.json": dashboard}));
+    assert_eq!(the("ConfigMap")["metadata"]["labels"]["grafana_dashboard"], "1");
+    let off = both.next().unwrap();
+    assert!(off.0.iter().all(|object| object["kind"] != "PrometheusRule" && object["kind"] != "ConfigMap"));
+}

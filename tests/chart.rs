@@ -1,5 +1,7 @@
 /// Values that users may give.
 mod cases;
+/// What objects may say.
+mod types;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,15 +9,10 @@ use std::process::Command;
 
 use clap::Parser;
 use disk_usage_exporter::config::{Args, Config};
-use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use k8s_openapi::api::scheduling::v1::PriorityClass;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use self::cases::cases;
+use self::types::assert_known;
 use crate::migration::{chart_values, compatible_values};
 use crate::support::helm::{RELEASE, chart, is_helm_there, released};
 use crate::support::manifest::{Manifest, kustomized, list, text};
@@ -37,13 +34,6 @@ fn with(values: Value) -> Manifest {
     released(&chart(), &[values]).remove(0).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Kubernetes' own type has each of the fields, and no field is missing.
-fn assert_typed<T: Serialize + DeserializeOwned>(object: &Value) {
-    let typed: T =
-        serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object:#}"));
-    assert_eq!(serde_json::to_value(typed).unwrap(), *object, "what is left of it");
-}
-
 #[test]
 fn every_object_is_as_kubernetes_has_it() {
     let name = "every_object_is_as_kubernetes_has_it";
@@ -52,45 +42,7 @@ fn every_object_is_as_kubernetes_has_it() {
     let overlays = overlays.map(|overlay| kustomized(name, &format!("manifests/overlays/{overlay}")));
     let manifests =
         charted.into_iter().map(|(_, manifest, _)| manifest).chain(overlays.into_iter().flatten());
-    for object in manifests.flat_map(|manifest| manifest.0) {
-        match text(&object["kind"]) {
-            "Namespace" => assert_typed::<Namespace>(&object),
-            "ServiceAccount" => assert_typed::<ServiceAccount>(&object),
-            "ClusterRole" => assert_typed::<ClusterRole>(&object),
-            "ClusterRoleBinding" => assert_typed::<ClusterRoleBinding>(&object),
-            "PriorityClass" => assert_typed::<PriorityClass>(&object),
-            "DaemonSet" => assert_typed::<DaemonSet>(&object),
-            "Service" => assert_typed::<Service>(&object),
-            "ConfigMap" => assert_typed::<ConfigMap>(&object),
-            "PodMonitor" | "ServiceMonitor" | "PrometheusRule" => assert_of_the_operator(&object),
-            kind => panic!("who knows {kind}?"),
-        }
-    }
-}
-
-/// The operator's types are known to nothing here: these are the fields that the chart uses, written down by hand from
-/// <https://prometheus-operator.dev/docs/api-reference/api/>.
-fn assert_of_the_operator(object: &Value) {
-    assert_eq!(object["apiVersion"], "monitoring.coreos.com/v1");
-    let spec = &object["spec"];
-    let endpoints = match text(&object["kind"]) {
-        "PrometheusRule" => return assert_fields(spec, &["groups"]),
-        "PodMonitor" => "podMetricsEndpoints",
-        _ => "endpoints",
-    };
-    assert_fields(spec, &["jobLabel", "selector", endpoints]);
-    assert_fields(&spec["selector"], &["matchLabels"]);
-    let [endpoint] = list(&spec[endpoints]) else { panic!("{spec:#}") };
-    let known = ["port", "honorLabels", "interval", "scrapeTimeout", "relabelings", "metricRelabelings"];
-    assert_fields(endpoint, &known);
-    for rule in ["relabelings", "metricRelabelings"].iter().flat_map(|rules| list(&endpoint[rules])) {
-        assert_fields(rule, &["sourceLabels", "targetLabel", "regex", "replacement", "action"]);
-    }
-}
-
-fn assert_fields(object: &Value, known: &[&str]) {
-    let fields = object.as_object().unwrap_or_else(|| panic!("{object:#}"));
-    assert!(!fields.is_empty() && fields.keys().all(|field| known.contains(&&**field)), "{object:#}");
+    manifests.flat_map(|manifest| manifest.0).for_each(|object| assert_known(&object));
 }
 
 #[test]
@@ -103,17 +55,33 @@ fn the_program_accepts_the_arguments() {
         let typed = std::iter::once("program".into()).chain(args.iter().map(here));
         let checked = Config::try_from(Args::try_parse_from(typed).unwrap_or_else(|error| panic!("{error}")));
         let config = checked.unwrap_or_else(|error| panic!("{values}: {error}"));
-        let endpoint = config.sources.asking.endpoint.to_string();
-        let asks = config.sources.ask_kubelet() && !endpoint.contains("localhost");
-        assert_eq!(manifest.env().contains_key("HOST_IP"), config.sources.ask_kubelet(), "{values}");
-        assert_eq!(
-            asks,
-            endpoint == "https://127.0.0.1:10250/" && args.join(" ").contains("$(HOST_IP)"),
-            "{values}"
-        );
-        assert_eq!(manifest.env()["NODE_NAME"], "spec.nodeName");
+        let env = manifest.env();
+        assert_eq!(env.contains_key("HOST_IP"), config.sources.ask_kubelet(), "{values}");
+        assert!(env.contains_key("HOST_IP") || !args.join(" ").contains("HOST_IP"), "{values}");
+        assert_eq!(env["NODE_NAME"], "spec.nodeName");
         assert_eq!(manifest.ports().into_values().collect::<Vec<_>>(), [Some(config.listen_port.into())]);
     }
+}
+
+#[test]
+fn what_the_kubelet_has_elsewhere_is_mounted_in_its_place() {
+    if !is_helm_there("what_the_kubelet_has_elsewhere_is_mounted_in_its_place") {
+        return;
+    }
+    let root = "/var/lib/k0s/kubelet";
+    let hardened = with(json!({"mode": "hardened", "kubelet": {"root": root}}));
+    assert_eq!(hardened.args(), ["--rootfs=/rootfs", &format!("--kubelet-root={root}")]);
+    assert_eq!(hardened.container()["volumeMounts"][0]["mountPath"], format!("/rootfs{root}"));
+    assert_eq!(hardened.template()["spec"]["volumes"][0]["hostPath"]["path"], root);
+
+    let ca = json!({"configMap": "authority", "key": "bundle.pem"});
+    let only = with(json!({"mode": "kubeletOnly", "kubelet": {"ca": ca, "root": root}}));
+    let mount = &list(&only.container()["volumeMounts"])[1];
+    assert!(only.args().contains(&&*format!("--kubelet-ca-file={}/bundle.pem", text(&mount["mountPath"]))));
+    let volume = json!({"name": mount["name"], "configMap": {"name": "authority"}});
+    assert_eq!(list(&only.template()["spec"]["volumes"])[1], volume);
+    let unasked = with(json!({"kubelet": {"ca": ca, "serverName": "node"}}));
+    assert_eq!(plain(&unasked), plain(&with(json!({}))));
 }
 
 #[test]
@@ -378,9 +346,8 @@ fn rules_and_dashboards_are_taken_as_they_are() {
             manifest.0.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
         found.unwrap_or_else(|| panic!("no {kind}"))
     };
-    assert_of_the_operator(the("PrometheusRule"));
+    manifest.0.iter().for_each(assert_known);
     assert_eq!(the("PrometheusRule")["spec"], json!({"groups": groups}));
-    assert_typed::<ConfigMap>(the("ConfigMap"));
     assert_eq!(the("ConfigMap")["data"], json!({"zz.json": dashboard}));
     assert_eq!(the("ConfigMap")["metadata"]["labels"]["grafana_dashboard"], "1");
     let off = both.next().unwrap();

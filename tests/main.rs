@@ -69,6 +69,8 @@ mod real_devices;
 mod real_mounts;
 /// The moment between reading the table and measuring, with real mounts.
 mod real_races;
+/// The shipped rules: by `promtool`, and with a real Prometheus and Alertmanager.
+mod rules;
 /// HTTP: routes, limits, sharing, stopping.
 mod server;
 mod support;

@@ -1,5 +1,6 @@
 //! What tests share.
 
+pub(crate) mod alertmanager;
 pub(crate) mod apiserver;
 pub(crate) mod cluster;
 pub(crate) mod exporter;
@@ -15,6 +16,7 @@ pub(crate) mod namespace;
 pub(crate) mod objects;
 pub(crate) mod pod_security;
 pub(crate) mod prometheus;
+pub(crate) mod promql;
 pub(crate) mod resources;
 pub(crate) mod restless;
 pub(crate) mod subject;

@@ -13,6 +13,8 @@ mod chart;
 mod cli;
 /// The project's own rules: imports, sizes, the README's tables, the manifests.
 mod conformance;
+/// The dashboards: what they ask for, a real Prometheus has.
+mod dashboards;
 /// Thousands of scrapes while everything comes and goes.
 mod endurance;
 /// Fixture nodes against their golden expositions.

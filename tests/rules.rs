@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use disk_usage_exporter::exposition::FAMILIES;
 use serde_json::{Value, json};
 
 use crate::support::alertmanager::{self, Alertmanager};
@@ -111,6 +112,23 @@ fn every_alert_says_how_bad_it_is_and_has_a_runbook() {
         // As GitHub makes anchors of headings.
         assert_eq!(annotations["runbook"], format!("docs/runbooks.md#{}", name.to_lowercase()));
         assert!(annotations["summary"].is_string() && annotations["description"].is_string(), "{name}");
+    }
+}
+
+#[test]
+fn runbooks_name_metrics_that_there_are() {
+    let rules = rules();
+    let recorded: BTreeSet<_> = rules.iter().filter_map(|rule| rule["record"].as_str()).collect();
+    let runbooks = read("docs/runbooks.md");
+    let words = runbooks.split(|c: char| !(c.is_alphanumeric() || "_:".contains(c)));
+    let prefixes = ["pv_disk_usage_", "disk_usage_exporter_", "kubelet_volume_", "subject:", "claim:"];
+    let named: BTreeSet<_> = words
+        .filter(|word| prefixes.iter().any(|prefix| word.len() > prefix.len() && word.starts_with(prefix)))
+        .collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        let is_known = recorded.contains(name) || FAMILIES.iter().any(|family| family.name == name);
+        assert!(is_known, "{name}");
     }
 }
 

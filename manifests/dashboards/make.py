@@ -56,13 +56,15 @@ def panel(kind, title, width, height, queries, defaults, description="", options
 
 
 def stat(title, width, query, defaults, description=""):
-    options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value", "graphMode": "none"}
+    last = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+    options = {"reduceOptions": last, "colorMode": "value", "graphMode": "none"}
     return panel("stat", title, width, 4, [(query, None)], defaults, description, options)
 
 
 def graph(title, width, queries, unit, description="", stacked=False, **more):
     custom = {"fillOpacity": 10, "showPoints": "never", "stacking": {"mode": "normal" if stacked else "none"}}
-    options = {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}}
+    legend = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
+    options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
     defaults = field(unit, custom=custom, min=0, **more)
     return panel("timeseries", title, width, 8, queries, defaults, description, options)
 

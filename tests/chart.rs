@@ -353,3 +353,29 @@ fn rules_and_dashboards_are_taken_as_they_are() {
     let off = both.next().unwrap();
     assert!(off.0.iter().all(|object| object["kind"] != "PrometheusRule" && object["kind"] != "ConfigMap"));
 }
+
+#[test]
+fn the_shipped_rules_and_dashboards_are_all_there() {
+    if !is_helm_there("the_shipped_rules_and_dashboards_are_all_there") {
+        return;
+    }
+    let manifest = with(json!({"prometheusRule": {"enabled": true}, "dashboards": {"enabled": true}}));
+    let shipped = |directory: &str, extension: &str| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let paths = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
+        paths.map(|path| format!("{RELEASE}-{}", path.file_stem().unwrap().to_str().unwrap())).collect()
+    };
+    let named = |kind: &str| -> BTreeSet<String> {
+        let found = manifest.0.iter().filter(|object| object["kind"] == kind);
+        found.map(|object| text(&object["metadata"]["name"]).to_owned()).collect()
+    };
+    assert_eq!(named("PrometheusRule"), shipped("manifests/rules", "yaml"));
+    assert_eq!(named("ConfigMap"), shipped("manifests/dashboards", "json"));
+    for object in manifest.0.iter().filter(|object| object["kind"] == "PrometheusRule") {
+        let file = text(&object["metadata"]["name"]).replace(&format!("{RELEASE}-"), "");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("manifests/rules/{file}.yaml"));
+        let rules: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(object["spec"], rules, "{file}");
+    }
+}

@@ -85,9 +85,10 @@ fn warn(volume: &VolumeStatus) {
     for (mount, answer) in volume.volume.mounts.iter().zip(&volume.answers) {
         if let Err(Failure { reason, errno }) = answer {
             let error = errno.map(|errno| io::Error::from_raw_os_error(errno).to_string());
-            let mountpoint = mount.mountpoint.to_string_lossy();
+            // As text it is escaped where people read it.
+            let mountpoint = &*mount.mountpoint.to_string_lossy();
             let reason = reason.as_str();
-            tracing::warn!(pv_name, reason, error, %mountpoint, "a mount of the volume cannot be measured");
+            tracing::warn!(pv_name, reason, error, mountpoint, "a mount of the volume cannot be measured");
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | [`kubelet`] | the kubelet: its own figures of claims' volumes |
 //! | [`collect`] | one collection, shared by all scrapes that ask during it |
 //! | [`exposition`] | snapshots as bytes |
+//! | [`df`] | snapshots as a table for people |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
 //! | [`config`], [`logging`], [`health`], [`process`], [`panics`], [`shutdown`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
@@ -35,6 +36,7 @@ mod aside;
 pub mod cluster;
 pub mod collect;
 pub mod config;
+pub mod df;
 pub mod exposition;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -7,6 +7,7 @@ pub(crate) mod samples;
 mod selection;
 mod stats;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,4 +107,16 @@ pub struct Volume {
     pub claim: Option<Arc<Claim>>,
     /// The claim's namespace and name, unless another claim certainly has them by now.
     pub claim_key: Option<Arc<ClaimKey>>,
+}
+
+impl Volume {
+    /// Where its data is: as its object says, else as `vol_data.json` does.
+    #[must_use]
+    pub fn source(&self) -> Option<Cow<'_, VolumeSource>> {
+        if let Some(pv) = &self.pv {
+            return pv.source.as_ref().map(Cow::Borrowed);
+        }
+        let csi = self.mounts.iter().find_map(|mount| mount.csi.as_ref())?;
+        Some(Cow::Owned(VolumeSource::from(csi)))
+    }
 }

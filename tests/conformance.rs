@@ -46,7 +46,7 @@ fn imports(text: &str) -> BTreeSet<&str> {
 }
 
 /// What each part may know.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("volume", &[]),
     ("snapshot", &["volume"]),
     ("aside", &[]),
@@ -56,10 +56,11 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("kubelet", &["volume", "aside", "remote"]),
     ("collect", &["volume", "snapshot", "node", "cluster", "kubelet"]),
     ("exposition", &["volume", "snapshot"]),
+    ("df", &["volume", "snapshot"]),
     ("server", &["collect", "exposition", "health"]),
     ("process", &["snapshot"]),
     ("panics", &[]),
-    ("config", &["volume"]),
+    ("config", &["volume", "df"]),
     ("logging", &["config"]),
     ("health", &[]),
     ("shutdown", &[]),

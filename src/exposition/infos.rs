@@ -64,7 +64,7 @@ fn of_mount<'a>(volume: &'a Volume, mount: &'a Mount, pod: Option<&'a Pod>) -> L
 
 pub(super) fn of_volume(volume: &Volume) -> LabelSet {
     let pv = volume.pv.as_deref();
-    let source = labels::source(volume).map(Cow::into_owned);
+    let source = volume.source().map(Cow::into_owned);
     let (kind, instance) = source.map_or((None, None), |s| (Some(s.kind), s.instance));
     let mode = pv.and_then(|pv| pv.mode.as_deref());
     let access_modes = pv.map(|pv| pv.access_modes.join(",")).filter(|modes| !modes.is_empty());

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::volume::{Labels, Volume, VolumeSource};
+use crate::volume::{Labels, Volume};
 
 /// Names that mean one thing whatever the objects' labels are called.
 const FIXED: [&str; 7] = [
@@ -63,15 +63,6 @@ pub(super) fn lossy(text: &OsStr) -> Cow<'_, str> {
     String::from_utf8_lossy(text.as_bytes())
 }
 
-/// Where a volume's data is: as its object says, else as `vol_data.json` does.
-pub(super) fn source(volume: &Volume) -> Option<Cow<'_, VolumeSource>> {
-    if let Some(pv) = &volume.pv {
-        return pv.source.as_ref().map(Cow::Borrowed);
-    }
-    let csi = volume.mounts.iter().find_map(|mount| mount.csi.as_ref())?;
-    Some(Cow::Owned(VolumeSource::from(csi)))
-}
-
 /// The labels of the series of one volume.
 pub(super) fn of_volume(volume: &Volume) -> LabelSet {
     let mut set = LabelSet::default();
@@ -96,7 +87,7 @@ pub(super) fn of_volume(volume: &Volume) -> LabelSet {
     if let Some((label_source, _)) = labels {
         set.push("volume_label_source", label_source);
     }
-    if let Some(source) = source(volume) {
+    if let Some(source) = volume.source() {
         set.push("volume_type", &source.kind);
         if let Some(instance) = &source.instance {
             set.push("volume_instance", instance);

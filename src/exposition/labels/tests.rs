@@ -1,6 +1,6 @@
 use super::*;
 use crate::volume::samples::{self, mount};
-use crate::volume::{Claim, ClaimKey, ClaimRef, CsiVolume, PersistentVolume};
+use crate::volume::{Claim, ClaimKey, ClaimRef, CsiVolume, PersistentVolume, VolumeSource};
 use std::sync::Arc;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {

@@ -2,11 +2,12 @@
 
 mod error;
 mod metadata;
+mod print;
 mod sources;
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,29 +23,31 @@ use crate::panics;
 use crate::process::Myself;
 use crate::server::{self, Page, Routes, Unsent};
 use crate::shutdown::Shutdown;
+use crate::snapshot::Snapshot;
 use sources::Found;
 
 /// How long serving goes on while an API server that is required does not answer.
 const SERVE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long printing waits for it, and for the kubelet.
-const PRINT_PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause before a source is tried again that has not answered at start, and the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Does what the settings say.
+/// Does what the settings say; what it comes to is for the shell.
 ///
 /// # Errors
 ///
 /// If it cannot.
-pub fn run(config: Config) -> Result<(), AppError> {
+pub fn run(config: Config) -> Result<ExitCode, AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Found { sources, api } = sources::find(&config)?;
     let collector = Collector::new(sources);
-    let api = api.map(|api| Cluster { api, required: config.kubernetes.mode == KubernetesMode::Required });
-    match config.command {
-        Some(Command::Metrics) => runtime.block_on(print_metrics(collector, api, config.stat_timeout)),
-        None => runtime.block_on(serve(config, collector, api)),
+    let cluster =
+        api.map(|api| Cluster { api, required: config.kubernetes.mode == KubernetesMode::Required });
+    let timeout = config.stat_timeout;
+    match &config.command {
+        Some(Command::Metrics) => runtime.block_on(print::metrics(Scraper::new(collector), cluster, timeout)),
+        Some(Command::Df(args)) => runtime.block_on(print::df(collector, cluster, timeout, args)),
+        _ => runtime.block_on(serve(config, collector, cluster)).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -67,32 +70,6 @@ impl Cluster {
     }
 }
 
-async fn print_metrics(
-    collector: Collector,
-    cluster: Option<Cluster>,
-    stat_timeout: Duration,
-) -> Result<(), AppError> {
-    let mut scraper = Scraper::new(collector);
-    let started = Instant::now();
-    let mut prepared = scraper.scrape(started + stat_timeout, None);
-    let is_answered = scraper.collector.await_kubelet(started);
-    if !is_answered || cluster.is_some() {
-        scraper.collector.await_kubelet(started + PRINT_PATIENCE);
-        if let Some(cluster) = cluster {
-            let started = Instant::now();
-            cluster.api.settled().await;
-            cluster.reached(started, PRINT_PATIENCE).await?;
-        }
-        prepared = scraper.scrape(Instant::now() + stat_timeout, None);
-    }
-    let text = Encoding { format: Format::Text, gzip: false };
-    match io::stdout().write_all(&prepared.write(text)) {
-        // Whoever reads has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(AppError::Output),
-    }
-}
-
 /// One scrape after the other: collects, and makes what is written.
 struct Scraper {
     collector: Collector,
@@ -106,7 +83,11 @@ impl Scraper {
     }
 
     fn scrape(&mut self, deadline: Instant, previous_total_time: Option<Duration>) -> Prepared {
-        let mut snapshot = self.collector.collect(deadline);
+        let snapshot = self.collector.collect(deadline);
+        self.prepare(snapshot, previous_total_time)
+    }
+
+    fn prepare(&mut self, mut snapshot: Snapshot, previous_total_time: Option<Duration>) -> Prepared {
         snapshot.exporter.previous_total_time = previous_total_time;
         snapshot.exporter.process = self.myself.status();
         snapshot.exporter.panics = panics::count();

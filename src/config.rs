@@ -1,6 +1,7 @@
 //! Settings: what was typed, checked and made whole.
 
 mod args;
+mod df;
 mod duration;
 mod endpoint;
 mod sources;
@@ -13,6 +14,7 @@ use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
 pub use args::{Args, Command};
+pub use df::DfArgs;
 pub use sources::{Asking, Sources};
 pub use values::{KubernetesMode, ListenHost, LogLevel, Source};
 
@@ -137,7 +139,7 @@ impl TryFrom<Args> for Config {
             command,
             listen_host,
             listen_port,
-            log_level: LogLevel(level),
+            log_level,
             debug,
             log_human,
             rootfs,
@@ -174,6 +176,8 @@ impl TryFrom<Args> for Config {
             token: token_path,
             interval: scrape_interval,
         })?;
+        let is_table = matches!(command, Some(Command::Df(_)));
+        let sources = if is_table { sources.for_table() } else { sources };
         let required = mode == KubernetesMode::Required;
         let about_mounts = [
             ("fixture", fixture.is_some()),
@@ -206,10 +210,7 @@ impl TryFrom<Args> for Config {
             command,
             listen_host,
             listen_port,
-            log: LogConfig {
-                level: if debug { level.max(LevelFilter::DEBUG) } else { level },
-                human: log_human,
-            },
+            log: LogConfig::chosen(log_level, debug, log_human, is_table),
             node,
             sources,
             volume_regex,
@@ -219,6 +220,18 @@ impl TryFrom<Args> for Config {
             pv_labels,
             pvc_labels,
         })
+    }
+}
+
+impl LogConfig {
+    /// Beside a table only what its reader should know.
+    fn chosen(level: Option<LogLevel>, is_debug: bool, human: Option<bool>, is_table: bool) -> Self {
+        let usual = if is_table { LevelFilter::WARN } else { LevelFilter::INFO };
+        let level = level.map_or(usual, |LogLevel(level)| level);
+        Self {
+            level: if is_debug { level.max(LevelFilter::DEBUG) } else { level },
+            human: human.unwrap_or(is_table),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     };
     panics::watch();
     match app::run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             say(&error);
             error.exit_code()

@@ -15,6 +15,8 @@ mod cli;
 mod conformance;
 /// The dashboards: what they ask for, a real Prometheus has.
 mod dashboards;
+/// The table for people.
+mod df;
 /// Thousands of scrapes while everything comes and goes.
 mod endurance;
 /// Fixture nodes against their golden expositions.

@@ -53,7 +53,10 @@ pub enum AppError {
         /// What the system said.
         source: io::Error,
     },
-    /// `metrics`, to a full disk or the like.
+    /// `df`, where there would be nothing to see.
+    #[error("no source of figures has answered; the log above, or --log-level=debug, says why")]
+    NoFigures,
+    /// What is printed, to a full disk or the like.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
     /// Something of the system that the program cannot do without.
@@ -72,9 +75,11 @@ impl AppError {
             | Self::Access(_)
             | Self::Authority(_)
             | Self::NoCluster => ExitCode::from(2),
-            Self::Unreachable { .. } | Self::Listen { .. } | Self::Output(_) | Self::System(_) => {
-                ExitCode::FAILURE
-            }
+            Self::Unreachable { .. }
+            | Self::Listen { .. }
+            | Self::NoFigures
+            | Self::Output(_)
+            | Self::System(_) => ExitCode::FAILURE,
         }
     }
 }

@@ -9,6 +9,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use hyper::Uri;
 use regex::bytes::Regex;
 
+use super::df::DfArgs;
 use super::duration;
 use super::endpoint;
 use super::values::{
@@ -39,17 +40,17 @@ pub struct Args {
     )]
     pub listen_port: u16,
 
-    /// Least severity that is logged: trace, debug, info, warn or warning, error, critical, fatal.
-    #[arg(long, env = "DISK_USAGE_EXPORTER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
-    pub log_level: LogLevel,
+    /// Least severity that is logged: trace, debug, info, warn or warning, error, critical, fatal [default: info; df: warn].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
 
     /// The same as --log-level=debug.
     #[arg(long, env = "DISK_USAGE_EXPORTER_DEBUG", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
     pub debug: bool,
 
-    /// Log lines for people instead of JSON lines.
-    #[arg(long, env = "DISK_USAGE_EXPORTER_LOG_HUMAN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
-    pub log_human: bool,
+    /// Log lines for people instead of JSON lines [default: false; df: true].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LOG_HUMAN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
+    pub log_human: Option<bool>,
 
     /// Directory where the node's root file system is mounted [default: /rootfs where that exists, else /].
     #[arg(long, env = "DISK_USAGE_EXPORTER_ROOTFS", value_name = "DIR")]
@@ -159,14 +160,17 @@ impl Args {
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
+    /// The same for whoever asks about the command line.
     pub(super) fn command_line() -> clap::Command {
         Self::command().mut_args(|arg| arg.global(true))
     }
 }
 
 /// What to do instead of serving.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Print one exposition and end.
     Metrics,
+    /// Print a table of the volumes, the fullest first, and end.
+    Df(DfArgs),
 }

@@ -109,6 +109,12 @@ impl Typed {
 }
 
 impl Sources {
+    /// As a table for people needs them: of the claims that the kubelet knows all, with their pods.
+    pub(super) fn for_table(self) -> Self {
+        let names = KubeletNames { only_missing: false, per_pod: true };
+        Self { names: self.kubelet.then_some(names), ..self }
+    }
+
     /// Whether the kubelet is asked for anything.
     #[must_use]
     pub fn ask_kubelet(&self) -> bool {

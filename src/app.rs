@@ -15,7 +15,7 @@ pub use error::AppError;
 
 use crate::cluster::Api;
 use crate::collect::{Collected, Collector, Request, Shared};
-use crate::config::{Command, Config, KubernetesMode, ListenHost};
+use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
 use crate::exposition::{Encoding, Exposition, Format, Prepared};
 use crate::health::Health;
 use crate::logging;
@@ -38,6 +38,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 ///
 /// If it cannot.
 pub fn run(config: Config) -> Result<ExitCode, AppError> {
+    match config.command {
+        Some(Command::Completions { shell }) => print::print(config::completions(shell).as_bytes())?,
+        Some(Command::Man) => print::print(&config::man()?)?,
+        _ => return show(config),
+    };
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the node, once or for as long as the program runs.
+fn show(config: Config) -> Result<ExitCode, AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Found { sources, api } = sources::find(&config)?;
     let collector = Collector::new(sources);

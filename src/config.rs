@@ -4,6 +4,7 @@ mod args;
 mod df;
 mod duration;
 mod endpoint;
+mod manual;
 mod sources;
 mod values;
 
@@ -13,8 +14,9 @@ use std::time::Duration;
 use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
-pub use args::{Args, Command};
+pub use args::{Args, Command, Shell};
 pub use df::DfArgs;
+pub use manual::{completions, man};
 pub use sources::{Asking, Sources};
 pub use values::{KubernetesMode, ListenHost, LogLevel, Source};
 

@@ -59,6 +59,8 @@ mod kubernetes_watch;
 mod log;
 /// What `kubectl` makes of the manifests.
 mod manifests;
+/// What shells and `man` make of what the program says of itself.
+mod manual;
 /// `MIGRATION.md` against the other exporters and this one.
 mod migration;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.

@@ -82,7 +82,7 @@ async fn first(
 }
 
 /// Writes to standard output; whether it is still read.
-fn print(text: &[u8]) -> Result<bool, AppError> {
+pub(super) fn print(text: &[u8]) -> Result<bool, AppError> {
     let mut stdout = io::stdout();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         // Whoever reads has read enough.

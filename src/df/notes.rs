@@ -5,7 +5,7 @@ use crate::snapshot::Snapshot;
 /// One line each; `uncompared` volumes have no figure that a threshold could be held against.
 pub(super) fn notes(snapshot: &Snapshot, is_empty: bool, uncompared: usize) -> Vec<String> {
     let unpropagated = snapshot.table.as_ref().and_then(|table| table.unpropagated).unwrap_or_default();
-    let stale = snapshot.kubelet.map_or(0, |kubelet| kubelet.stale);
+    let stale = snapshot.kubelet.and_then(|kubelet| kubelet.stale).unwrap_or_default();
     let counts = [
         (uncompared, "volumes that could not be measured, and may be over"),
         (snapshot.pending, "volumes not shown yet, for the cluster has not answered about them"),

@@ -44,6 +44,7 @@ pub mod health;
 pub mod kubelet;
 pub mod logging;
 pub mod node;
+mod packed;
 pub mod panics;
 pub mod process;
 mod remote;

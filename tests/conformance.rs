@@ -46,7 +46,7 @@ fn imports(text: &str) -> BTreeSet<&str> {
 }
 
 /// What each part may know.
-const MAY_IMPORT: [(&str, &[&str]); 20] = [
+const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("volume", &[]),
     ("snapshot", &["volume"]),
     ("aside", &[]),
@@ -55,7 +55,8 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("cluster", &["volume", "aside", "remote"]),
     ("kubelet", &["volume", "aside", "remote"]),
     ("collect", &["volume", "snapshot", "node", "cluster", "kubelet"]),
-    ("exposition", &["volume", "snapshot"]),
+    ("packed", &[]),
+    ("exposition", &["volume", "snapshot", "packed"]),
     ("df", &["volume", "snapshot"]),
     ("server", &["collect", "exposition", "health"]),
     ("process", &["snapshot"]),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::packed::PIECE_BYTES;
 use crate::snapshot::{RequestCount, TableStatus, VolumeStatus};
 use crate::volume::samples::{mount, volume};
 use crate::volume::{Answer, Figures, Reason, Usage};

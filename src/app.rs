@@ -19,9 +19,10 @@ use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
 use crate::exposition::{Encoding, Exposition, Format, Prepared};
 use crate::health::Health;
 use crate::logging;
+use crate::page::Page;
 use crate::panics;
 use crate::process::Myself;
-use crate::server::{self, Page, Routes, Unsent};
+use crate::server::{self, Form, Routes, Unsent};
 use crate::shutdown::Shutdown;
 use crate::snapshot::Snapshot;
 use sources::Found;
@@ -116,6 +117,10 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
     let mut work = Scraper::new(collector);
     let unsent = Unsent::default();
     let bodies = unsent.clone();
+    let page = Page {
+        node: config.kubernetes.node_name,
+        fixture: config.node.fixture.map(|path| path.display().to_string()),
+    };
     let scrapes = Shared::start(
         move |deadline, previous| {
             let prepared = work.scrape(deadline, previous);
@@ -124,10 +129,14 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
             }
             Collected { in_time: prepared.in_time(), value: prepared }
         },
-        move |prepared: &Prepared, encoding| bodies.count(prepared.write(encoding)),
+        move |prepared: &Prepared, form| {
+            bodies.count(match form {
+                Form::Metrics(encoding) => prepared.write(encoding),
+                Form::Page { gzip } => page.write(prepared.snapshot(), gzip),
+            })
+        },
     )?;
-    let page = Page { fixture: config.node.fixture.map(|path| path.display().to_string()) };
-    let routes = Arc::new(Routes::new(scrapes.clone(), config.stat_timeout, health, page.html(), unsent));
+    let routes = Arc::new(Routes::new(scrapes.clone(), config.stat_timeout, health, unsent));
     let started = Instant::now();
     let first = async {
         collect_once(&scrapes, config.stat_timeout, &at_start).await;
@@ -154,9 +163,9 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
 }
 
 /// Collects until a source has answered, whether or not somebody scrapes.
-async fn collect_once(scrapes: &Shared<Encoding>, patience: Duration, health: &Health) {
+async fn collect_once(scrapes: &Shared<Form>, patience: Duration, health: &Health) {
     // Nobody reads it: packed, it takes the least memory.
-    let form = Encoding { format: Format::Text, gzip: true };
+    let form = Form::Metrics(Encoding { format: Format::Text, gzip: true });
     let mut pause = PAUSE;
     loop {
         let _ = scrapes.ask(Request { patience, form }).await;

@@ -64,6 +64,12 @@ impl Prepared {
         self.0.has_answer()
     }
 
+    /// What it is made from.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        self.0.snapshot()
+    }
+
     /// The exposition's bytes.
     #[must_use]
     pub fn write(&self, encoding: Encoding) -> Bytes {

@@ -10,8 +10,9 @@
 //! | [`cluster`] | the Kubernetes side: what objects say about volumes |
 //! | [`kubelet`] | the kubelet: its own figures of claims' volumes |
 //! | [`collect`] | one collection, shared by all scrapes that ask during it |
-//! | [`exposition`] | snapshots as bytes |
+//! | [`exposition`] | snapshots as bytes for Prometheus |
 //! | [`df`] | snapshots as a table for people |
+//! | [`page`] | snapshots as a page for people |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
 //! | [`config`], [`logging`], [`health`], [`process`], [`panics`], [`shutdown`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
@@ -22,8 +23,8 @@
 //!  mount table ──► mounts ──► volumes ──► measurements ──┐
 //!     node          node      collect        node        ├─► Snapshot ──► series ──► bytes ──► socket
 //!                               ▲                        │    collect     exposition           server
-//!    API server, file ──► Metadata ──────────────────────┤
-//!                          cluster                        │
+//!    API server, file ──► Metadata ──────────────────────┤        └────► HTML ─────┘
+//!                          cluster                        │               page
 //!    /stats/summary ──► figures of claims ───────────────┘
 //!                          kubelet
 //! ```
@@ -45,6 +46,7 @@ pub mod kubelet;
 pub mod logging;
 pub mod node;
 mod packed;
+pub mod page;
 pub mod panics;
 pub mod process;
 mod remote;

@@ -5,7 +5,6 @@ mod connections;
 pub(crate) mod fuzzing;
 mod open;
 mod paced;
-mod page;
 mod routes;
 mod slots;
 mod unsent;
@@ -18,8 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpSocket};
 
-pub use page::Page;
-pub use routes::Routes;
+pub use routes::{Form, Routes};
 pub use unsent::Unsent;
 
 use connections::Connections;

@@ -46,7 +46,7 @@ fn imports(text: &str) -> BTreeSet<&str> {
 }
 
 /// What each part may know.
-const MAY_IMPORT: [(&str, &[&str]); 21] = [
+const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("volume", &[]),
     ("snapshot", &["volume"]),
     ("aside", &[]),
@@ -58,7 +58,8 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("packed", &[]),
     ("exposition", &["volume", "snapshot", "packed"]),
     ("df", &["volume", "snapshot"]),
-    ("server", &["collect", "exposition", "health"]),
+    ("page", &["volume", "snapshot", "packed"]),
+    ("server", &["collect", "exposition", "page", "health"]),
     ("process", &["snapshot"]),
     ("panics", &[]),
     ("config", &["volume", "df"]),

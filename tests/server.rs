@@ -37,9 +37,19 @@ fn every_route_answers() {
     }
     let page = exporter.get("/");
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    assert_eq!(page.header("content-security-policy"), Some("default-src 'none'"));
     for part in ["href=\"/metrics\"", "href=\"/healthz\"", "href=\"/readyz\"", "recorded node"] {
         assert!(page.text().contains(part), "{part} in {}", page.text());
+    }
+    for (path, kind) in
+        [("/style.css", "text/css"), ("/filter.js", "text/javascript"), ("/icon.svg", "image/svg+xml")]
+    {
+        let response = exporter.get(path);
+        assert_eq!(
+            (response.status, response.header("x-content-type-options")),
+            (200, Some("nosniff")),
+            "{path}"
+        );
+        assert!(response.header("content-type").unwrap().starts_with(kind), "{path}");
     }
     for path in ["/metrics/", "/nothing", "/metricsx", "//"] {
         assert_eq!(exporter.get(path).status, 404, "{path}");
@@ -55,7 +65,7 @@ fn only_get_and_head() {
         assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")), "{method}");
         assert_eq!(http::request(exporter.address, method, "/nothing", &[]).status, 404, "{method}");
     }
-    for path in ["/metrics", "/", "/healthz", "/readyz"] {
+    for path in ["/metrics", "/", "/style.css", "/healthz", "/readyz"] {
         let head = http::request(exporter.address, "HEAD", path, &[]);
         let get = exporter.get(path);
         assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use disk_usage_exporter::collect::{Collected, Request, Shared};
-use disk_usage_exporter::exposition::{Encoding, Format};
 use disk_usage_exporter::fuzzing::serve;
 use disk_usage_exporter::health::Health;
-use disk_usage_exporter::server::{Page, Routes, Unsent};
+use disk_usage_exporter::server::{Form, Routes, Unsent};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::unconstrained;
 
@@ -24,20 +23,20 @@ const LONGEST: Duration = Duration::from_secs(20 + 12 + 30 + 5);
 const STEP: Duration = Duration::from_secs(7);
 const MOST_PIECES: usize = 64;
 
-/// How many collections may be asked for.
+/// How many collections may be asked for: any request may be for the page.
 pub(crate) fn wishes(sent: &[u8]) -> usize {
-    sent.windows(8).filter(|window| *window == b"/metrics").count()
+    sent.windows(7).filter(|window| *window == b"HTTP/1.").count()
 }
 
 /// The real routes. What is collected is nothing, at once, and counted.
 pub(crate) struct Server {
     routes: Arc<Routes>,
-    scrapes: Shared<Encoding>,
+    scrapes: Shared<Form>,
     collections: &'static AtomicUsize,
 }
 
 impl Server {
-    pub(crate) fn new(collections: &'static AtomicUsize, body: fn(Encoding) -> Bytes) -> Self {
+    pub(crate) fn new(collections: &'static AtomicUsize, body: fn(Form) -> Bytes) -> Self {
         let collect = move |deadline, _| {
             // A request's deadline lies ahead of it.
             if deadline > Instant::now() {
@@ -45,16 +44,15 @@ impl Server {
             }
             Collected { value: (), in_time: true }
         };
-        let scrapes = Shared::start(collect, move |(): &(), encoding| body(encoding)).unwrap();
+        let scrapes = Shared::start(collect, move |(): &(), form| body(form)).unwrap();
         let health = Arc::new(Health::default());
-        let page = Page { fixture: None }.html();
-        let routes = Routes::new(scrapes.clone(), Duration::from_secs(2), health, page, Unsent::default());
+        let routes = Routes::new(scrapes.clone(), Duration::from_secs(2), health, Unsent::default());
         Self { routes: Arc::new(routes), scrapes, collections }
     }
 
     /// Waits until the collector has answered all who have asked: it answers in their order.
     fn settle(&self) {
-        let form = Encoding { format: Format::Text, gzip: false };
+        let form = Form::Page { gzip: false };
         let mut ask = pin!(unconstrained(self.scrapes.ask(Request { patience: Duration::ZERO, form })));
         let woken = Woken::new();
         while ask.as_mut().poll(&mut Context::from_waker(&woken.waker())).is_pending() {

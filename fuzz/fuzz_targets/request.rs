@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use client::{Answer, Client, Server};
 use disk_usage_exporter::exposition::{Encoding, Format, negotiate};
+use disk_usage_exporter::server::Form;
 use libfuzzer_sys::fuzz_target;
 
 /// Collections that requests of the client asked for.
@@ -56,22 +57,23 @@ fn check_answers(behaviour: u8, piece: u8, sent: &[u8]) {
     assert!(collections <= wishes, "{collections} collections for {wishes} requests at most");
     let may_be_head = sent.windows(4).any(|window| window == b"HEAD");
     let answers = Answer::all(&received, may_be_head, client.reads_all());
-    let expositions: Vec<&Answer> = answers.iter().filter(|answer| answer.is_exposition()).collect();
+    let collected: Vec<&Answer> = answers.iter().filter(|answer| answer.is_collected()).collect();
     if client.reads_all() {
-        assert_eq!(expositions.len(), collections, "each is answered");
+        assert_eq!(collected.len(), collections, "each is answered");
     }
-    for answer in expositions {
-        check_exposition(answer);
+    for answer in collected {
+        check_collected(answer);
     }
 }
 
-/// What the server serves in one encoding.
-fn body(encoding: Encoding) -> Bytes {
-    let text = match encoding.format {
-        Format::Text => BODY.to_owned(),
-        Format::OpenMetrics => format!("{BODY}# EOF\n"),
+/// What the server serves in one form.
+fn body(form: Form) -> Bytes {
+    let (text, gzip) = match form {
+        Form::Metrics(Encoding { format: Format::Text, gzip }) => (BODY.to_owned(), gzip),
+        Form::Metrics(Encoding { format: Format::OpenMetrics, gzip }) => (format!("{BODY}# EOF\n"), gzip),
+        Form::Page { gzip } => ("<!doctype html>\n".to_owned(), gzip),
     };
-    if !encoding.gzip {
+    if !gzip {
         return text.into();
     }
     let mut packed = Vec::new();
@@ -81,17 +83,21 @@ fn body(encoding: Encoding) -> Bytes {
 }
 
 /// Its head says what its body is.
-fn check_exposition(answer: &Answer) {
-    let format = match answer.header("content-type") {
-        Some(kind) if kind == Format::OpenMetrics.content_type() => Format::OpenMetrics,
-        kind => {
-            assert_eq!(kind, Some(Format::Text.content_type()));
-            Format::Text
-        }
-    };
+fn check_collected(answer: &Answer) {
     let coding = answer.header("content-encoding");
     assert!(matches!(coding, None | Some("gzip")), "{coding:?}");
-    let expected = body(Encoding { format, gzip: coding.is_some() });
+    let gzip = coding.is_some();
+    let form = match answer.header("content-type") {
+        Some("text/html; charset=utf-8") => Form::Page { gzip },
+        Some(kind) if kind == Format::OpenMetrics.content_type() => {
+            Form::Metrics(Encoding { format: Format::OpenMetrics, gzip })
+        }
+        kind => {
+            assert_eq!(kind, Some(Format::Text.content_type()));
+            Form::Metrics(Encoding { format: Format::Text, gzip })
+        }
+    };
+    let expected = body(form);
     assert_eq!(answer.header("content-length"), Some(expected.len().to_string().as_str()));
     assert!(answer.body.is_none_or(|body| *body == *expected), "another body");
 }

@@ -132,6 +132,10 @@ impl Series {
         self.snapshot.has_answer()
     }
 
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// The families that have series, in the catalogue's order.
     pub(super) fn families(&self) -> impl Iterator<Item = (Family, Peekable<Samples<'_>>)> {
         let of_volumes = OF_VOLUMES.into_iter().map(move |(family, value)| {

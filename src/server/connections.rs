@@ -121,9 +121,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 mod tests {
     use super::*;
     use crate::collect::{Collected, Shared};
-    use crate::exposition::Encoding;
     use crate::health::Health;
-    use crate::server::Unsent;
+    use crate::server::{Form, Unsent};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -134,11 +133,11 @@ mod tests {
         let body = bytes::Bytes::from(vec![b'a'; BODY_BYTES]);
         let scrapes = Shared::start(
             |_, _| Collected { value: (), in_time: true },
-            move |(): &(), _: Encoding| body.clone(),
+            move |(): &(), _: Form| body.clone(),
         )
         .unwrap();
         let health = Arc::new(Health::default());
-        Arc::new(Routes::new(scrapes, Duration::from_secs(2), health, bytes::Bytes::new(), Unsent::default()))
+        Arc::new(Routes::new(scrapes, Duration::from_secs(2), health, Unsent::default()))
     }
 
     // Found by fuzzing: the head of a second answer within the first one's body; builds with debug assertions panicked.

@@ -12,6 +12,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use crate::collect::{self, LEAST_PATIENCE, Shared};
 use crate::exposition::{self, Encoding};
 use crate::health::Health;
+use crate::page;
 
 use super::slots::Slots;
 use super::unsent::Unsent;
@@ -25,16 +26,34 @@ const MOST_SENDING: Duration = Duration::from_secs(1);
 /// How much longer than a collection may take a client without a limit of its own waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Everything that is answered.
+const PATHS: [&str; 9] =
+    ["/", "/metrics", "/healthz", "/health", "/readyz", "/ready", "/style.css", "/filter.js", "/icon.svg"];
+
+/// The page takes what is its own from this server, and nothing from anywhere else; no other page may frame it.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+    frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/// In which form a collection is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// An exposition, for Prometheus.
+    Metrics(Encoding),
+    /// The page, for people.
+    Page {
+        /// Packed by gzip.
+        gzip: bool,
+    },
+}
+
 /// Everything that answers are made from.
 pub struct Routes {
     /// Who collects.
-    scrapes: Shared<Encoding>,
+    scrapes: Shared<Form>,
     /// How long a collection may wait for mounts.
     stat_timeout: Duration,
     /// For the probes.
     health: Arc<Health>,
-    /// The page on `/`.
-    page: Bytes,
     slots: Slots,
     /// The bodies that the collections make.
     pub(super) unsent: Unsent,
@@ -45,19 +64,13 @@ type Answer = Response<Full<Bytes>>;
 impl Routes {
     /// Answers by these.
     #[must_use]
-    pub fn new(
-        scrapes: Shared<Encoding>,
-        stat_timeout: Duration,
-        health: Arc<Health>,
-        page: Bytes,
-        unsent: Unsent,
-    ) -> Self {
-        Self { scrapes, stat_timeout, health, page, slots: Slots::default(), unsent }
+    pub fn new(scrapes: Shared<Form>, stat_timeout: Duration, health: Arc<Health>, unsent: Unsent) -> Self {
+        Self { scrapes, stat_timeout, health, slots: Slots::default(), unsent }
     }
 
     pub(super) async fn answer<B>(&self, request: &Request<B>, peer: IpAddr) -> Answer {
         let path = request.uri().path();
-        if !matches!(path, "/" | "/metrics" | "/healthz" | "/health" | "/readyz" | "/ready") {
+        if !PATHS.contains(&path) {
             return plain(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -71,39 +84,32 @@ impl Routes {
                 Ok(()) => plain(StatusCode::OK, "ok\n"),
                 Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            "/" => self.page(),
-            _ => self.metrics(request.headers(), peer).await,
+            "/style.css" => with_body(StatusCode::OK, "text/css; charset=utf-8", page::STYLE.into()),
+            "/filter.js" => with_body(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT.into()),
+            "/icon.svg" => with_body(StatusCode::OK, "image/svg+xml", page::ICON.into()),
+            _ => self.collected(wanted(path, request.headers()), request.headers(), peer).await,
         }
     }
 
-    fn page(&self) -> Answer {
-        let mut answer = with_body(StatusCode::OK, "text/html; charset=utf-8", self.page.clone());
-        let policy = HeaderValue::from_static("default-src 'none'");
-        answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-        answer
-    }
-
-    async fn metrics(&self, headers: &HeaderMap, peer: IpAddr) -> Answer {
+    async fn collected(&self, form: Form, headers: &HeaderMap, peer: IpAddr) -> Answer {
         let too_many = || plain(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at one time\n");
         let Some(mut slot) = self.slots.take(peer) else {
             return too_many();
         };
         tokio::select! {
-            answer = self.scrape(headers) => answer,
+            answer = self.scrape(form, headers) => answer,
             () = slot.taken() => too_many(),
         }
     }
 
-    async fn scrape(&self, headers: &HeaderMap) -> Answer {
-        let encoding =
-            exposition::negotiate(&all(headers, &header::ACCEPT), &all(headers, &header::ACCEPT_ENCODING));
+    async fn scrape(&self, form: Form, headers: &HeaderMap) -> Answer {
         let time = scrape_timeout(headers);
         let measuring = time.map_or(self.stat_timeout, measuring_time).min(self.stat_timeout);
-        let request = collect::Request { patience: measuring, form: encoding };
+        let request = collect::Request { patience: measuring, form };
         // The collection that is shared may be one that began for a more patient client.
         let limit = time.unwrap_or(self.stat_timeout + PATIENCE);
         match tokio::time::timeout(limit, self.scrapes.ask(request)).await {
-            Ok(Ok(body)) => exposition_answer(encoding, body),
+            Ok(Ok(body)) => collected_answer(form, body),
             Ok(Err(error)) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             Err(_) => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -111,6 +117,13 @@ impl Routes {
             ),
         }
     }
+}
+
+/// What the client takes of what a path has.
+fn wanted(path: &str, headers: &HeaderMap) -> Form {
+    let encoding =
+        exposition::negotiate(&all(headers, &header::ACCEPT), &all(headers, &header::ACCEPT_ENCODING));
+    if path == "/" { Form::Page { gzip: encoding.gzip } } else { Form::Metrics(encoding) }
 }
 
 /// The time that the client gives.
@@ -130,12 +143,19 @@ fn all(headers: &HeaderMap, name: &HeaderName) -> String {
     lines.collect::<Vec<_>>().join(",")
 }
 
-fn exposition_answer(encoding: Encoding, body: Bytes) -> Answer {
-    let mut answer = with_body(StatusCode::OK, encoding.format.content_type(), body);
+fn collected_answer(form: Form, body: Bytes) -> Answer {
+    let (content_type, vary, gzip) = match form {
+        Form::Metrics(Encoding { format, gzip }) => (format.content_type(), "Accept, Accept-Encoding", gzip),
+        Form::Page { gzip } => ("text/html; charset=utf-8", "Accept-Encoding", gzip),
+    };
+    let mut answer = with_body(StatusCode::OK, content_type, body);
     let headers = answer.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-    if encoding.gzip {
+    headers.insert(header::VARY, HeaderValue::from_static(vary));
+    if gzip {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if matches!(form, Form::Page { .. }) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
     }
     answer
 }

@@ -59,7 +59,8 @@ impl<'a> Answer<'a> {
         self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| *value)
     }
 
-    pub(crate) fn is_exposition(&self) -> bool {
+    /// Whether it is made from a collection.
+    pub(crate) fn is_collected(&self) -> bool {
         self.status == 200 && self.header("vary").is_some()
     }
 }

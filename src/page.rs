@@ -1,0 +1,95 @@
+//! A snapshot as a page for people. It is complete without its script, and asks nothing of other servers.
+
+mod notices;
+mod row;
+mod table;
+mod text;
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+
+use crate::packed;
+use crate::snapshot::Snapshot;
+use text::Escaped;
+
+/// How it looks: `/style.css`.
+pub const STYLE: &str = include_str!("page/style.css");
+/// What lets people filter the rows: `/filter.js`.
+pub const SCRIPT: &str = include_str!("page/filter.js");
+/// What browsers show beside its title: `/icon.svg`.
+pub const ICON: &str = include_str!("page/icon.svg");
+
+/// Whose volumes the page shows.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The node's name, where it is known.
+    pub node: Option<String>,
+    /// The recorded node that is shown, if it is not this machine.
+    pub fixture: Option<String>,
+}
+
+impl Page {
+    /// The page's HTML.
+    #[must_use]
+    pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Bytes {
+        packed::body(gzip, |out| self.write_html(snapshot, out))
+    }
+
+    fn write_html(&self, snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> {
+        let rows = row::all(snapshot);
+        self.write_head(out)?;
+        notices::write_counts(snapshot, rows.len(), out)?;
+        notices::write(snapshot, out)?;
+        if !rows.is_empty() {
+            out.write_all(FILTER)?;
+            table::write(&rows, out)?;
+        }
+        write_foot(out)
+    }
+
+    fn write_head(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { node, fixture } = self;
+        let node = match (fixture, node) {
+            (Some(_), _) => "a recorded node",
+            (None, Some(node)) => node,
+            (None, None) => "this node",
+        };
+        let node = Escaped(node);
+        write!(
+            out,
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n<title>Volumes of {node}</title>\n\
+             <link rel=\"icon\" href=\"/icon.svg\" type=\"image/svg+xml\">\n\
+             <link rel=\"stylesheet\" href=\"/style.css\">\n<script src=\"/filter.js\" defer></script>\n</head>\n\
+             <body>\n<h1>Volumes of <bdi>{node}</bdi></h1>\n"
+        )?;
+        let Some(fixture) = fixture else { return Ok(()) };
+        let fixture = Escaped(fixture);
+        writeln!(
+            out,
+            "<p class=\"notice\">These are not this machine's volumes, but those of the recorded node \
+             <code>{fixture}</code>.</p>"
+        )
+    }
+}
+
+/// It shows when the script has come.
+const FILTER: &[u8] = b"<p class=\"filter\" hidden><input type=\"search\" autocomplete=\"off\" spellcheck=\"false\" \
+    aria-label=\"Filter\" placeholder=\"Filter: claim, pod, driver, hung \xe2\x80\xa6\"> <output></output></p>\n";
+
+fn write_foot(out: &mut impl Write) -> io::Result<()> {
+    let (version, now) = (env!("CARGO_PKG_VERSION"), jiff::Timestamp::now());
+    write!(
+        out,
+        "<footer>\n<p><a href=\"/metrics\">/metrics</a> for Prometheus, \
+         <a href=\"/healthz\">/healthz</a> whether the program is alive, \
+         <a href=\"/readyz\">/readyz</a> whether it has measured the volumes yet\n\
+         <p>disk-usage-exporter {version}, measured at <time>{now:.0}</time>. Percent are of what pods can use, as \
+         <code>df</code> has it.\n</footer>\n</body>\n</html>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Which rows there are, and in which order.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::snapshot::{ClaimStatus, Snapshot, VolumeStatus};
+use crate::volume::{ClaimKey, Figures, Inodes, Usage, VolumeStats};
+
+/// A volume of this node.
+pub(super) struct Row<'a> {
+    pub(super) claim: Option<&'a ClaimKey>,
+    /// Namespaces and names of the pods that mount it; of those of a claim the namespace is the claim's.
+    pub(super) pods: Vec<(&'a str, &'a str)>,
+    pub(super) figures: Option<Figures>,
+    /// What the mount table says; `None` where only the kubelet knows the claim.
+    pub(super) mounted: Option<&'a VolumeStatus>,
+    /// Its driver says that something is wrong with it.
+    pub(super) abnormal: bool,
+}
+
+/// How full a file system is, by what is used up first.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Fullness {
+    pub(super) percent: f64,
+    /// Inodes are the tighter figure.
+    pub(super) of_inodes: Option<Inodes>,
+}
+
+/// All rows: what was not measured first, for nobody knows how full it is; then the fullest; then what has only a size.
+pub(super) fn all(snapshot: &Snapshot) -> Vec<Row<'_>> {
+    let mut claims: BTreeMap<&ClaimKey, Vec<&ClaimStatus>> = BTreeMap::new();
+    for status in &snapshot.claims {
+        claims.entry(&status.claim).or_default().push(status);
+    }
+    let abnormal: HashMap<&ClaimKey, bool> = claims
+        .iter()
+        .map(|(key, of)| (*key, of.iter().any(|status| status.abnormal == Some(true))))
+        .collect();
+    let mounted = snapshot.volumes.iter();
+    let known: HashSet<&ClaimKey> =
+        mounted.clone().filter_map(|status| status.volume.claim_key.as_deref()).collect();
+    let mounted = mounted.map(|status| {
+        let key = status.volume.claim_key.as_deref();
+        let abnormal = key.and_then(|key| abnormal.get(key)).copied().unwrap_or_default();
+        Row { abnormal, ..Row::of_volume(status) }
+    });
+    let others = claims.iter().filter(|(key, _)| !known.contains(*key));
+    let others = others.map(|(key, of)| Row { abnormal: abnormal[key], ..Row::of_claim(key, of) });
+    let mut rows: Vec<_> = mounted.chain(others).map(|row| (row.rank(), row)).collect();
+    rows.sort_by(|(a, _), (b, _)| b.partial_cmp(a).unwrap_or(Ordering::Equal));
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+impl<'a> Row<'a> {
+    fn of_volume(status: &'a VolumeStatus) -> Self {
+        let volume = &*status.volume;
+        let claim = volume.pv.as_ref().and_then(|pv| pv.claim.as_ref());
+        let pods = volume.pods.iter().flatten();
+        Self {
+            claim: claim.map(|claim| &claim.key),
+            pods: distinct(pods.map(|pod| (pod.namespace.as_str(), pod.name.as_str()))),
+            figures: status.figures(),
+            mounted: Some(status),
+            abnormal: false,
+        }
+    }
+
+    fn of_claim(key: &'a ClaimKey, of: &[&'a ClaimStatus]) -> Self {
+        let pods = of.iter().filter_map(|status| status.pod.as_deref());
+        Self {
+            claim: Some(key),
+            pods: distinct(pods.map(|pod| (key.namespace.as_str(), pod))),
+            // One series a claim and pod is one volume all the same.
+            figures: of.iter().find_map(|status| figures(status.stats)),
+            mounted: None,
+            abnormal: false,
+        }
+    }
+
+    pub(super) fn usage(&self) -> Option<Usage> {
+        match self.figures? {
+            Figures::Filesystem(usage) => Some(usage),
+            Figures::Block { .. } => None,
+        }
+    }
+
+    pub(super) fn fullness(&self) -> Option<Fullness> {
+        let usage = self.usage()?;
+        let inodes =
+            usage.inodes.and_then(|of| Some(Fullness { percent: of.percent_used()?, of_inodes: Some(of) }));
+        let bytes = usage.percent_used().map(|percent| Fullness { percent, of_inodes: None });
+        match (bytes, inodes) {
+            (Some(bytes), Some(inodes)) if inodes.percent > bytes.percent => Some(inodes),
+            (bytes, inodes) => bytes.or(inodes),
+        }
+    }
+
+    /// The greatest comes first. Rows of the same rank stay in the order of their names.
+    fn rank(&self) -> (bool, f64) {
+        (self.figures.is_none(), self.fullness().map_or(-1.0, |fullness| fullness.percent))
+    }
+}
+
+/// In order, each once: a pod may mount a volume twice.
+fn distinct<'a>(pods: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(&'a str, &'a str)> {
+    let mut pods: Vec<_> = pods.collect();
+    pods.sort_unstable();
+    pods.dedup();
+    pods
+}
+
+/// The kubelet's figures as they would have been measured; its 0 inodes mean that they are not counted.
+fn figures(stats: VolumeStats) -> Option<Figures> {
+    let VolumeStats { capacity, available, used, inodes, inodes_free, inodes_used: _ } = stats;
+    let size = capacity?;
+    let (Some(used), Some(available)) = (used, available) else {
+        return Some(Figures::Block { size });
+    };
+    let inodes = inodes.zip(inodes_free).filter(|(total, free)| *total > 0 && free <= total);
+    let inodes = inodes.map(|(total, free)| Inodes { total, free });
+    Some(Figures::Filesystem(Usage { total: size, used, available, inodes, read_only: false }))
+}

@@ -1,0 +1,199 @@
+use super::*;
+use crate::snapshot::{ClaimStatus, KubeletStatus, SourceStatus, TableStatus, VolumeStatus};
+use crate::volume::samples::{mount, volume};
+use crate::volume::{
+    Answer, Claim, ClaimKey, ClaimRef, Failure, Figures, Inodes, Mount, PersistentVolume, Pod, Reason, Usage,
+    Volume, VolumeStats,
+};
+use std::sync::Arc;
+
+#[expect(clippy::unnecessary_wraps, reason = "it is an answer")]
+fn usage(percent: u32, inodes_percent: u64) -> Answer {
+    let (total, used) = (102_400, u128::from(percent) * 1024);
+    let inodes = Some(Inodes { total: 100, free: 100 - inodes_percent });
+    Ok(Figures::Filesystem(Usage { total, used, available: total - used, inodes, read_only: false }))
+}
+
+fn status(pv_name: &str, answers: &[Answer]) -> VolumeStatus {
+    let mounts = answers.iter().map(|_| Arc::new(mount(pv_name, "nfs", "uid"))).collect();
+    VolumeStatus { volume: Arc::new(volume(mounts)), answers: answers.to_vec() }
+}
+
+fn page(snapshot: &Snapshot) -> String {
+    String::from_utf8(Page::default().write(snapshot, false).to_vec()).unwrap()
+}
+
+fn page_of(volumes: Vec<VolumeStatus>) -> String {
+    let table = Some(TableStatus { readable: true, ..TableStatus::default() });
+    page(&Snapshot { volumes, table, ..Snapshot::default() })
+}
+
+/// What is between these, each time.
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> Vec<&'a str> {
+    text.split(begin).skip(1).map(|part| part.split(end).next().unwrap()).collect()
+}
+
+#[test]
+fn what_failed_comes_first_then_the_fullest_then_what_has_a_size_only() {
+    let block: Answer = Ok(Figures::Block { size: 64 << 20 });
+    let volumes = vec![
+        status("block", &[block]),
+        status("empty", &[usage(0, 0)]),
+        status("failed", &[Err(Reason::Io.into())]),
+        status("full-of-inodes", &[usage(10, 99)]),
+        status("hung", &[Err(Reason::Timeout.into())]),
+        status("nearly-full", &[usage(89, 0)]),
+        status("well", &[usage(50, 50)]),
+    ];
+    let html = page_of(volumes);
+    let names = between(&html, "<th scope=\"row\"><bdi>", "</bdi>");
+    assert_eq!(names, ["failed", "hung", "full-of-inodes", "nearly-full", "well", "empty", "block"]);
+    let levels = between(&html, "<td class=\"level\"><b>", "</b>");
+    assert_eq!(levels, ["failed", "hung", "99.0%", "89.0%", "50.0%", "0.0%", "size only"]);
+    let bars = between(&html, "<rect width=\"", "%\"");
+    assert_eq!(bars, ["99.00", "89.00", "50.00", "0.00"]);
+    let classes = between(&html, "<tr class=\"", "\"");
+    assert_eq!(classes, ["failed", "failed", "full", "nearly", "well", "well", "well"]);
+    assert_eq!(between(&html, " <small>of ", "</small>"), ["100 inodes"], "only where they are tighter");
+    assert_eq!(between(&html, "<td class=\"figure size\">", "\n")[5..], ["100Ki", "64Mi"]);
+    assert_eq!(between(&html, "<b>", "</ul>")[0], "7</b> volumes\n<li class=\"bad\">");
+}
+
+#[test]
+fn why_something_failed_is_said_in_words() {
+    let errno = |reason, errno| Err(Failure { reason, errno: Some(errno) });
+    let why = |answers: &[Answer]| {
+        let html = page_of(vec![status("pv", answers)]);
+        between(&html, "<p class=\"why\">", "\n").join("; ")
+    };
+    let reasons = [
+        (Reason::Timeout, "did not answer in time"),
+        (Reason::Skipped, "before it could be asked"),
+        (Reason::NotMounted, "not this mount"),
+        (Reason::Stale, "ESTALE"),
+        (Reason::Io, "EIO"),
+        (Reason::Permission, "does not let root look"),
+        (Reason::NotConnected, "FUSE server has ended"),
+        (Reason::NoFigures, "a size of 0"),
+        (Reason::Other, "the log tells which"),
+    ];
+    for (reason, words) in reasons {
+        assert!(why(&[Err(reason.into())]).contains(words), "{words}");
+    }
+    assert!(why(&[errno(Reason::Other, 11)]).contains("Resource temporarily unavailable"));
+    let io: Answer = Err(Reason::Io.into());
+    let several = why(&[io, usage(1, 1), io, Err(Reason::Stale.into())]);
+    assert!(several.contains("1 of 4 mounts: ") && several.contains("2 of 4 mounts: input"), "{several}");
+    assert_eq!(why(&[usage(1, 1)]), "");
+}
+
+/// A volume with names of somebody's who means harm.
+fn hostile(text: &str) -> VolumeStatus {
+    let mount = Mount {
+        plugin: text.into(),
+        fstype: text.into(),
+        device: text.into(),
+        mountpoint: text.into(),
+        ..mount(text, "nfs", text)
+    };
+    let pod = Pod { namespace: text.into(), name: text.into(), ..Pod::default() };
+    let key = ClaimKey { namespace: text.into(), name: text.into() };
+    let pv = PersistentVolume { claim: Some(ClaimRef { key, uid: None }), ..PersistentVolume::default() };
+    let volume = Volume {
+        pods: vec![Some(Arc::new(pod))],
+        pv: Some(Arc::new(pv)),
+        claim: Some(Arc::new(Claim::default())),
+        ..volume(vec![Arc::new(mount)])
+    };
+    VolumeStatus { volume: Arc::new(volume), answers: vec![usage(1, 1)] }
+}
+
+#[test]
+fn names_of_others_are_text_wherever_they_stand() {
+    let text = "<b onload=\"x\" id='y'>&\u{1b}\u{202e}\r\n";
+    let volumes = vec![hostile(text)];
+    let claim = Arc::new(ClaimKey { namespace: text.into(), name: "other".into() });
+    let (pod, stats) = (Some(text.into()), VolumeStats::default());
+    let claims = vec![ClaimStatus { claim, pod, stats, abnormal: None }];
+    let snapshot = Snapshot { volumes, claims, ..Snapshot::default() };
+    let page = Page { node: Some(text.into()), fixture: Some(text.into()) };
+    let html = String::from_utf8(page.write(&snapshot, false).to_vec()).unwrap();
+    assert!(!html.contains("<b onload") && !html.contains("id='y'") && !html.contains("\"x\""), "{html}");
+    assert!(html.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{html:?}");
+    let escaped = r"&lt;b onload=&quot;x&quot; id=&#39;y&#39;&gt;&amp;\u{1b}\u{202e}\r\n";
+    // The fixture; of the volume its three names, its pod's, and six of its mount; of the claim the namespace and a pod.
+    assert_eq!(html.matches(escaped).count(), 1 + 3 + 1 + 6 + 2, "{html}");
+}
+
+#[test]
+fn claims_that_only_the_kubelet_knows_have_rows_of_their_own() {
+    let key = |name: &str| ClaimKey { namespace: "shop".into(), name: name.into() };
+    let claim = |name: &str, pod: &str, abnormal| {
+        let stats = VolumeStats {
+            capacity: Some(1000),
+            available: Some(250),
+            used: Some(750),
+            inodes: Some(0),
+            inodes_free: Some(0),
+            inodes_used: Some(0),
+        };
+        ClaimStatus { claim: Arc::new(key(name)), pod: Some(pod.into()), stats, abnormal }
+    };
+    let mounted = Volume {
+        claim_key: Some(Arc::new(key("mounted"))),
+        ..volume(vec![Arc::new(mount("pv", "nfs", "uid"))])
+    };
+    let volumes = vec![VolumeStatus { volume: Arc::new(mounted), answers: vec![usage(1, 1)] }];
+    let claims =
+        vec![claim("db", "db-0", None), claim("db", "db-1", None), claim("mounted", "web-0", Some(true))];
+    let kubelet = Some(KubeletStatus { errors: 0, answered: None, stale: 2 });
+    let html = page(&Snapshot { volumes, claims, kubelet, ..Snapshot::default() });
+    assert_eq!(between(&html, "<th scope=\"row\"><bdi>", "</bdi>"), ["<span>shop/</span>db", "pv"]);
+    assert_eq!(between(&html, "<td class=\"level\"><b>", "</b>"), ["75.0%", "1.0%"]);
+    assert!(html.contains("in <bdi>db-0</bdi>, <bdi>db-1</bdi></small>"), "{html}");
+    assert_eq!(html.matches("reports a problem").count(), 1, "of the volume that is mounted");
+    assert!(html.contains("2 volumes left out, because the kubelet"), "{html}");
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let quiet = page_of(vec![status("pv", &[usage(1, 1)])]);
+    assert_eq!(between(&quiet, "class=\"notice\">", "</p>"), [""; 0]);
+    let source = |name, success| SourceStatus { name, success };
+    let table = TableStatus {
+        readable: false,
+        malformed: 1,
+        propagation: Some(false),
+        unpropagated: Some(3),
+        ..TableStatus::default()
+    };
+    let html = page(&Snapshot {
+        pending: 2,
+        ambiguous: 1,
+        table: Some(table),
+        sources: vec![source("mounts", false), source("pods", true), source("objects", false)],
+        ..Snapshot::default()
+    });
+    assert!(html.contains("<b>0</b> volumes") && html.contains("<b>2</b> pending"), "{html}");
+    let notices = between(&html, "class=\"notice\">", "</p>");
+    let expected = [
+        "<code>mounts</code>",
+        "<code>objects</code>",
+        "No source",
+        "do not reach",
+        "3 vol",
+        "1 line of",
+        "1 name",
+    ];
+    assert_eq!(notices.len(), expected.len(), "{notices:?}");
+    assert!(notices.iter().zip(expected).all(|(notice, text)| notice.contains(text)), "{notices:?}");
+    assert!(!html.contains("<table>") && !html.contains("filter\" hidden"), "{html}");
+}
+
+#[test]
+fn nothing_is_taken_from_elsewhere_and_no_style_is_in_the_markup() {
+    let html = page_of(vec![status("pv", &[usage(95, 99), Err(Reason::Io.into())])]);
+    for outside in ["http:", "https:", "//", "url(", "@import", "style=", "<style"] {
+        assert!(!html.contains(outside) && !STYLE.contains(outside), "{outside}");
+    }
+}

@@ -63,6 +63,8 @@ mod manifests;
 mod manual;
 /// `MIGRATION.md` against the other exporters and this one.
 mod migration;
+/// The page on `/`, as it is sent and as a browser shows it.
+mod page;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.

@@ -55,7 +55,7 @@ pub(super) fn write(snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()>
         let names = Count(snapshot.ambiguous, "name");
         notice(out, format_args!("{names} left out, because different volumes carry the same one."))?;
     }
-    if let Some(stale @ 1..) = snapshot.kubelet.map(|kubelet| kubelet.stale) {
+    if let Some(stale @ 1..) = snapshot.kubelet.and_then(|kubelet| kubelet.stale) {
         let volumes = Count(stale, "volume");
         notice(out, format_args!("{volumes} left out, because the kubelet measured them too long ago."))?;
     }

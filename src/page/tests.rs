@@ -146,7 +146,7 @@ fn claims_that_only_the_kubelet_knows_have_rows_of_their_own() {
     let volumes = vec![VolumeStatus { volume: Arc::new(mounted), answers: vec![usage(1, 1)] }];
     let claims =
         vec![claim("db", "db-0", None), claim("db", "db-1", None), claim("mounted", "web-0", Some(true))];
-    let kubelet = Some(KubeletStatus { errors: 0, answered: None, stale: 2 });
+    let kubelet = Some(KubeletStatus { errors: 0, answered: None, stale: Some(2) });
     let html = page(&Snapshot { volumes, claims, kubelet, ..Snapshot::default() });
     assert_eq!(between(&html, "<th scope=\"row\"><bdi>", "</bdi>"), ["<span>shop/</span>db", "pv"]);
     assert_eq!(between(&html, "<td class=\"level\"><b>", "</b>"), ["75.0%", "1.0%"]);

@@ -7,6 +7,7 @@ use nix::pty::openpty;
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, with};
+use crate::support::document::{commands, read};
 use crate::support::exporter::{command, run};
 use crate::support::fixture::{Fixture, POD, answering};
 use crate::support::kubelet::{Fault, Kubelet, SUMMARY};
@@ -32,32 +33,27 @@ fn printed(output: &Output) -> String {
     stdout(output)
 }
 
-/// The readme's section about this command.
-fn section() -> String {
-    let readme = std::fs::read_to_string("README.md").unwrap();
-    let section = readme.split("\n## In a terminal\n").nth(1).unwrap();
-    section.split("\n## ").next().unwrap().to_owned()
+#[test]
+fn it_prints_what_the_documents_show() {
+    let table = printed(&csi(&[]));
+    for document in ["README.md", "docs/terminal.md"] {
+        let is_shown =
+            |command: &String| command.ends_with("disk-usage-exporter --fixture fixtures/nodes/csi df");
+        assert!(commands(document).iter().any(is_shown), "{document}");
+        assert!(read(document).contains(&format!("```text\n{table}```\n")), "{document}");
+    }
 }
 
 #[test]
-fn it_prints_what_the_readme_shows() {
-    let section = section();
-    let mut blocks = section.split("```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap());
-    let shown = ("sh", "disk-usage-exporter --fixture fixtures/nodes/csi df\n");
-    assert_eq!(blocks.next(), Some(shown));
-    assert_eq!(blocks.next(), Some(("text", printed(&csi(&[])).as_str())));
-}
-
-#[test]
-fn the_readme_knows_every_column_and_key() {
-    let section = section();
+fn the_document_knows_every_column_and_key() {
+    let document = read("docs/terminal.md");
     let error = stderr(&csi(&["-o", "none"]));
     let (_, columns) = error.lines().next().unwrap().split_once("a comma list of ").unwrap();
     assert_eq!(columns.split(", ").count(), 21);
     let objects: Vec<Value> = serde_json::from_str(&printed(&csi(&["-o", "json"]))).unwrap();
     let keys = objects.iter().flat_map(|object| object.as_object().unwrap().keys().map(String::as_str));
     for name in columns.split(", ").chain(keys).chain(["errors", "instance"]) {
-        assert!(section.contains(&format!("`{name}`")), "{name}");
+        assert!(document.contains(&format!("`{name}`")), "{name}");
     }
 }
 

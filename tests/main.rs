@@ -17,6 +17,8 @@ mod conformance;
 mod dashboards;
 /// The table for people.
 mod df;
+/// Links and commands of the README and all other documents.
+mod documents;
 /// Thousands of scrapes while everything comes and goes.
 mod endurance;
 /// Fixture nodes against their golden expositions.
@@ -35,6 +37,8 @@ mod hung_recovery;
 mod hung_stop;
 /// While nobody asks, nothing is done.
 mod idle;
+/// Installing it as the documents say, with `kubectl` and Helm.
+mod install;
 /// The kubelet, gone, hanging or talking nonsense.
 mod kubelet_failures;
 /// The kubelet's names for what is mounted, with and without the kubelet's own figures.

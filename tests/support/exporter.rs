@@ -19,7 +19,7 @@ use super::exposition::Exposition;
 use super::http;
 use super::namespace::{Node, bind};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_disk-usage-exporter");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_disk-usage-exporter");
 
 /// The program with these arguments, no others from the environment, and no cluster that is not the test's own.
 pub(crate) fn command(args: &[&str]) -> Command {

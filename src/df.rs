@@ -3,7 +3,6 @@
 mod column;
 mod notes;
 mod row;
-mod size;
 #[cfg(test)]
 mod tests;
 mod text;

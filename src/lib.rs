@@ -42,6 +42,7 @@ pub mod exposition;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod health;
+mod human;
 pub mod kubelet;
 pub mod logging;
 pub mod node;

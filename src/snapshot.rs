@@ -1,5 +1,6 @@
 //! The immutable result of one collection: everything an exposition, a page or a table is written from.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -38,6 +39,18 @@ impl Snapshot {
     pub fn has_answer(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.readable)
             || self.kubelet.is_some_and(|kubelet| kubelet.answered.is_some())
+    }
+
+    /// Claims that only the kubelet knows; one series a claim and pod is one volume all the same.
+    #[must_use]
+    pub fn unmounted_claims(&self) -> BTreeMap<&ClaimKey, Vec<&ClaimStatus>> {
+        let mounted = self.volumes.iter().filter_map(|status| status.volume.claim_key.as_deref());
+        let mounted: HashSet<&ClaimKey> = mounted.collect();
+        let mut claims: BTreeMap<&ClaimKey, Vec<&ClaimStatus>> = BTreeMap::new();
+        for status in self.claims.iter().filter(|status| !mounted.contains(&*status.claim)) {
+            claims.entry(&status.claim).or_default().push(status);
+        }
+        claims
     }
 }
 

@@ -46,7 +46,7 @@ fn imports(text: &str) -> BTreeSet<&str> {
 }
 
 /// What each part may know.
-const MAY_IMPORT: [(&str, &[&str]); 22] = [
+const MAY_IMPORT: [(&str, &[&str]); 23] = [
     ("volume", &[]),
     ("snapshot", &["volume"]),
     ("aside", &[]),
@@ -57,8 +57,9 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("collect", &["volume", "snapshot", "node", "cluster", "kubelet"]),
     ("packed", &[]),
     ("exposition", &["volume", "snapshot", "packed"]),
-    ("df", &["volume", "snapshot"]),
-    ("page", &["volume", "snapshot", "packed"]),
+    ("human", &[]),
+    ("df", &["volume", "snapshot", "human"]),
+    ("page", &["volume", "snapshot", "packed", "human"]),
     ("server", &["collect", "exposition", "page", "health"]),
     ("process", &["snapshot"]),
     ("panics", &[]),

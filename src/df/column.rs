@@ -3,12 +3,8 @@
 use std::str::FromStr;
 
 use super::row::Row;
-use super::size;
 use super::text::{Align, Cell, Colour, escaped};
-
-/// From these on a volume needs somebody's eyes, and somebody's hands.
-const YELLOW: f64 = 80.0;
-const RED: f64 = 90.0;
+use crate::human::{FULL, NEARLY_FULL, Percent, Size};
 
 /// How many pods are named; of the others there is the number.
 const PODS: usize = 3;
@@ -146,9 +142,11 @@ impl Columns {
             let (text, colour) = match column.value {
                 Value::Text(value) => (value(row).map(|text| escaped(&text)), Colour::Plain),
                 Value::Bytes(value) if is_exact => (value(row).map(|bytes| bytes.to_string()), Colour::Plain),
-                Value::Bytes(value) => (value(row).map(size::human), Colour::Plain),
+                Value::Bytes(value) => (value(row).map(|bytes| Size(bytes).to_string()), Colour::Plain),
                 Value::Count(value) => (value(row).map(|count| count.to_string()), Colour::Plain),
-                Value::Percent(value) => (value(row).map(size::percent), colour(value(row))),
+                Value::Percent(value) => {
+                    (value(row).map(|percent| Percent(percent).to_string()), colour(value(row)))
+                }
             };
             let is_figure = !matches!(column.value, Value::Text(_));
             match text {
@@ -164,8 +162,8 @@ impl Columns {
 
 fn colour(percent: Option<f64>) -> Colour {
     match percent {
-        Some(percent) if percent >= RED => Colour::Red,
-        Some(percent) if percent >= YELLOW => Colour::Yellow,
+        Some(percent) if percent >= FULL => Colour::Red,
+        Some(percent) if percent >= NEARLY_FULL => Colour::Yellow,
         _ => Colour::Plain,
     }
 }

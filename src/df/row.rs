@@ -1,12 +1,12 @@
 //! A volume as one row: what of a snapshot is shown of it.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::snapshot::{ClaimStatus, Snapshot, VolumeStatus};
-use crate::volume::{ClaimKey, Figures, Inodes, Usage, VolumeStats};
+use crate::volume::{ClaimKey, Figures, Inodes};
 
 /// One volume; the names are those of the JSON, and what is not known is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -17,8 +17,8 @@ pub(super) struct Row {
     pub(super) claim: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) volume: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) pods: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) pods: BTreeSet<String>,
     #[serde(flatten)]
     pub(super) figures: Shown,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,15 +67,9 @@ pub(super) struct Shown {
 
 /// All rows: of the volumes that are mounted, and of the claims that only the kubelet knows.
 pub(super) fn all(snapshot: &Snapshot) -> Vec<Row> {
-    let mounted = snapshot.volumes.iter();
-    let known: HashSet<&ClaimKey> =
-        mounted.clone().filter_map(|status| status.volume.claim_key.as_deref()).collect();
-    // One series a claim and pod is one volume all the same.
-    let mut claims: BTreeMap<&ClaimKey, Vec<&ClaimStatus>> = BTreeMap::new();
-    for status in snapshot.claims.iter().filter(|status| !known.contains(&*status.claim)) {
-        claims.entry(&status.claim).or_default().push(status);
-    }
-    mounted.map(Row::of_volume).chain(claims.into_iter().map(|(key, of)| Row::of_claim(key, &of))).collect()
+    let claims = snapshot.unmounted_claims().into_iter();
+    let mounted = snapshot.volumes.iter().map(Row::of_volume);
+    mounted.chain(claims.map(|(key, of)| Row::of_claim(key, &of))).collect()
 }
 
 impl Row {
@@ -93,7 +87,7 @@ impl Row {
             namespace: namespace.cloned(),
             claim: key.map(|key| key.name.clone()),
             volume: Some(volume.pv_name.clone()),
-            pods: distinct(pods.map(|pod| pod.name.clone())),
+            pods: pods.map(|pod| pod.name.clone()).collect(),
             figures: status.figures().map(Shown::from).unwrap_or_default(),
             requested_bytes: volume.claim.as_ref().and_then(|claim| claim.requested_bytes),
             errors: status.failures().iter().map(|failure| failure.reason.as_str()).collect(),
@@ -112,8 +106,8 @@ impl Row {
         Self {
             namespace: Some(key.namespace.clone()),
             claim: Some(key.name.clone()),
-            pods: distinct(of.iter().filter_map(|status| status.pod.as_deref()).map(str::to_owned)),
-            figures: of.first().map(|status| Shown::from(status.stats)).unwrap_or_default(),
+            pods: of.iter().filter_map(|status| status.pod.as_deref()).map(str::to_owned).collect(),
+            figures: of.iter().find_map(|status| status.stats.figures()).map(Shown::from).unwrap_or_default(),
             ..Self::default()
         }
     }
@@ -138,14 +132,6 @@ impl Row {
     }
 }
 
-/// In order, each once: a pod may mount a volume twice.
-fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
-    let mut names: Vec<String> = names.collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
 impl From<Figures> for Shown {
     fn from(figures: Figures) -> Self {
         match figures {
@@ -157,25 +143,6 @@ impl From<Figures> for Shown {
                 available_bytes: Some(usage.available),
                 ..Self::of_inodes(usage.inodes)
             },
-        }
-    }
-}
-
-impl From<VolumeStats> for Shown {
-    /// By the kubelet's figures; its 0 inodes mean that they are not counted.
-    fn from(stats: VolumeStats) -> Self {
-        let VolumeStats { capacity, available, used, inodes, inodes_free: _, inodes_used } = stats;
-        let percent = |(used, available)| {
-            Usage { total: 0, used, available, inodes: None, read_only: false }.percent_used()
-        };
-        let inodes = inodes.filter(|total| *total > 0).zip(inodes_used);
-        let inodes = inodes.map(|(total, used)| Inodes { total, free: total.saturating_sub(used) });
-        Self {
-            used_percent: used.zip(available).and_then(percent),
-            used_bytes: used,
-            size_bytes: capacity,
-            available_bytes: available,
-            ..Self::of_inodes(inodes)
         }
     }
 }

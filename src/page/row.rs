@@ -1,16 +1,16 @@
 //! Which rows there are, and in which order.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use crate::snapshot::{ClaimStatus, Snapshot, VolumeStatus};
-use crate::volume::{ClaimKey, Figures, Inodes, Usage, VolumeStats};
+use crate::volume::{ClaimKey, Figures, Inodes, Usage};
 
 /// A volume of this node.
 pub(super) struct Row<'a> {
     pub(super) claim: Option<&'a ClaimKey>,
     /// Namespaces and names of the pods that mount it; of those of a claim the namespace is the claim's.
-    pub(super) pods: Vec<(&'a str, &'a str)>,
+    pub(super) pods: BTreeSet<(&'a str, &'a str)>,
     pub(super) figures: Option<Figures>,
     /// What the mount table says; `None` where only the kubelet knows the claim.
     pub(super) mounted: Option<&'a VolumeStatus>,
@@ -28,24 +28,15 @@ pub(super) struct Fullness {
 
 /// All rows: what was not measured first, for nobody knows how full it is; then the fullest; then what has only a size.
 pub(super) fn all(snapshot: &Snapshot) -> Vec<Row<'_>> {
-    let mut claims: BTreeMap<&ClaimKey, Vec<&ClaimStatus>> = BTreeMap::new();
-    for status in &snapshot.claims {
-        claims.entry(&status.claim).or_default().push(status);
-    }
-    let abnormal: HashMap<&ClaimKey, bool> = claims
-        .iter()
-        .map(|(key, of)| (*key, of.iter().any(|status| status.abnormal == Some(true))))
-        .collect();
-    let mounted = snapshot.volumes.iter();
-    let known: HashSet<&ClaimKey> =
-        mounted.clone().filter_map(|status| status.volume.claim_key.as_deref()).collect();
-    let mounted = mounted.map(|status| {
-        let key = status.volume.claim_key.as_deref();
-        let abnormal = key.and_then(|key| abnormal.get(key)).copied().unwrap_or_default();
+    let abnormal = snapshot.claims.iter().filter(|status| status.abnormal == Some(true));
+    let abnormal: HashSet<&ClaimKey> = abnormal.map(|status| &*status.claim).collect();
+    let is_abnormal = |key: Option<&ClaimKey>| key.is_some_and(|key| abnormal.contains(key));
+    let mounted = snapshot.volumes.iter().map(|status| {
+        let abnormal = is_abnormal(status.volume.claim_key.as_deref());
         Row { abnormal, ..Row::of_volume(status) }
     });
-    let others = claims.iter().filter(|(key, _)| !known.contains(*key));
-    let others = others.map(|(key, of)| Row { abnormal: abnormal[key], ..Row::of_claim(key, of) });
+    let others = snapshot.unmounted_claims().into_iter();
+    let others = others.map(|(key, of)| Row { abnormal: is_abnormal(Some(key)), ..Row::of_claim(key, &of) });
     let mut rows: Vec<_> = mounted.chain(others).map(|row| (row.rank(), row)).collect();
     rows.sort_by(|(a, _), (b, _)| b.partial_cmp(a).unwrap_or(Ordering::Equal));
     rows.into_iter().map(|(_, row)| row).collect()
@@ -58,7 +49,7 @@ impl<'a> Row<'a> {
         let pods = volume.pods.iter().flatten();
         Self {
             claim: claim.map(|claim| &claim.key),
-            pods: distinct(pods.map(|pod| (pod.namespace.as_str(), pod.name.as_str()))),
+            pods: pods.map(|pod| (pod.namespace.as_str(), pod.name.as_str())).collect(),
             figures: status.figures(),
             mounted: Some(status),
             abnormal: false,
@@ -69,9 +60,8 @@ impl<'a> Row<'a> {
         let pods = of.iter().filter_map(|status| status.pod.as_deref());
         Self {
             claim: Some(key),
-            pods: distinct(pods.map(|pod| (key.namespace.as_str(), pod))),
-            // One series a claim and pod is one volume all the same.
-            figures: of.iter().find_map(|status| figures(status.stats)),
+            pods: pods.map(|pod| (key.namespace.as_str(), pod)).collect(),
+            figures: of.iter().find_map(|status| status.stats.figures()),
             mounted: None,
             abnormal: false,
         }
@@ -99,24 +89,4 @@ impl<'a> Row<'a> {
     fn rank(&self) -> (bool, f64) {
         (self.figures.is_none(), self.fullness().map_or(-1.0, |fullness| fullness.percent))
     }
-}
-
-/// In order, each once: a pod may mount a volume twice.
-fn distinct<'a>(pods: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(&'a str, &'a str)> {
-    let mut pods: Vec<_> = pods.collect();
-    pods.sort_unstable();
-    pods.dedup();
-    pods
-}
-
-/// The kubelet's figures as they would have been measured; its 0 inodes mean that they are not counted.
-fn figures(stats: VolumeStats) -> Option<Figures> {
-    let VolumeStats { capacity, available, used, inodes, inodes_free, inodes_used: _ } = stats;
-    let size = capacity?;
-    let (Some(used), Some(available)) = (used, available) else {
-        return Some(Figures::Block { size });
-    };
-    let inodes = inodes.zip(inodes_free).filter(|(total, free)| *total > 0 && free <= total);
-    let inodes = inodes.map(|(total, free)| Inodes { total, free });
-    Some(Figures::Filesystem(Usage { total: size, used, available, inodes, read_only: false }))
 }

@@ -5,13 +5,10 @@ use std::io::{self, Write};
 
 use super::notices::{failure_in_words, state_in_words};
 use super::row::{Fullness, Row};
-use super::text::{Count, Escaped, Percent, Size};
+use super::text::{Count, Escaped};
+use crate::human::{FULL, NEARLY_FULL, Percent, Size};
 use crate::snapshot::VolumeStatus;
-use crate::volume::{Answer, Figures, Mount, Pod, Volume, VolumeMode};
-
-/// From these percentages on a volume is nearly full, and full.
-const NEARLY_FULL: f64 = 75.0;
-const FULL: f64 = 90.0;
+use crate::volume::{Answer, Figures, Mount, Pod, VolumeMode};
 
 pub(super) fn write(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
     out.write_all(
@@ -141,7 +138,10 @@ fn write_mounts(status: &VolumeStatus, out: &mut impl Write) -> io::Result<()> {
     fstypes.sort_unstable();
     fstypes.dedup();
     let fstypes = fstypes.join(", ");
-    let (fstypes, kind) = (Escaped(&fstypes), Escaped(kind(volume)));
+    let source = volume.source();
+    let plugin = volume.mounts.first().map(|mount| mount.plugin.as_str());
+    let kind = source.as_ref().map(|source| source.kind.as_str()).or(plugin).unwrap_or_default();
+    let (fstypes, kind) = (Escaped(&fstypes), Escaped(kind));
     writeln!(out, "<td class=\"mounts\"><details><summary>{fstypes} <small>{kind}</small></summary>\n<ul>")?;
     for ((mount, pod), answer) in mounts {
         write_mount(mount, pod.as_deref(), answer, out)?;
@@ -169,12 +169,4 @@ fn fstype(mount: &Mount) -> Cow<'_, str> {
         VolumeMode::Filesystem => mount.fstype.to_string_lossy(),
         VolumeMode::Block => "block device".into(),
     }
-}
-
-/// The kind of its storage.
-fn kind(volume: &Volume) -> &str {
-    let source = volume.pv.as_ref().and_then(|pv| pv.source.as_ref()).map(|source| source.kind.as_str());
-    let driver = volume.mounts.iter().find_map(|mount| mount.csi.as_ref()).map(|csi| csi.driver.as_str());
-    let plugin = volume.mounts.first().map(|mount| mount.plugin.as_str());
-    source.or(driver).or(plugin).unwrap_or_default()
 }

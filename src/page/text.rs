@@ -38,38 +38,6 @@ fn escape(c: char, out: &mut Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// As Kubernetes writes them: powers of 1024.
-const UNITS: [&str; 8] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi"];
-
-/// Bytes with two digits or more: `512`, `1.5Ki`, `182Mi`.
-pub(super) struct Size(pub(super) u128);
-
-impl Display for Size {
-    #[expect(clippy::cast_precision_loss, reason = "a few digits are shown")]
-    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        if self.0 < 1024 {
-            return write!(out, "{}", self.0);
-        }
-        let (mut size, mut unit) = (self.0 as f64 / 1024.0, 0);
-        // 1023.5 would be rounded to 1024.
-        while size >= 1023.5 && unit + 1 < UNITS.len() {
-            size /= 1024.0;
-            unit += 1;
-        }
-        let digits = usize::from(size < 9.95);
-        write!(out, "{size:.digits$}{}", UNITS[unit])
-    }
-}
-
-/// Cut off after the first digit, never rounded up: 100.0% is full.
-pub(super) struct Percent(pub(super) f64);
-
-impl Display for Percent {
-    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        write!(out, "{:.1}%", (self.0 * 10.0).floor() / 10.0)
-    }
-}
-
 /// So many of something that has a plural in `s`.
 pub(super) struct Count<'a>(pub(super) usize, pub(super) &'a str);
 
@@ -102,24 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_short_and_none_is_fuller_than_it_is() {
-        let sizes = [
-            (0, "0"),
-            (1023, "1023"),
-            (1536, "1.5Ki"),
-            (10 * 1024 - 1, "10Ki"),
-            ((1 << 20) - 1, "1.0Mi"),
-            (190_770_176, "182Mi"),
-            (64 << 40, "64Ti"),
-            (1 << 100, "1048576Yi"),
-        ];
-        for (bytes, text) in sizes {
-            assert_eq!(Size(bytes).to_string(), text, "{bytes}");
-        }
-        let percents = [(0.0, "0.0%"), (79.99, "79.9%"), (99.999, "99.9%"), (100.0, "100.0%")];
-        for (percent, text) in percents {
-            assert_eq!(Percent(percent).to_string(), text);
-        }
+    fn one_is_not_several() {
         assert_eq!([0, 1, 2].map(|n| Count(n, "mount").to_string()), ["0 mounts", "1 mount", "2 mounts"]);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ClaimKey, Figures};
+use super::{ClaimKey, Figures, Inodes, Usage};
 
 /// Which claims have series of the kubelet's names, and with which labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,18 @@ impl VolumeStats {
             return Some(Self { capacity: Some(capacity), ..Self::default() });
         }
         Some(self)
+    }
+
+    /// The figures as they would have been measured. 0 inodes mean that they are not counted.
+    #[must_use]
+    pub fn figures(self) -> Option<Figures> {
+        let size = self.capacity?;
+        let (Some(used), Some(available)) = (self.used, self.available) else {
+            return Some(Figures::Block { size });
+        };
+        let inodes = self.inodes.zip(self.inodes_free).filter(|(total, free)| *total > 0 && free <= total);
+        let inodes = inodes.map(|(total, free)| Inodes { total, free });
+        Some(Figures::Filesystem(Usage { total: size, used, available, inodes, read_only: false }))
     }
 }
 

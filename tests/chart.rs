@@ -1,5 +1,9 @@
 /// Values that users may give.
 mod cases;
+/// What single values make of the pods.
+mod choices;
+/// What objects of the Prometheus Operator may say.
+mod operator;
 /// What objects may say.
 mod types;
 
@@ -12,6 +16,7 @@ use disk_usage_exporter::config::{Args, Config};
 use serde_json::{Value, json};
 
 use self::cases::cases;
+use self::operator::{faults, is_known_here};
 use self::types::assert_known;
 use crate::migration::{chart_values, compatible_values};
 use crate::support::helm::{RELEASE, chart, is_helm_there, released};
@@ -42,7 +47,15 @@ fn every_object_is_as_kubernetes_has_it() {
     let overlays = overlays.map(|overlay| kustomized(name, &format!("manifests/overlays/{overlay}")));
     let manifests =
         charted.into_iter().map(|(_, manifest, _)| manifest).chain(overlays.into_iter().flatten());
-    manifests.flat_map(|manifest| manifest.0).for_each(|object| assert_known(&object));
+    let (operators, own): (Vec<Value>, Vec<Value>) = manifests
+        .flat_map(|manifest| manifest.0)
+        .partition(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
+    own.iter().for_each(assert_known);
+    if is_known_here(name) {
+        let kinds: BTreeSet<&str> = operators.iter().map(|object| text(&object["kind"])).collect();
+        assert_eq!(kinds, ["PodMonitor", "PrometheusRule", "ServiceMonitor"].into());
+        assert_eq!(faults(&operators), [""; 0]);
+    }
 }
 
 #[test]
@@ -61,27 +74,6 @@ fn the_program_accepts_the_arguments() {
         assert_eq!(env["NODE_NAME"], "spec.nodeName");
         assert_eq!(manifest.ports().into_values().collect::<Vec<_>>(), [Some(config.listen_port.into())]);
     }
-}
-
-#[test]
-fn what_the_kubelet_has_elsewhere_is_mounted_in_its_place() {
-    if !is_helm_there("what_the_kubelet_has_elsewhere_is_mounted_in_its_place") {
-        return;
-    }
-    let root = "/var/lib/k0s/kubelet";
-    let hardened = with(json!({"mode": "hardened", "kubelet": {"root": root}}));
-    assert_eq!(hardened.args(), ["--rootfs=/rootfs", &format!("--kubelet-root={root}")]);
-    assert_eq!(hardened.container()["volumeMounts"][0]["mountPath"], format!("/rootfs{root}"));
-    assert_eq!(hardened.template()["spec"]["volumes"][0]["hostPath"]["path"], root);
-
-    let ca = json!({"configMap": "authority", "key": "bundle.pem"});
-    let only = with(json!({"mode": "kubeletOnly", "kubelet": {"ca": ca, "root": root}}));
-    let mount = &list(&only.container()["volumeMounts"])[1];
-    assert!(only.args().contains(&&*format!("--kubelet-ca-file={}/bundle.pem", text(&mount["mountPath"]))));
-    let volume = json!({"name": mount["name"], "configMap": {"name": "authority"}});
-    assert_eq!(list(&only.template()["spec"]["volumes"])[1], volume);
-    let unasked = with(json!({"kubelet": {"ca": ca, "serverName": "node"}}));
-    assert_eq!(plain(&unasked), plain(&with(json!({}))));
 }
 
 #[test]
@@ -346,7 +338,6 @@ fn rules_and_dashboards_are_taken_as_they_are() {
             manifest.0.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
         found.unwrap_or_else(|| panic!("no {kind}"))
     };
-    manifest.0.iter().for_each(assert_known);
     assert_eq!(the("PrometheusRule")["spec"], json!({"groups": groups}));
     assert_eq!(the("ConfigMap")["data"], json!({"zz.json": dashboard}));
     assert_eq!(the("ConfigMap")["metadata"]["labels"]["grafana_dashboard"], "1");

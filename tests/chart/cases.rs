@@ -43,7 +43,7 @@ pub(super) fn cases() -> Vec<(Value, &'static [&'static str])> {
                 "nameOverride": "other",
                 "serviceAccount": {"annotations": {"a": "b"}},
                 "token": {"expirationSeconds": 600},
-                "priorityClassName": "system-node-critical",
+                "priorityClass": {"create": false, "name": "system-node-critical"},
                 "resources": {},
                 "updateStrategy": {"type": "OnDelete"},
                 "podLabels": {"a": "b"},

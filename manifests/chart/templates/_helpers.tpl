@@ -26,6 +26,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.serviceAccount.name | default $own }}
 {{- end }}
 
+{{- define "disk-usage-exporter.priorityClassName" -}}
+{{- $own := ternary (include "disk-usage-exporter.fullname" .) "" .Values.priorityClass.create }}
+{{- .Values.priorityClass.name | default $own }}
+{{- end }}
+
 {{- define "disk-usage-exporter.image" -}}
 {{- with .Values.image }}
 {{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}

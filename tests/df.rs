@@ -1,11 +1,13 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Output, Stdio};
+use std::process::{Child, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::pty::openpty;
 use serde_json::{Value, json};
 
+use crate::support::PATIENCE;
 use crate::support::cluster::{Cluster, with};
 use crate::support::document::{commands, read};
 use crate::support::exporter::{command, run};
@@ -229,6 +231,13 @@ fn a_terminal_that_watches_is_cleared() {
     assert!(shown.replace('\r', "").starts_with(&"\x1b[H\x1b[2JVOLUME\nlocal-1\n".repeat(2)), "{shown:?}");
 }
 
+/// What it says, if it ends.
+fn ended(child: Child) -> Output {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    receiver.recv_timeout(PATIENCE).expect("it does not end")
+}
+
 #[test]
 fn a_reader_that_has_read_enough_ends_it() {
     let args = [&CSI[..], &["-o=volume", "--watch=10ms"]].concat();
@@ -237,10 +246,10 @@ fn a_reader_that_has_read_enough_ends_it() {
     let lines: Vec<String> = lines.take(6).map(Result::unwrap).collect();
     assert_eq!(lines[..2], ["VOLUME", "local-1"]);
     assert_eq!(lines[4..], ["VOLUME", "local-1"], "what is no terminal is not cleared");
-    let output = child.wait_with_output().unwrap();
+    let output = ended(child);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
     let mut child = command(&CSI).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
+    let output = ended(child);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }

@@ -1,7 +1,4 @@
-use std::process::Command;
-
 use crate::support::exporter::run;
-use crate::support::skip;
 use crate::support::tool::{is_there, pipe};
 
 fn printed(args: &[&str]) -> String {
@@ -41,14 +38,12 @@ fn bash_completes_the_command_line() {
 
 #[test]
 fn other_shells_take_their_scripts() {
-    for (shell, check, about) in
-        [("zsh", "-n", "#compdef disk-usage-exporter"), ("fish", "-n", "complete -c")]
-    {
+    for (shell, about) in [("zsh", "#compdef disk-usage-exporter"), ("fish", "complete -c")] {
         let script = printed(&["completions", shell]);
         assert!(script.contains(about) && script.contains("over"), "{script}");
-        if Command::new(shell).arg("--version").output().is_ok() {
-            let output = pipe(shell, &[check], &script);
-            assert!(output.status.success(), "{output:?}");
+        if is_there("manual::other_shells_take_their_scripts", shell, &["--version"]) {
+            let output = pipe(shell, &["-n"], &script);
+            assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         }
     }
 }
@@ -58,8 +53,8 @@ fn man_shows_every_flag() {
     let page = printed(&["man"]);
     assert!(page.contains(".SH \"OPTIONS OF DF\"") && page.contains("\\-\\-label\\-refresh"), "{page}");
     let groff = ["-man", "-Tutf8", "-ww", "-P-cbou"];
-    if Command::new("groff").arg("--version").output().is_err() {
-        return skip("manual::man_shows_every_flag", "there is no groff");
+    if !is_there("manual::man_shows_every_flag", "groff", &["--version"]) {
+        return;
     }
     let output = pipe("groff", &groff, &page);
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");

@@ -138,6 +138,8 @@ fn each_overlay_is_the_chart_with_a_value() {
         let Some(overlaid) = kustomized(name, overlay) else { return };
         assert_eq!(plain(&with(values)), plain(&overlaid), "{overlay}");
     }
+    let chart = with(json!({"monitor": {"kind": "PodMonitor"}})).the("PodMonitor").clone();
+    assert_eq!(plain(&Manifest(vec![chart])), [read("manifests/prometheus-podmonitor.yaml")]);
 }
 
 #[test]

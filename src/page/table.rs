@@ -53,10 +53,9 @@ fn write_level(row: &Row<'_>, fullness: Option<Fullness>, out: &mut impl Write) 
     if let Some(inodes) = of_inodes {
         write!(out, " <small>of {} inodes</small>", inodes.total)?;
     }
-    let width = percent.clamp(0.0, 100.0);
     writeln!(
         out,
-        "<svg class=\"bar\" aria-hidden=\"true\"><rect width=\"{width:.2}%\" height=\"100%\"/></svg>"
+        "<svg class=\"bar\" aria-hidden=\"true\"><rect width=\"{percent:.2}%\" height=\"100%\"/></svg>"
     )
 }
 

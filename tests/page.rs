@@ -210,6 +210,10 @@ fn a_phone_shows_all_without_scrolling_sideways_and_dark_is_dark() {
             return [root.clientWidth, root.scrollWidth, document.querySelector('tbody').scrollWidth <= 375]",
         );
         assert_eq!(widths, json!([375, 375, true]), "{scheme}");
+        // What has no figure has no words for it either.
+        let shown = "return [...document.querySelectorAll('.failed .figure, .well .size')].map(\
+            (cell) => getComputedStyle(cell).display === 'none')";
+        assert_eq!(browser.run(shown), json!([true, true, true, false]));
         let colour = browser.run("return getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]");
         colour.as_str().unwrap().parse::<u32>().unwrap()
     };

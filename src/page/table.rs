@@ -115,7 +115,8 @@ fn write_failures(row: &Row<'_>, out: &mut impl Write) -> io::Result<()> {
 fn write_figures(row: &Row<'_>, out: &mut impl Write) -> io::Result<()> {
     let mut cell = |class, bytes: Option<u128>| match bytes {
         Some(bytes) => writeln!(out, "<td class=\"figure {class}\">{}", Size(bytes)),
-        None => writeln!(out, "<td class=\"figure {class}\">"),
+        // Nothing at all, not even a line end: such cells are hidden where there is little room.
+        None => write!(out, "<td class=\"figure {class}\">"),
     };
     let usage = row.usage();
     cell("used", usage.map(|usage| usage.used))?;

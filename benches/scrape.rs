@@ -9,6 +9,7 @@ use disk_usage_exporter::cluster::{ObjectsFile, Selections};
 use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
 use disk_usage_exporter::exposition::{Encoding, Exposition, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
+use disk_usage_exporter::page::Page;
 use disk_usage_exporter::volume::{Answer, Figures, Inodes, Usage};
 use serde_json::json;
 
@@ -111,7 +112,7 @@ fn scrape(criterion: &mut Criterion) {
         let directory = tempfile::tempdir().unwrap();
         let mut collector = collector(directory.path(), size);
         let mut collect = || collector.collect(Instant::now() + Duration::from_mins(1));
-        let snapshot = collect();
+        let (snapshot, shown) = (collect(), collect());
         assert_eq!(snapshot.volumes.iter().filter(|status| status.volume.claim.is_some()).count(), size.0);
         let mut exposition = Exposition::default();
         let prepared = exposition.prepare(snapshot);
@@ -134,6 +135,8 @@ fn scrape(criterion: &mut Criterion) {
             let encoding = Encoding { format: Format::Text, gzip };
             group.bench_function(BenchmarkId::new(name, volumes), |b| b.iter(|| prepared.write(encoding)));
         }
+        let page = Page::default();
+        group.bench_function(BenchmarkId::new("page_gzip", volumes), |b| b.iter(|| page.write(&shown, true)));
         group.finish();
     }
 }

@@ -204,6 +204,13 @@ fn values_that_mean_nothing_are_refused() {
         (json!({"token": {"expirationSeconds": 60}}), "/token/expirationSeconds"),
         (json!({"podAnnotations": {"prometheus.io/port": 9274}}), "/podAnnotations"),
         (json!({"monitor": {"kind": "podMonitor"}}), "/monitor/kind"),
+        (json!({"monitor": {"interval": "1.5m"}}), "/monitor/interval"),
+        (json!({"monitor": {"scrapeTimeout": "10s1m"}}), "/monitor/scrapeTimeout"),
+        (json!({"monitor": {"relabelings": [{"target_label": "a"}]}}), "target_label"),
+        (
+            json!({"monitor": {"metricRelabelings": [{"action": "rename"}]}}),
+            "/monitor/metricRelabelings/0/action",
+        ),
         (
             json!({"monitor": {"asKubelet": true}, "kubeletVolumeStatsLabels": "pod"}),
             "/kubeletVolumeStatsLabels",

@@ -2,6 +2,8 @@
 mod cases;
 /// What single values make of the pods.
 mod choices;
+/// Releases of any name, side by side and one after the other.
+mod names;
 /// What objects of the Prometheus Operator may say.
 mod operator;
 /// What objects may say.
@@ -192,6 +194,12 @@ fn values_that_mean_nothing_are_refused() {
         (json!({"port": 0}), "/port"),
         (json!({"port": "9274"}), "/port"),
         (json!({"portName": "a-name-that-is-too-long"}), "/portName"),
+        (json!({"portName": "9274"}), "/portName"),
+        (json!({"portName": "pv--metrics"}), "/portName"),
+        (json!({"fullnameOverride": "a.b"}), "/fullnameOverride"),
+        (json!({"fullnameOverride": "9a"}), "/fullnameOverride"),
+        (json!({"nameOverride": "a".repeat(64)}), "/nameOverride"),
+        (json!({"image": {"tag": 1.5}}), "/image/tag"),
         (json!({"kubelet": {"root": "var/lib/kubelet"}}), "/kubelet/root"),
         (json!({"kubelet": {"root": "/"}}), "/kubelet/root"),
         (json!({"kubelet": {"endpoint": "node:10250"}}), "/kubelet/endpoint"),
@@ -202,6 +210,7 @@ fn values_that_mean_nothing_are_refused() {
         (json!({"image": {"repository": ""}}), "/image/repository"),
         (json!({"image": {"digest": "latest"}}), "/image/digest"),
         (json!({"token": {"expirationSeconds": 60}}), "/token/expirationSeconds"),
+        (json!({"token": {"expirationSeconds": (1_u64 << 32) + 1}}), "/token/expirationSeconds"),
         (json!({"podAnnotations": {"prometheus.io/port": 9274}}), "/podAnnotations"),
         (json!({"monitor": {"kind": "podMonitor"}}), "/monitor/kind"),
         (json!({"monitor": {"interval": "1.5m"}}), "/monitor/interval"),

@@ -38,7 +38,16 @@ pub(crate) fn is_helm_there(test: &str) -> bool {
 
 /// What Helm makes of a chart with each of these values, or why it refuses them.
 pub(crate) fn released(chart: &Path, values: &[Value]) -> Vec<Result<Manifest, String>> {
-    let args = ["-c", RENDER, chart.to_str().unwrap(), RELEASE, RELEASE];
+    released_as([RELEASE, RELEASE], chart, values)
+}
+
+/// The same, for a release and a namespace of these names.
+pub(crate) fn released_as(
+    [release, namespace]: [&str; 2],
+    chart: &Path,
+    values: &[Value],
+) -> Vec<Result<Manifest, String>> {
+    let args = ["-c", RENDER, chart.to_str().unwrap(), release, namespace];
     let output = pipe("python3", &args, &json!(values).to_string());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said: Vec<Result<BTreeMap<String, String>, String>> = serde_json::from_slice(&output.stdout).unwrap();

@@ -10,8 +10,8 @@
 {{- end }}
 
 {{- define "disk-usage-exporter.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "disk-usage-exporter.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "disk-usage-exporter.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "disk-usage-exporter.labels" -}}
@@ -19,6 +19,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "disk-usage-exporter.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- /* The labels, and those that a user gives besides: of a list of the root and of them. They win, each once. */}}
+{{- define "disk-usage-exporter.labelsWith" -}}
+{{- merge (dict) (index . 1 | default dict) (include "disk-usage-exporter.labels" (index . 0) | fromYaml) | toYaml }}
 {{- end }}
 
 {{- define "disk-usage-exporter.serviceAccountName" -}}

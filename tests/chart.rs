@@ -2,6 +2,8 @@
 mod cases;
 /// What single values make of the pods.
 mod choices;
+/// What Prometheus and Grafana are given.
+mod monitoring;
 /// Releases of any name, side by side and one after the other.
 mod names;
 /// What objects of the Prometheus Operator may say.
@@ -11,7 +13,6 @@ mod types;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use clap::Parser;
 use disk_usage_exporter::config::{Args, Config};
@@ -19,9 +20,8 @@ use serde_json::{Value, json};
 
 use self::cases::cases;
 use self::operator::{faults, is_known_here};
-use self::types::assert_known;
 use crate::migration::{chart_values, compatible_values};
-use crate::support::helm::{RELEASE, chart, is_helm_there, released};
+use crate::support::helm::{chart, is_helm_there, released};
 use crate::support::manifest::{Manifest, kustomized, list, text};
 use crate::support::pod_security::unmet;
 
@@ -34,6 +34,17 @@ fn charted(test: &str) -> Option<Vec<(Value, Manifest, &'static [&'static str])>
             manifests.into_iter().map(|manifest| manifest.unwrap_or_else(|error| panic!("{error}")));
         values.into_iter().zip(manifests).zip(rights).map(|((a, b), c)| (a, b, c)).collect()
     })
+}
+
+/// Their kinds have all that they say.
+fn assert_known(test: &str, objects: impl Iterator<Item = Value>) {
+    let (operators, own): (Vec<Value>, Vec<Value>) =
+        objects.partition(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
+    own.iter().for_each(types::assert_known);
+    assert!(!operators.is_empty());
+    if is_known_here(test) {
+        assert_eq!(faults(&operators), [""; 0]);
+    }
 }
 
 /// The chart with these values, which it takes.
@@ -49,15 +60,7 @@ fn every_object_is_as_kubernetes_has_it() {
     let overlays = overlays.map(|overlay| kustomized(name, &format!("manifests/overlays/{overlay}")));
     let manifests =
         charted.into_iter().map(|(_, manifest, _)| manifest).chain(overlays.into_iter().flatten());
-    let (operators, own): (Vec<Value>, Vec<Value>) = manifests
-        .flat_map(|manifest| manifest.0)
-        .partition(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
-    own.iter().for_each(assert_known);
-    if is_known_here(name) {
-        let kinds: BTreeSet<&str> = operators.iter().map(|object| text(&object["kind"])).collect();
-        assert_eq!(kinds, ["PodMonitor", "PrometheusRule", "ServiceMonitor"].into());
-        assert_eq!(faults(&operators), [""; 0]);
-    }
+    assert_known(name, manifests.flat_map(|manifest| manifest.0));
 }
 
 #[test]
@@ -269,122 +272,4 @@ fn it_has_the_programs_version() {
     assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["description"], env!("CARGO_PKG_DESCRIPTION"));
-}
-
-/// A scrape job's rules, by the operator's names.
-fn rules(path: &str, field: &str) -> Vec<Value> {
-    let camel = |name: &str| match name {
-        "source_labels" => "sourceLabels".to_owned(),
-        "target_label" => "targetLabel".to_owned(),
-        other => other.to_owned(),
-    };
-    let config = read(path);
-    let rules = list(&config["scrape_configs"][0][field]).iter();
-    rules
-        .map(|rule| {
-            rule.as_object().unwrap().iter().map(|(name, value)| (camel(name), value.clone())).collect()
-        })
-        .collect()
-}
-
-#[test]
-fn monitors_do_what_the_scrape_jobs_do() {
-    if !is_helm_there("monitors_do_what_the_scrape_jobs_do") {
-        return;
-    }
-    for (kind, endpoints) in [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")] {
-        let manifest = with(json!({"monitor": {"kind": kind, "asKubelet": true}}));
-        let spec = &manifest.the(kind)["spec"];
-        let endpoint = &spec[endpoints][0];
-        assert_eq!(endpoint["honorLabels"], true);
-        assert_eq!(manifest.ports().into_keys().collect::<Vec<_>>(), [&endpoint["port"]]);
-        // The job of the same name: the label's value.
-        let label = text(&spec["jobLabel"]);
-        let job = &read("manifests/prometheus-scrape.yaml")["scrape_configs"][0]["job_name"];
-        let labelled = if kind == "PodMonitor" { manifest.template() } else { manifest.the("Service") };
-        assert_eq!(labelled["metadata"]["labels"][label], *job);
-        // The operator keeps the ports and the living by itself, but adds labels of the exporter's own pod.
-        let node = rules("manifests/prometheus-scrape.yaml", "relabel_configs").pop().unwrap();
-        assert_eq!(node["targetLabel"], "node");
-        let drop = json!({"action": "labeldrop", "regex": "namespace|pod|container|service|endpoint"});
-        assert_eq!(endpoint["relabelings"], json!([node, drop]));
-        // Which is why these need not be emptied once more.
-        let mut names = rules("manifests/prometheus-kubelet-names.yaml", "metric_relabel_configs");
-        names.retain(|rule| rule["replacement"] != "");
-        assert_eq!(list(&endpoint["metricRelabelings"]), names);
-        // They select the pods, and the Service that lists them.
-        let selected = spec["selector"]["matchLabels"].as_object().unwrap();
-        for (name, value) in selected {
-            assert_eq!(labelled["metadata"]["labels"][name], *value);
-        }
-        if kind == "ServiceMonitor" {
-            let service = manifest.the("Service");
-            assert_eq!(
-                service["spec"]["selector"],
-                manifest.the("DaemonSet")["spec"]["selector"]["matchLabels"]
-            );
-            assert_eq!(service["spec"]["ports"][0]["name"], endpoint["port"]);
-        }
-    }
-}
-
-#[test]
-fn rules_and_dashboards_are_taken_as_they_are() {
-    if !is_helm_there("rules_and_dashboards_are_taken_as_they_are") {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let copied = directory.path().join("chart");
-    assert!(Command::new("cp").arg("-rL").arg(chart()).arg(&copied).status().unwrap().success());
-    let groups = json!([{"name": "a", "rules": [
-        {"alert": "A", "expr": "up == 0", "annotations": {"summary": "{{ $labels.instance }} is gone"}},
-    ]}]);
-    let dashboard = "{\n  \"title\": \"{{ a }}\"\n}\n";
-    for (kind, file, text) in [
-        ("rules", "zz.yaml", format!("# Why.\ngroups: {groups}\n")),
-        ("dashboards", "zz.json", dashboard.to_owned()),
-    ] {
-        std::fs::create_dir_all(copied.join(kind)).unwrap();
-        std::fs::write(copied.join(kind).join(file), text).unwrap();
-    }
-    let values = json!({"prometheusRule": {"enabled": true}, "dashboards": {"enabled": true}});
-    let mut both = released(&copied, &[values, json!({})]).into_iter().map(Result::unwrap);
-    let manifest = both.next().unwrap();
-    let name = format!("{RELEASE}-zz");
-    let the = |kind: &str| {
-        let found =
-            manifest.0.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
-        found.unwrap_or_else(|| panic!("no {kind}"))
-    };
-    assert_eq!(the("PrometheusRule")["spec"], json!({"groups": groups}));
-    assert_eq!(the("ConfigMap")["data"], json!({"zz.json": dashboard}));
-    assert_eq!(the("ConfigMap")["metadata"]["labels"]["grafana_dashboard"], "1");
-    let off = both.next().unwrap();
-    assert!(off.0.iter().all(|object| object["kind"] != "PrometheusRule" && object["kind"] != "ConfigMap"));
-}
-
-#[test]
-fn the_shipped_rules_and_dashboards_are_all_there() {
-    if !is_helm_there("the_shipped_rules_and_dashboards_are_all_there") {
-        return;
-    }
-    let manifest = with(json!({"prometheusRule": {"enabled": true}, "dashboards": {"enabled": true}}));
-    let shipped = |directory: &str, extension: &str| -> BTreeSet<String> {
-        let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let paths = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
-        paths.map(|path| format!("{RELEASE}-{}", path.file_stem().unwrap().to_str().unwrap())).collect()
-    };
-    let named = |kind: &str| -> BTreeSet<String> {
-        let found = manifest.0.iter().filter(|object| object["kind"] == kind);
-        found.map(|object| text(&object["metadata"]["name"]).to_owned()).collect()
-    };
-    assert_eq!(named("PrometheusRule"), shipped("manifests/rules", "yaml"));
-    assert_eq!(named("ConfigMap"), shipped("manifests/dashboards", "json"));
-    for object in manifest.0.iter().filter(|object| object["kind"] == "PrometheusRule") {
-        let file = text(&object["metadata"]["name"]).replace(&format!("{RELEASE}-"), "");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("manifests/rules/{file}.yaml"));
-        let rules: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        assert_eq!(object["spec"], rules, "{file}");
-    }
 }

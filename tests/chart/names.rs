@@ -2,8 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::charted;
-use super::types::assert_known;
+use super::{assert_known, charted};
 use crate::support::helm::{chart, is_helm_there, released_as};
 use crate::support::manifest::{Manifest, text};
 
@@ -13,7 +12,8 @@ fn release(names: [&str; 2], values: Value) -> Manifest {
 
 #[test]
 fn what_looks_like_something_else_stays_text() {
-    if !is_helm_there("what_looks_like_something_else_stays_text") {
+    let name = "what_looks_like_something_else_stays_text";
+    if !is_helm_there(name) {
         return;
     }
     let labels = json!({"app.kubernetes.io/name": "own", "a": "null"});
@@ -25,7 +25,7 @@ fn what_looks_like_something_else_stays_text() {
         "kubelet": {"root": "/a: b #c", "ca": {"configMap": "1.5", "key": "a b"}, "serverName": "'\"\\"},
         "image": {"tag": "1.0"},
         "serviceAccount": {"name": "true", "annotations": {"a": "1"}},
-        "priorityClassName": "0x1f",
+        "priorityClass": {"create": false, "name": "0x1f"},
         "token": {"expirationSeconds": 31_536_000},
         "podLabels": labels,
         "podAnnotations": {"a": "1e3"},
@@ -36,7 +36,7 @@ fn what_looks_like_something_else_stays_text() {
         "dashboards": {"enabled": true, "labels": labels},
     });
     let manifest = release(["1e3", "007"], values);
-    manifest.0.iter().for_each(assert_known);
+    assert_known(name, manifest.0.iter().cloned());
     assert_eq!(manifest.the("DaemonSet")["metadata"]["namespace"], "007");
     // A user's labels win, but not over those by which pods are found.
     assert_eq!(manifest.the("PodMonitor")["metadata"]["labels"]["app.kubernetes.io/name"], "own");

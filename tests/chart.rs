@@ -74,9 +74,8 @@ fn the_program_accepts_the_arguments() {
         let checked = Config::try_from(Args::try_parse_from(typed).unwrap_or_else(|error| panic!("{error}")));
         let config = checked.unwrap_or_else(|error| panic!("{values}: {error}"));
         let env = manifest.env();
-        assert_eq!(env.contains_key("HOST_IP"), config.sources.ask_kubelet(), "{values}");
-        assert!(env.contains_key("HOST_IP") || !args.join(" ").contains("HOST_IP"), "{values}");
-        assert_eq!(env["NODE_NAME"], "spec.nodeName");
+        assert_eq!(env["HOST_IP"], "status.hostIP", "{values}");
+        assert_eq!(env["NODE_NAME"], "spec.nodeName", "{values}");
         assert_eq!(manifest.ports().into_values().collect::<Vec<_>>(), [Some(config.listen_port.into())]);
     }
 }

@@ -105,6 +105,23 @@ fn panels_fit_and_ask_the_chosen_data_source_for_what_there_is() {
     }
 }
 
+#[test]
+fn a_claims_figures_are_of_one_cluster() {
+    let dashboard = read("claim.json");
+    for panel in list(&dashboard["panels"]) {
+        for target in list(&panel["targets"]) {
+            let (query, legend) =
+                (target["expr"].as_str().unwrap(), target["legendFormat"].as_str().unwrap());
+            let outermost = query.split_once(" by (cluster");
+            assert!(
+                outermost.is_some_and(|(function, _)| ["max", "min", "group"].contains(&function)),
+                "{query}"
+            );
+            assert!(legend == "__auto" || legend.contains("{{cluster}}"), "{query} is shown as {legend}");
+        }
+    }
+}
+
 /// Which queries of all dashboards have no answer from a node.
 fn unanswered(node: &str, claim: [&str; 2]) -> BTreeSet<String> {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nodes").join(node);

@@ -288,7 +288,8 @@ def claim():
     chosen = of + ', pvc_namespace="$namespace", pvc_name="$claim"'
 
     def figure(metric):
-        return f"max(pv_disk_usage_{metric}{{{chosen}}})"
+        # A claim of another cluster is another one, also where all clusters are chosen.
+        return f"max by (cluster) (pv_disk_usage_{metric}{{{chosen}}})"
 
     def its(metric):
         info = f"pv_disk_usage_volume_info{{{chosen}}}"
@@ -303,31 +304,39 @@ def claim():
         stat("Size", 4, figure("bytes_total"), field("bytes")),
         stat("Requested", 4, figure("claim_requested_bytes"), field("bytes"), "What the claim asks for."),
         stat(
-            "Full in", 4, f"min({until_full('cluster, pv_name', chosen)})",
+            "Full in", 4, f"min by (cluster) ({until_full('cluster, pv_name', chosen)})",
             field("s", UNTIL_FULL, decimals=1, mappings=never), "If it goes on as in the last six hours.",
         ),
         stat("Inodes used", 4, figure("inodes_percent_used"), field("percent", PERCENT)),
         graph(
             "Space", 12,
             [
-                (figure("bytes_used"), "used"),
-                (figure("bytes_available"), "available"),
-                (figure("bytes_total"), "size"),
+                (figure("bytes_used"), "used {{cluster}}"),
+                (figure("bytes_available"), "available {{cluster}}"),
+                (figure("bytes_total"), "size {{cluster}}"),
             ],
             "bytes",
         ),
         graph(
             "Inodes", 12,
-            [(figure("inodes_used"), "used"), (figure("inodes_available"), "free"), (figure("inodes"), "all")],
+            [
+                (figure("inodes_used"), "used {{cluster}}"),
+                (figure("inodes_available"), "free {{cluster}}"),
+                (figure("inodes"), "all {{cluster}}"),
+            ],
             "short",
         ),
         graph(
             "Requested and real size", 12,
-            [(figure("claim_requested_bytes"), "requested"), (figure("bytes_total"), "size")], "bytes",
+            [
+                (figure("claim_requested_bytes"), "requested {{cluster}}"),
+                (figure("bytes_total"), "size {{cluster}}"),
+            ],
+            "bytes",
             "A size far above what was requested is that of a disk that the volume shares with others.",
         ),
         panel(
-            "state-timeline", "Measured", 12, 8, [(f"min by (node) (pv_disk_usage_up{{{chosen}}})", "{{node}}")],
+            "state-timeline", "Measured", 12, 8, [(f"min by (cluster, node) (pv_disk_usage_up{{{chosen}}})", "{{cluster}} {{node}}")],
             field(mappings=is_up), "On each node that has the volume.",
         ),
         table(

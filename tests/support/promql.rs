@@ -16,7 +16,7 @@ pub(crate) fn metrics(query: &str) -> BTreeSet<String> {
     let rest = without(r#""(?:[^"\\]|\\.)*""#, query);
     let lists = "by|without|on|ignoring|group_left|group_right";
     let rest = without(&format!(r"\{{[^{{}}]*\}}|\[[^\]]*\]|\b(?:{lists})\s*\([^)]*\)"), &rest);
-    let rest = without(r"\w+\s*\(|\b(?:and|or|unless|bool)\b", &rest);
+    let rest = without(r"\w+\s*\(|\b(?:and|or|unless|bool|offset\s+\w+)\b", &rest);
     let names = Regex::new(r"\b[A-Za-z_][\w:]*").unwrap();
     names.find_iter(&rest).map(|name| name.as_str().to_owned()).collect()
 }
@@ -36,7 +36,7 @@ pub(crate) fn assert_known(query: &str, recorded: &BTreeSet<String>) {
 #[test]
 fn metrics_are_told_from_all_else() {
     let query = r#"sum by (a, b) (rate(x_total{c="d{", e=~"f"}[5m])) / on (g) group_left (h) i:j:max > bool 1e3 and
-        min_over_time(min by (k) (l)[1d:10m]) == 0 or label_replace(m, "n", "$1", "o", "(p)") unless q"#;
+        min_over_time(min by (k) (l)[1d:10m]) == 0 or label_replace(m, "n", "$1", "o", "(p)") unless q offset 15m"#;
     let found: Vec<_> = metrics(query).into_iter().collect();
     assert_eq!(found, ["i:j:max", "l", "m", "q", "x_total"]);
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -311,4 +312,37 @@ fn the_go_exporters_service_lists_the_pods() {
     assert_eq!(service["spec"], json!({"clusterIP": "None", "selector": labels, "ports": [port]}));
     assert_eq!(manifest.the("DaemonSet")["spec"]["selector"]["matchLabels"], *labels);
     assert_eq!(manifest.ports(), [("metrics", Some(8080))].into());
+}
+
+fn scrape_job(path: &str) -> Value {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let config: Value = serde_saphyr::from_str(&text).unwrap();
+    let [job] = list(&config["scrape_configs"]) else { panic!("{config:#}") };
+    job.clone()
+}
+
+#[test]
+fn scrape_jobs_find_the_pods_and_keep_their_labels() {
+    let name = "scrape_jobs_find_the_pods_and_keep_their_labels";
+    let Some(base) = rendered(name, BASE) else { return };
+    let namespace = &base.the("DaemonSet")["metadata"]["namespace"];
+    let ports = base.ports();
+    let label = |of: &str| json!([format!("__meta_kubernetes_pod_{of}")]);
+    for path in ["manifests/prometheus-scrape.yaml", "manifests/prometheus-kubelet-names.yaml"] {
+        let job = scrape_job(path);
+        assert_eq!(job["honor_labels"], true, "{path}");
+        let discovery = json!([{"role": "pod", "namespaces": {"names": [namespace]}}]);
+        assert_eq!(job["kubernetes_sd_configs"], discovery, "{path}");
+        let relabelings = json!([
+            {"source_labels": label("container_port_name"), "regex": ports.keys().next(), "action": "keep"},
+            {"source_labels": label("phase"), "regex": "Failed|Succeeded", "action": "drop"},
+            {"source_labels": label("node_name"), "target_label": "node"},
+        ]);
+        assert_eq!(job["relabel_configs"], relabelings, "{path}");
+    }
+    let compat = scrape_job("manifests/overlays/kubelet-only-compat/prometheus-scrape.yaml");
+    let service = rendered(name, COMPAT).unwrap().the("Service")["metadata"].clone();
+    assert_eq!(compat["honor_labels"], true);
+    assert_eq!(compat["kubernetes_sd_configs"][0]["namespaces"]["names"], json!([service["namespace"]]));
+    assert_eq!(compat["relabel_configs"][0]["regex"], service["name"]);
 }

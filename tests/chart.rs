@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use self::cases::cases;
 use self::operator::{faults, is_known_here};
 use crate::migration::{chart_values, compatible_values};
-use crate::support::helm::{chart, is_helm_there, released};
+use crate::support::helm::{chart, is_helm_there, notes, released};
 use crate::support::manifest::{Manifest, kustomized, list, text};
 use crate::support::pod_security::unmet;
 
@@ -271,4 +271,21 @@ fn it_has_the_programs_version() {
     assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["description"], env!("CARGO_PKG_DESCRIPTION"));
+}
+
+#[test]
+fn notes_tell_what_is_left_to_do() {
+    if !is_helm_there("notes_tell_what_is_left_to_do") {
+        return;
+    }
+    let usual = notes(json!({"port": 9999}));
+    for part in
+        ["kubectl label namespace disk-usage-exporter pod-security", "daemonset/disk-usage-exporter 9999\n"]
+    {
+        assert!(usual.contains(part), "{usual}");
+    }
+    assert!(usual.contains("Nothing scrapes them yet"), "{usual}");
+    let only = notes(json!({"mode": "kubeletOnly", "monitor": {"kind": "PodMonitor"}}));
+    assert!(!only.contains("pod-security") && !only.contains("Nothing scrapes"), "{only}");
+    assert!(!usual.contains("\n\n\n") && !only.contains("\n\n\n"), "{usual}{only}");
 }

@@ -47,11 +47,26 @@ pub(crate) fn released_as(
     chart: &Path,
     values: &[Value],
 ) -> Vec<Result<Manifest, String>> {
+    let said = rendered([release, namespace], chart, values);
+    said.into_iter().map(|files| files.map(objects)).collect()
+}
+
+/// What a user reads who installs the chart with these values, which it takes.
+pub(crate) fn notes(values: Value) -> String {
+    let files = rendered([RELEASE, RELEASE], &chart(), &[values]).remove(0).unwrap();
+    files.into_iter().find(|(path, _)| path.ends_with("NOTES.txt")).unwrap().1
+}
+
+/// Texts by the templates' paths, or why there are none.
+fn rendered(
+    [release, namespace]: [&str; 2],
+    chart: &Path,
+    values: &[Value],
+) -> Vec<Result<BTreeMap<String, String>, String>> {
     let args = ["-c", RENDER, chart.to_str().unwrap(), release, namespace];
     let output = pipe("python3", &args, &json!(values).to_string());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said: Vec<Result<BTreeMap<String, String>, String>> = serde_json::from_slice(&output.stdout).unwrap();
-    said.into_iter().map(|files| files.map(objects)).collect()
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn objects(files: BTreeMap<String, String>) -> Manifest {

@@ -106,7 +106,7 @@ fn panels_fit_and_ask_the_chosen_data_source_for_what_there_is() {
 }
 
 #[test]
-fn a_claims_figures_are_of_one_cluster() {
+fn a_claims_figures_are_of_one_claim_in_one_cluster() {
     let dashboard = read("claim.json");
     for panel in list(&dashboard["panels"]) {
         for target in list(&panel["targets"]) {
@@ -117,6 +117,8 @@ fn a_claims_figures_are_of_one_cluster() {
                 outermost.is_some_and(|(function, _)| ["max", "min", "group"].contains(&function)),
                 "{query}"
             );
+            // Other namespaces may have claims of that name.
+            assert!(query.contains(r#"pvc_namespace="$namespace", pvc_name="$claim""#), "{query}");
             assert!(legend == "__auto" || legend.contains("{{cluster}}"), "{query} is shown as {legend}");
         }
     }

@@ -99,6 +99,24 @@ fn rules_ask_for_what_there_is() {
     }
 }
 
+/// What follows each `word (` in a query.
+fn lists<'a>(query: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
+    query.split(word).skip(1).map(|rest| rest.split(')').next().unwrap())
+}
+
+#[test]
+fn no_rule_mixes_clusters() {
+    for rule in rules() {
+        let expr = rule["expr"].as_str().unwrap();
+        let queries = queries(rule["annotations"]["description"].as_str().unwrap_or_default());
+        let joined = queries.iter().flat_map(|query| lists(query, " on ("));
+        for labels in lists(expr, " by (").chain(lists(expr, " on (")).chain(joined) {
+            // `on ()` asks whether there is anything at all.
+            assert!(labels.is_empty() || labels.starts_with("cluster, "), "{labels}: {rule:#}");
+        }
+    }
+}
+
 #[test]
 fn every_alert_says_how_bad_it_is_and_has_a_runbook() {
     let runbooks = read("docs/runbooks.md");

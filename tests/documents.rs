@@ -22,7 +22,7 @@ const OF_CI: [(&str, &str, &str); 5] = [
     ),
     ("cargo test", ".ci/run", "command=$(readme_command test)"),
     (
-        "docker build -t disk-usage-exporter:0.1.0 -f Containerfile .",
+        concat!("docker build -t disk-usage-exporter:", env!("CARGO_PKG_VERSION"), " -f Containerfile ."),
         ".ci/image",
         "documented(\"docs/install.md\", \"docker build \")",
     ),

@@ -39,8 +39,11 @@ pub struct Inodes {
 impl Usage {
     /// 100 × used ÷ (used + available), as `df` prints it; `None` where that sum is 0.
     #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than a double has")]
     pub fn percent_used(&self) -> Option<f64> {
-        percent(self.used, self.used + self.available)
+        // Two figures as large as can be have no sum in 128 bits.
+        let (used, available) = (self.used as f64, self.available as f64);
+        percent(used, used + available)
     }
 }
 
@@ -53,14 +56,14 @@ impl Inodes {
 
     /// 100 × used ÷ all; `None` where there are none.
     #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than a double has")]
     pub fn percent_used(&self) -> Option<f64> {
-        percent(self.used().into(), self.total.into())
+        percent(self.used() as f64, self.total as f64)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than a double has")]
-fn percent(part: u128, whole: u128) -> Option<f64> {
-    (whole > 0).then(|| 100.0 * part as f64 / whole as f64)
+fn percent(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| 100.0 * part / whole)
 }
 
 /// Why a mount has no figures: the closed set of `pv_disk_usage_error`'s `reason`.
@@ -121,3 +124,21 @@ impl From<Reason> for Failure {
 
 /// One mount's answer.
 pub type Answer = Result<Figures, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_is_there_for_whatever_a_server_says() {
+        let percent = |used, available| {
+            Usage { total: u128::MAX, used, available, inodes: None, read_only: false }.percent_used()
+        };
+        assert_eq!(percent(1, 3), Some(25.0));
+        assert_eq!(percent(0, 0), None);
+        assert_eq!(percent(u128::MAX, u128::MAX), Some(50.0));
+        let all_used = Inodes { total: u64::MAX, free: 0 };
+        assert_eq!(all_used.percent_used(), Some(100.0));
+        assert_eq!(Inodes { total: 0, free: 0 }.percent_used(), None);
+    }
+}

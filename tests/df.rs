@@ -218,9 +218,10 @@ fn only_a_terminal_has_colours_and_only_if_it_may() {
     let args = [&flag, "--log-level=fatal", "df", "-o=volume,used%"];
     let plain = "VOLUME   USED%\nfailing     io\n";
     let shown = |env: &[(&str, &str)]| on_terminal(env, &args, "io\x1b", 1);
-    assert_eq!(shown(&[]), "VOLUME   USED%\nfailing     \x1b[31mio\x1b[0m\n");
-    assert_eq!(shown(&[("NO_COLOR", "")]), shown(&[]));
-    assert_eq!(shown(&[("NO_COLOR", "0")]), plain);
+    assert_eq!(shown(&[("TERM", "xterm")]), "VOLUME   USED%\nfailing     \x1b[31mio\x1b[0m\n");
+    assert_eq!(shown(&[("NO_COLOR", ""), ("TERM", "xterm")]), shown(&[("TERM", "xterm")]));
+    assert_eq!(shown(&[("NO_COLOR", "0"), ("TERM", "xterm")]), plain);
+    assert_eq!(shown(&[("TERM", "dumb")]), plain);
     assert_eq!(stdout(&run(&args)), plain);
 }
 

@@ -51,10 +51,11 @@ impl DfArgs {
         }
     }
 
-    /// Whether a terminal may be coloured, as <https://no-color.org> has it.
+    /// Whether a terminal may be coloured, as <https://no-color.org> has it, and knows colours.
     #[must_use]
     pub fn may_colour() -> bool {
-        std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        is_wanted && std::env::var_os("TERM").is_none_or(|name| name != "dumb")
     }
 }
 

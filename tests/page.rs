@@ -221,6 +221,25 @@ fn a_phone_shows_all_without_scrolling_sideways_and_dark_is_dark() {
 }
 
 #[test]
+fn no_figure_takes_the_room_of_names() {
+    let Some(browser) = Browser::start("page::no_figure_takes_the_room_of_names") else { return };
+    let mut fixture = Fixture::new();
+    let most = json!({"frsize": u32::MAX, "blocks": u64::MAX, "bfree": u64::MAX, "bavail": u64::MAX,
+        "files": u64::MAX, "ffree": 0});
+    fixture.mount("huge", json!({"statvfs": most}));
+    let exporter = Exporter::start(&[&fixture.flag()]);
+    for width in [320, 768, 900, 1280] {
+        browser.set_width(width);
+        browser.open(exporter.address);
+        let widths = browser.run(
+            "return [document.documentElement.scrollWidth,
+                document.querySelector('tbody th').getBoundingClientRect().width >= 200]",
+        );
+        assert_eq!(widths, json!([width, true]), "{width}");
+    }
+}
+
+#[test]
 fn it_is_complete_without_javascript() {
     let Some(browser) = Browser::start_without_scripts("page::it_is_complete_without_javascript") else {
         return;

@@ -10,7 +10,7 @@ use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
 use disk_usage_exporter::exposition::{Encoding, Exposition, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
 use disk_usage_exporter::page::Page;
-use disk_usage_exporter::volume::{Answer, Figures, Inodes, Usage};
+use disk_usage_exporter::volume::{Inodes, Measurement, ProbeResult, Usage};
 use serde_json::json;
 
 /// Volumes and mounts of a node.
@@ -23,8 +23,8 @@ const LABELS: usize = 5;
 struct Answers;
 
 impl Measure for Answers {
-    fn measure(&self, _: &Target) -> Answer {
-        Ok(Figures::Filesystem(Usage {
+    fn measure(&self, _: &Target) -> ProbeResult {
+        Ok(Measurement::Filesystem(Usage {
             total: 270_553_174_016,
             used: 20_328_435_712,
             available: 77_244_313_600,
@@ -113,7 +113,10 @@ fn scrape(criterion: &mut Criterion) {
         let mut collector = collector(directory.path(), size);
         let mut collect = || collector.collect(Instant::now() + Duration::from_mins(1));
         let (snapshot, shown) = (collect(), collect());
-        assert_eq!(snapshot.volumes.iter().filter(|status| status.volume.claim.is_some()).count(), size.0);
+        assert_eq!(
+            snapshot.volumes.iter().filter(|status| status.volume.claim.object().is_some()).count(),
+            size.0
+        );
         let mut exposition = Exposition::default();
         let prepared = exposition.prepare(snapshot);
 

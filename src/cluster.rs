@@ -11,13 +11,13 @@ mod source;
 pub use api::{Access, AccessError, Api, Settings, Status, WATCH_TIME};
 pub use objects::{ObjectsError, ObjectsFile};
 
-use crate::volume::LabelSelection;
+use crate::volume::LabelFilter;
 
 /// Which labels of which objects become metric labels.
 #[derive(Debug, Clone)]
 pub struct Selections {
     /// Of `PersistentVolume`s.
-    pub pv_labels: LabelSelection,
+    pub pv_labels: LabelFilter,
     /// Of `PersistentVolumeClaim`s.
-    pub pvc_labels: LabelSelection,
+    pub pvc_labels: LabelFilter,
 }

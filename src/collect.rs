@@ -155,7 +155,7 @@ impl Collector {
         if let Some(names) = self.names {
             let exposed = kubelet.and_then(|kubelet| kubelet.exposed(start));
             let nothing = HashSet::new();
-            let figures = claims::Figures {
+            let figures = claims::ClaimSources {
                 volumes: &snapshot.volumes,
                 left_out_pods: self.mounts.as_ref().map_or(&nothing, Mounts::left_out_pods),
                 reported,

@@ -20,7 +20,7 @@ pub use manual::{completions, man};
 pub use sources::{Asking, Sources};
 pub use values::{KubernetesMode, ListenHost, LogLevel, Source};
 
-use crate::volume::LabelSelection;
+use crate::volume::LabelFilter;
 use sources::Typed;
 
 /// Where containers have the node's root by convention.
@@ -50,9 +50,9 @@ pub struct Config {
     /// The Kubernetes API.
     pub kubernetes: Kubernetes,
     /// Labels of `PersistentVolume`s that become metric labels.
-    pub pv_labels: LabelSelection,
+    pub pv_labels: LabelFilter,
     /// Labels of `PersistentVolumeClaim`s that become metric labels.
-    pub pvc_labels: LabelSelection,
+    pub pvc_labels: LabelFilter,
 }
 
 /// How to log.

@@ -51,6 +51,7 @@ pub mod page;
 pub mod panics;
 pub mod process;
 mod remote;
+pub mod runtime;
 pub mod server;
 pub mod shutdown;
 pub mod snapshot;

@@ -29,8 +29,8 @@ pub use mount_table::NoTable;
 pub use probe::Interrupt;
 pub use statvfs::{Kernel, Measure, Target};
 
-use crate::snapshot::TableStatus;
-use crate::volume::{self, Answer, Mount};
+use crate::snapshot::MountTableStatus;
+use crate::volume::{self, ProbeResult, VolumeMount};
 use mount_table::MountTable;
 use paths::Rootfs;
 use probe::Prober;
@@ -80,11 +80,11 @@ pub struct Node {
     /// Its volumes; `None` where it cannot be read.
     host_mountpoints: Option<Vec<PathBuf>>,
     volumes: Volumes,
-    status: TableStatus,
+    status: MountTableStatus,
     kubelet_roots: Vec<Vec<u8>>,
     prober: Prober,
     /// The mounts that the prober watches.
-    watched: Vec<Arc<Mount>>,
+    watched: Vec<Arc<VolumeMount>>,
 }
 
 impl Node {
@@ -108,7 +108,7 @@ impl Node {
             host_table,
             host_mountpoints: None,
             volumes,
-            status: TableStatus::default(),
+            status: MountTableStatus::default(),
             kubelet_roots: Vec::new(),
             prober: Prober::new(measure),
             watched: Vec::new(),
@@ -117,7 +117,7 @@ impl Node {
 
     /// What is known of the table since the last scan.
     #[must_use]
-    pub fn status(&self) -> TableStatus {
+    pub fn status(&self) -> MountTableStatus {
         self.status.clone()
     }
 
@@ -130,7 +130,7 @@ impl Node {
 
     /// The mounts that are volumes now. A table that cannot be read shows none: what it said before is no knowledge.
     /// What the table does not tell of them is looked for until the deadline, but most of the time is for measuring.
-    pub fn scan(&mut self, now: Instant, deadline: Instant) -> Vec<Arc<Mount>> {
+    pub fn scan(&mut self, now: Instant, deadline: Instant) -> Vec<Arc<VolumeMount>> {
         let reading = self.table.refresh(now);
         self.apply(reading);
         self.volumes.look(deadline.saturating_duration_since(now) / LOOKING_SHARE);
@@ -139,7 +139,7 @@ impl Node {
     }
 
     /// Measures mounts until the deadline: one answer each, in the same order.
-    pub fn measure(&mut self, mounts: &[Arc<Mount>], deadline: Instant) -> Vec<Answer> {
+    pub fn measure(&mut self, mounts: &[Arc<VolumeMount>], deadline: Instant) -> Vec<ProbeResult> {
         if !volume::are_same(&self.watched, mounts) {
             self.prober.watch(mounts.iter().map(|mount| self.target(mount)).collect());
             self.watched = mounts.to_vec();
@@ -147,7 +147,7 @@ impl Node {
         self.prober.measure(deadline)
     }
 
-    fn target(&self, mount: &Mount) -> Target {
+    fn target(&self, mount: &VolumeMount) -> Target {
         Target {
             path: self.rootfs.join(&mount.mountpoint),
             mountpoint: mount.mountpoint.clone(),
@@ -171,12 +171,10 @@ impl Node {
         self.apply(reading)
     }
 
-    /// Which of these mounts are still there, by the last reading of the table.
+    /// The mounts that are there by the last reading of the table.
     #[must_use]
-    pub fn still_mounted(&self, mounts: &[Arc<Mount>]) -> Vec<bool> {
-        let now = self.volumes.mounts();
-        let there: HashSet<_> = now.iter().map(|mount| mount.identity()).collect();
-        mounts.iter().map(|mount| there.contains(&mount.identity())).collect()
+    pub fn mounted(&self) -> Vec<Arc<VolumeMount>> {
+        self.volumes.mounts()
     }
 
     /// Whether there was anything new in a reading.
@@ -206,7 +204,7 @@ impl Node {
                  mountPropagation HostToContainer"
             );
         }
-        self.status = TableStatus {
+        self.status = MountTableStatus {
             readable: true,
             rows: found.rows,
             malformed: found.malformed,
@@ -222,7 +220,7 @@ impl Node {
             tracing::error!(table, %error, "the mount table cannot be read; no volume is shown until it can");
         }
         self.volumes.clear();
-        self.status = TableStatus { reads: self.table.reads(), ..TableStatus::default() };
+        self.status = MountTableStatus { reads: self.table.reads(), ..MountTableStatus::default() };
     }
 
     fn refresh_host_table(&mut self, now: Instant) {

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::volume::{Answer, ClaimKey, Failure, Figures, Reason, Volume, VolumeStats};
+use crate::volume::{
+    ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount, VolumeStats,
+};
 
 /// One collection.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// Every volume found, sorted by the name of its `PersistentVolume`.
-    pub volumes: Vec<VolumeStatus>,
+    pub volumes: Vec<MeasuredVolume>,
     /// The deadline cut no measurement off.
     pub in_time: bool,
     /// Names left out because several pods use them for different volumes of their own.
@@ -18,9 +20,9 @@ pub struct Snapshot {
     /// Volumes left out until the cluster has answered what is asked about them.
     pub pending: usize,
     /// Series of the kubelet's names, sorted.
-    pub claims: Vec<ClaimStatus>,
+    pub claims: Vec<ClaimStats>,
     /// About the mount table, if that is a source.
-    pub table: Option<TableStatus>,
+    pub table: Option<MountTableStatus>,
     /// About the kubelet, if that is a source.
     pub kubelet: Option<KubeletStatus>,
     /// About the other sources, by the names of `disk_usage_exporter_source_success`.
@@ -43,10 +45,11 @@ impl Snapshot {
 
     /// Claims that only the kubelet knows; one series a claim and pod is one volume all the same.
     #[must_use]
-    pub fn unmounted_claims(&self) -> BTreeMap<&ClaimKey, Vec<&ClaimStatus>> {
-        let mounted = self.volumes.iter().filter_map(|status| status.volume.claim_key.as_deref());
+    pub fn unmounted_claims(&self) -> BTreeMap<&ClaimKey, Vec<&ClaimStats>> {
+        let mounted =
+            self.volumes.iter().filter_map(|status| status.volume.claim.current_key().map(|key| &**key));
         let mounted: HashSet<&ClaimKey> = mounted.collect();
-        let mut claims: BTreeMap<&ClaimKey, Vec<&ClaimStatus>> = BTreeMap::new();
+        let mut claims: BTreeMap<&ClaimKey, Vec<&ClaimStats>> = BTreeMap::new();
         for status in self.claims.iter().filter(|status| !mounted.contains(&*status.claim)) {
             claims.entry(&status.claim).or_default().push(status);
         }
@@ -67,18 +70,18 @@ pub struct RequestCount {
     pub count: u64,
 }
 
-/// A volume and what was measured of it.
+/// A volume and the results of probing its mounts.
 #[derive(Debug)]
-pub struct VolumeStatus {
-    /// The volume: the same one from snapshot to snapshot, while nothing about it changes.
+pub struct MeasuredVolume {
+    /// The volume: the same allocation in each snapshot, as long as nothing about it changes.
     pub volume: Arc<Volume>,
-    /// One answer a mount, in the same order.
-    pub answers: Vec<Answer>,
+    /// One for each mount, in the order of `volume.mounts`.
+    results: Box<[ProbeResult]>,
 }
 
 /// A claim's figures by the kubelet's names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimStatus {
+pub struct ClaimStats {
     /// The claim.
     pub claim: Arc<ClaimKey>,
     /// The pod, where there is one series a claim and pod.
@@ -91,7 +94,7 @@ pub struct ClaimStatus {
 
 /// The states of `disk_usage_exporter_volumes`; each volume is in exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum VolumeState {
     /// Has figures.
     Measured,
     /// Every mount that was asked answered with an error.
@@ -102,65 +105,91 @@ pub enum State {
     Skipped,
 }
 
-impl VolumeStatus {
-    /// The figures: those of the first mount that answered.
+impl MeasuredVolume {
+    /// Pairs a volume with the results of its mounts, which are in the same order.
+    ///
+    /// # Panics
+    ///
+    /// If there is not exactly one result for each mount.
     #[must_use]
-    pub fn figures(&self) -> Option<Figures> {
-        self.answers.iter().find_map(|answer| answer.ok())
+    pub fn new(volume: Arc<Volume>, results: impl Into<Box<[ProbeResult]>>) -> Self {
+        let results = results.into();
+        assert_eq!(volume.mounts.len(), results.len(), "one result for each mount of {}", volume.pv_name);
+        Self { volume, results }
     }
 
-    /// Whether every mount of a measured file system is read-only now; `None` where one that did not answer may be
+    /// Its mounts, each with the result of its probe. Nothing else pairs them.
+    pub fn mounts(&self) -> impl Iterator<Item = (&PodMount, ProbeResult)> + Clone {
+        self.volume.mounts.iter().zip(self.results.iter().copied())
+    }
+
+    /// The same volume without the mounts for which `keep` is false; `None` if none is left.
+    #[must_use]
+    pub fn retain_mounts(self, keep: impl Fn(&VolumeMount) -> bool) -> Option<Self> {
+        if self.volume.mounts.iter().all(|of| keep(&of.mount)) {
+            return Some(self);
+        }
+        let kept = self.mounts().filter(|(of, _)| keep(&of.mount));
+        let (mounts, results): (Vec<PodMount>, Vec<ProbeResult>) =
+            kept.map(|(of, result)| (of.clone(), result)).unzip();
+        let volume = Volume { mounts, ..Volume::clone(&self.volume) };
+        (!results.is_empty()).then(|| Self::new(Arc::new(volume), results))
+    }
+
+    /// The figures: those of the first mount that has any.
+    #[must_use]
+    pub fn measurement(&self) -> Option<Measurement> {
+        self.results.iter().find_map(|result| result.ok())
+    }
+
+    /// Whether every mount of a measured file system is read-only now; `None` where one that was not measured may be
     /// writable.
     #[must_use]
     pub fn read_only(&self) -> Option<bool> {
         let mut all = None;
         let mut may_write = false;
-        for (mount, answer) in self.volume.mounts.iter().zip(&self.answers) {
-            match answer {
-                Ok(Figures::Filesystem(usage)) => {
+        for (PodMount { mount, .. }, result) in self.mounts() {
+            match result {
+                Ok(Measurement::Filesystem(usage)) => {
                     let read_only = usage.read_only || mount.superblock_read_only;
                     all = Some(all.unwrap_or(true) && read_only);
                 }
-                Ok(Figures::Block { .. }) => {}
+                Ok(Measurement::Block { .. }) => {}
                 Err(_) => may_write |= !mount.read_only && !mount.superblock_read_only,
             }
         }
         all.filter(|read_only| !read_only || !may_write)
     }
 
-    /// Each distinct failure of its mounts, by reason.
+    /// The errors of its mounts, one for each reason.
     #[must_use]
-    pub fn failures(&self) -> Vec<Failure> {
-        let mut failures: Vec<_> = self.answers.iter().filter_map(|a| a.err()).collect();
-        failures.sort_by_key(|failure| failure.reason);
-        failures.dedup_by_key(|failure| failure.reason);
-        failures
+    pub fn errors(&self) -> Vec<ProbeError> {
+        let mut errors: Vec<_> = self.results.iter().filter_map(|result| result.err()).collect();
+        errors.sort_by_key(|error| error.reason);
+        errors.dedup_by_key(|error| error.reason);
+        errors
     }
 
     /// Its state.
     #[must_use]
-    pub fn state(&self) -> State {
-        if self.figures().is_some() {
-            return State::Measured;
-        }
-        let all = |reason| self.answers.iter().all(|a| a.is_err_and(|f| f.reason == reason));
-        if all(Reason::Skipped) {
-            State::Skipped
-        } else if self
-            .answers
-            .iter()
-            .any(|a| a.is_err_and(|f| f.reason == Reason::Timeout && f.errno.is_none()))
-        {
-            State::Hung
+    pub fn state(&self) -> VolumeState {
+        let is_hung = |error: &ProbeError| error.reason == Reason::Timeout && error.errno.is_none();
+        let errors = || self.results.iter().filter_map(|result| result.as_ref().err());
+        if self.measurement().is_some() {
+            VolumeState::Measured
+        } else if errors().all(|error| error.reason == Reason::Skipped) {
+            VolumeState::Skipped
+        } else if errors().any(is_hung) {
+            VolumeState::Hung
         } else {
-            State::Failed
+            VolumeState::Failed
         }
     }
 }
 
 /// What is known of the mount table.
 #[derive(Debug, Clone, Default)]
-pub struct TableStatus {
+pub struct MountTableStatus {
     /// Whether it could be read.
     pub readable: bool,
     /// Rows of the last reading.
@@ -233,22 +262,21 @@ pub struct ProcessStatus {
 mod tests {
     use super::*;
     use crate::volume::samples::{mount, volume};
-    use crate::volume::{Mount, Usage};
+    use crate::volume::{Usage, VolumeMount};
 
     #[test]
     fn read_only_is_said_only_if_no_mount_may_be_writable() {
-        let figures = |read_only| -> Answer {
-            Ok(Figures::Filesystem(Usage { total: 1, used: 1, available: 0, inodes: None, read_only }))
+        let figures = |read_only| -> ProbeResult {
+            Ok(Measurement::Filesystem(Usage { total: 1, used: 1, available: 0, inodes: None, read_only }))
         };
-        let failed: Answer = Err(Reason::Io.into());
+        let failed: ProbeResult = Err(Reason::Io.into());
         let writable = || mount("pv", "nfs", "uid");
-        let read_only = || Mount { read_only: true, ..writable() };
-        let emergency = || Mount { superblock_read_only: true, ..writable() };
-        let said = |mounts: Vec<(Mount, Answer)>| {
-            let (mounts, answers): (Vec<_>, Vec<_>) =
-                mounts.into_iter().map(|(mount, answer)| (Arc::new(mount), answer)).unzip();
-            let volume = Arc::new(volume(mounts));
-            VolumeStatus { volume, answers }.read_only()
+        let read_only = || VolumeMount { read_only: true, ..writable() };
+        let emergency = || VolumeMount { superblock_read_only: true, ..writable() };
+        let said = |mounts: Vec<(VolumeMount, ProbeResult)>| {
+            let (mounts, results): (Vec<_>, Vec<_>) =
+                mounts.into_iter().map(|(mount, result)| (Arc::new(mount), result)).unzip();
+            MeasuredVolume::new(Arc::new(volume(mounts)), results).read_only()
         };
         assert_eq!(said(vec![(writable(), figures(false))]), Some(false));
         assert_eq!(said(vec![(writable(), figures(true))]), Some(true));
@@ -258,6 +286,24 @@ mod tests {
         assert_eq!(said(vec![(read_only(), figures(true)), (writable(), failed)]), None);
         assert_eq!(said(vec![(writable(), figures(false)), (writable(), failed)]), Some(false));
         assert_eq!(said(vec![(writable(), failed)]), None);
-        assert_eq!(said(vec![(writable(), Ok(Figures::Block { size: 1 }))]), None);
+        assert_eq!(said(vec![(writable(), Ok(Measurement::Block { size: 1 }))]), None);
+    }
+
+    #[test]
+    fn mounts_that_are_gone_are_left_out_with_their_results() {
+        let mounts = ["1", "2"].map(|uid| Arc::new(mount("pv", "nfs", uid)));
+        let io: ProbeResult = Err(Reason::Io.into());
+        let measured = || {
+            let results = [Ok(Measurement::Block { size: 1 }), io];
+            MeasuredVolume::new(Arc::new(volume(mounts.to_vec())), results)
+        };
+        let without_first = measured().retain_mounts(|mount| mount.pod_uid.as_deref() == Some("2")).unwrap();
+        let left: Vec<_> =
+            without_first.mounts().map(|(of, result)| (of.mount.pod_uid.clone().unwrap(), result)).collect();
+        assert_eq!(left, [("2".to_owned(), io)]);
+        assert!(measured().retain_mounts(|_| false).is_none(), "no mount is left");
+        let same = measured();
+        let volume = Arc::clone(&same.volume);
+        assert!(Arc::ptr_eq(&volume, &same.retain_mounts(|_| true).unwrap().volume));
     }
 }

@@ -1,23 +1,23 @@
 //! The domain: volumes, their mounts, what was measured of them and what the cluster knows about them.
 
-mod figures;
+mod kubelet_stats;
+mod label_filter;
+mod measurement;
 mod metadata;
 #[cfg(test)]
 pub(crate) mod samples;
-mod selection;
-mod stats;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use figures::{Answer, Failure, Figures, Inodes, Reason, Usage};
+pub use kubelet_stats::{KubeletNames, ReportedVolume, VolumeStats};
+pub use label_filter::{BadPattern, LabelFilter};
+pub use measurement::{Inodes, Measurement, ProbeError, ProbeResult, Reason, Usage};
 pub use metadata::{
     Claim, ClaimKey, ClaimRef, Labels, Metadata, PersistentVolume, Pod, VolumeSource, is_object_name,
 };
-pub use selection::{BadPattern, LabelSelection};
-pub use stats::{KubeletNames, ReportedVolume, VolumeStats};
 
 /// How a volume is given to pods: `Filesystem` or `Block`, as Kubernetes names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,7 +50,7 @@ pub struct CsiVolume {
 
 /// One row of the mount table that makes a volume reachable by a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
+pub struct VolumeMount {
     /// The name of the `PersistentVolume`, or of the pod's own (inline) volume: the path does not tell which.
     pub name: String,
     /// The kubelet's plugin, without `kubernetes.io/`; a `FlexVolume` driver as `vendor/driver`.
@@ -79,7 +79,7 @@ pub struct Mount {
     pub superblock_read_only: bool,
 }
 
-impl Mount {
+impl VolumeMount {
     /// What makes a mount this mount, as far as a table tells: an id alone is given to the next mount at once.
     #[must_use]
     pub fn identity(&self) -> (Option<u64>, &Path, &OsStr) {
@@ -87,9 +87,61 @@ impl Mount {
     }
 }
 
-/// Whether these are the very same mounts, as what is made of them is then too.
-pub(crate) fn are_same(a: &[Arc<Mount>], b: &[Arc<Mount>]) -> bool {
+/// Whether both are the same mounts in the same order: what was derived from one holds for the other.
+pub(crate) fn are_same(a: &[Arc<VolumeMount>], b: &[Arc<VolumeMount>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+/// A mount of a volume and the pod that uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodMount {
+    /// The mount.
+    pub mount: Arc<VolumeMount>,
+    /// The pod object, where it is known.
+    pub pod: Option<Arc<Pod>>,
+}
+
+/// The claim that a `PersistentVolume` is bound to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum BoundClaim {
+    /// The `PersistentVolume` is not known, or is bound to no claim.
+    #[default]
+    None,
+    /// The `PersistentVolume` names this claim; the object is not known.
+    Named(Arc<ClaimKey>),
+    /// The object of this name and the uid that the `PersistentVolume` names.
+    Known(Arc<ClaimKey>, Arc<Claim>),
+    /// The claim was deleted, or another claim has its name now. The object is as it was last seen, if it was.
+    Gone(Arc<ClaimKey>, Option<Arc<Claim>>),
+}
+
+impl BoundClaim {
+    /// Namespace and name as the `PersistentVolume` states them.
+    #[must_use]
+    pub fn key(&self) -> Option<&ClaimKey> {
+        match self {
+            Self::None => None,
+            Self::Named(key) | Self::Known(key, _) | Self::Gone(key, _) => Some(key),
+        }
+    }
+
+    /// Namespace and name, unless the claim is gone: then they may be another claim's.
+    #[must_use]
+    pub fn current_key(&self) -> Option<&Arc<ClaimKey>> {
+        match self {
+            Self::None | Self::Gone(..) => None,
+            Self::Named(key) | Self::Known(key, _) => Some(key),
+        }
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn object(&self) -> Option<&Claim> {
+        match self {
+            Self::Known(_, claim) | Self::Gone(_, Some(claim)) => Some(claim),
+            Self::None | Self::Named(_) | Self::Gone(_, None) => None,
+        }
+    }
 }
 
 /// All mounts on this node of one `PersistentVolume`, and what is known about it.
@@ -97,26 +149,27 @@ pub(crate) fn are_same(a: &[Arc<Mount>], b: &[Arc<Mount>]) -> bool {
 pub struct Volume {
     /// The name of the `PersistentVolume`.
     pub pv_name: String,
-    /// Its mounts in the table's order, at least one.
-    pub mounts: Vec<Arc<Mount>>,
-    /// One pod a mount, in the same order, where it is known.
-    pub pods: Vec<Option<Arc<Pod>>>,
+    /// Its mounts, at least one; those with a known CSI handle first, else in the order of the mount table.
+    pub mounts: Vec<PodMount>,
     /// The object.
     pub pv: Option<Arc<PersistentVolume>>,
-    /// The claim bound to it, proven to be the one by its uid.
-    pub claim: Option<Arc<Claim>>,
-    /// The claim's namespace and name, unless another claim certainly has them by now.
-    pub claim_key: Option<Arc<ClaimKey>>,
+    /// The claim bound to it.
+    pub claim: BoundClaim,
 }
 
 impl Volume {
-    /// Where its data is: as its object says, else as `vol_data.json` does.
+    /// The storage that holds its data: from the object, else from `vol_data.json`.
     #[must_use]
     pub fn source(&self) -> Option<Cow<'_, VolumeSource>> {
         if let Some(pv) = &self.pv {
             return pv.source.as_ref().map(Cow::Borrowed);
         }
-        let csi = self.mounts.iter().find_map(|mount| mount.csi.as_ref())?;
+        let csi = self.mounts.iter().find_map(|PodMount { mount, .. }| mount.csi.as_ref())?;
         Some(Cow::Owned(VolumeSource::from(csi)))
+    }
+
+    /// The pods that use it, as far as they are known; one for each mount.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.mounts.iter().filter_map(|PodMount { pod, .. }| pod.as_deref())
     }
 }

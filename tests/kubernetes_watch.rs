@@ -2,7 +2,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use disk_usage_exporter::cluster::{Access, Api, Selections, Settings};
-use disk_usage_exporter::volume::LabelSelection;
+use disk_usage_exporter::volume::LabelFilter;
 use serde_json::{Value, json};
 
 use crate::support::PATIENCE;
@@ -240,7 +240,7 @@ fn a_broken_watch_is_noticed() {
 fn api(cluster: &Cluster, watch_time: RangeInclusive<u32>) -> Api {
     let kubeconfig = cluster.server.kubeconfig(&json!({"token": "good"}));
     let path = kubeconfig.strip_prefix("--kubeconfig=").unwrap();
-    let all: LabelSelection = "*".parse().unwrap();
+    let all: LabelFilter = "*".parse().unwrap();
     Api::start(Settings {
         access: Access::find(Some(path)).unwrap(),
         node_name: Some(NODE.into()),

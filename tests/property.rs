@@ -6,7 +6,7 @@ use disk_usage_exporter::cluster::{ObjectsFile, Selections};
 use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
 use disk_usage_exporter::exposition::{Encoding, Exposition as Writer, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
-use disk_usage_exporter::volume::{Answer, Figures, Inodes, KubeletNames, Reason, Usage};
+use disk_usage_exporter::volume::{Inodes, KubeletNames, Measurement, ProbeResult, Reason, Usage};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -118,9 +118,9 @@ fn objects(objects: &[Object]) -> Value {
 struct Answers(BTreeMap<u64, Option<(u64, u64, u64)>>);
 
 impl Measure for Answers {
-    fn measure(&self, target: &Target) -> Answer {
+    fn measure(&self, target: &Target) -> ProbeResult {
         let (total, used, free) = self.0[&target.id.unwrap()].ok_or(Reason::Stale)?;
-        Ok(Figures::Filesystem(Usage {
+        Ok(Measurement::Filesystem(Usage {
             total: total.into(),
             used: u128::from(used) << 60,
             available: free.into(),

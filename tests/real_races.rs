@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
 use disk_usage_exporter::node::{Kernel, Measure, Node, Recognition, Settings, Target};
 use disk_usage_exporter::snapshot::Snapshot;
-use disk_usage_exporter::volume::{Answer, Figures};
+use disk_usage_exporter::volume::{Measurement, ProbeResult};
 
 use nix::mount::{MntFlags, umount2};
 
@@ -20,7 +20,7 @@ struct Meanwhile<F> {
 }
 
 impl<F: FnOnce() + Send> Measure for Meanwhile<F> {
-    fn measure(&self, target: &Target) -> Answer {
+    fn measure(&self, target: &Target) -> ProbeResult {
         if let Some(event) = self.event.lock().unwrap().take() {
             event();
         }
@@ -51,9 +51,9 @@ fn collect(table: Option<PathBuf>, event: impl FnOnce() + Send + 'static) -> Sna
 
 fn total(snapshot: &Snapshot, pv_name: &str) -> Option<u128> {
     let status = snapshot.volumes.iter().find(|status| status.volume.pv_name == pv_name)?;
-    match status.figures()? {
-        Figures::Filesystem(usage) => Some(usage.total),
-        Figures::Block { size } => Some(size),
+    match status.measurement()? {
+        Measurement::Filesystem(usage) => Some(usage.total),
+        Measurement::Block { size } => Some(size),
     }
 }
 
@@ -116,7 +116,7 @@ fn the_disk_below_never_answers_however_fast_a_volume_comes_and_goes() {
 struct Unproven(Mutex<Option<PathBuf>>);
 
 impl Measure for Unproven {
-    fn measure(&self, target: &Target) -> Answer {
+    fn measure(&self, target: &Target) -> ProbeResult {
         let away = self.0.lock().unwrap().take();
         if let Some(path) = &away {
             unmount(path);
@@ -126,7 +126,7 @@ impl Measure for Unproven {
             tmpfs(path, "size=1m");
         }
         let size = u128::from(figures.blocks()) * u128::from(figures.fragment_size());
-        Ok(Figures::Block { size })
+        Ok(Measurement::Block { size })
     }
 }
 

@@ -16,8 +16,8 @@ use disk_usage_exporter::cluster::Selections;
 use disk_usage_exporter::exposition::{Encoding, Exposition as Writer, Format, Prepared};
 use disk_usage_exporter::fuzzing::{discover, metadata, snapshot};
 use disk_usage_exporter::node::Recognition;
-use disk_usage_exporter::snapshot::{Snapshot, VolumeStatus};
-use disk_usage_exporter::volume::{Answer, CsiVolume, Figures, Inodes, Mount, Reason, Usage, VolumeMode};
+use disk_usage_exporter::snapshot::{Snapshot, MeasuredVolume};
+use disk_usage_exporter::volume::{ProbeResult, CsiVolume, Measurement, Inodes, VolumeMount, Reason, Usage, VolumeMode};
 use exposition::{Exposition, Labels};
 use libfuzzer_sys::fuzz_target;
 
@@ -87,7 +87,7 @@ fn holds_all(exposition: &Exposition, snapshot: &Snapshot) {
 }
 
 /// The values of the objects' labels are written as they are, each once with the prefix of its object.
-fn has_labels_of_objects(labels: &Labels, status: &VolumeStatus) {
+fn has_labels_of_objects(labels: &Labels, status: &MeasuredVolume) {
     let fixed = ["pv_name", "pvc_name", "pvc_namespace"];
     let written = |prefix: &str| -> Vec<&str> {
         let own =
@@ -96,11 +96,11 @@ fn has_labels_of_objects(labels: &Labels, status: &VolumeStatus) {
     };
     let of_pv = status.volume.pv.iter().flat_map(|pv| pv.labels.values());
     assert_eq!(written("pv_"), of_pv.collect::<Vec<_>>());
-    let of_claim = status.volume.claim.iter().flat_map(|claim| claim.labels.values());
+    let of_claim = status.volume.claim.object().into_iter().flat_map(|claim| claim.labels.values());
     assert_eq!(written("pvc_"), of_claim.collect::<Vec<_>>());
-    let reference = status.volume.pv.as_ref().and_then(|pv| pv.claim.as_ref());
-    assert_eq!(label(labels, "pvc_name"), reference.map(|claim| claim.key.name.as_str()));
-    assert_eq!(label(labels, "pvc_namespace"), reference.map(|claim| claim.key.namespace.as_str()));
+    let key = status.volume.claim.key();
+    assert_eq!(label(labels, "pvc_name"), key.map(|key| key.name.as_str()));
+    assert_eq!(label(labels, "pvc_namespace"), key.map(|key| key.namespace.as_str()));
 }
 
 fn label<'a>(labels: &'a Labels, name: &str) -> Option<&'a str> {
@@ -108,13 +108,13 @@ fn label<'a>(labels: &'a Labels, name: &str) -> Option<&'a str> {
 }
 
 /// Mounts of every kind; some share a volume, some only a name.
-fn mounts() -> &'static [Arc<Mount>] {
-    static MOUNTS: OnceLock<Vec<Arc<Mount>>> = OnceLock::new();
+fn mounts() -> &'static [Arc<VolumeMount>] {
+    static MOUNTS: OnceLock<Vec<Arc<VolumeMount>>> = OnceLock::new();
     MOUNTS.get_or_init(|| {
         let found =
             discover(include_bytes!("objects/mountinfo"), "/".as_ref(), &Recognition::default(), true);
         assert_eq!((found.mounts.len(), found.malformed), (12, 0));
-        let described = |mut mount: Mount| {
+        let described = |mut mount: VolumeMount| {
             let is_known = mount.plugin == "csi" && mount.name.starts_with("csi");
             mount.csi = is_known.then(|| CsiVolume { driver: "a\\b\"".into(), handle: "h\n".into() });
             Arc::new(mount)
@@ -124,13 +124,13 @@ fn mounts() -> &'static [Arc<Mount>] {
 }
 
 /// By its place in the table, figures or a failure.
-fn answer(mount: &Mount) -> Answer {
+fn answer(mount: &VolumeMount) -> ProbeResult {
     let id = mount.id.unwrap();
     match (mount.mode, id % 4) {
-        (VolumeMode::Block, _) => Ok(Figures::Block { size: u128::MAX }),
+        (VolumeMode::Block, _) => Ok(Measurement::Block { size: u128::MAX }),
         (_, 0) => Err(Reason::Stale.into()),
         (_, 1) => Err(Reason::Skipped.into()),
-        (_, rest) => Ok(Figures::Filesystem(Usage {
+        (_, rest) => Ok(Measurement::Filesystem(Usage {
             total: u128::from(u64::MAX) * 4096,
             used: id.into(),
             available: 0,

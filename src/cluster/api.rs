@@ -29,7 +29,7 @@ pub use access::{Access, AccessError};
 pub(in crate::cluster) use lookup::Version;
 
 use super::Selections;
-use crate::volume::{Metadata, Mount};
+use crate::volume::{Metadata, VolumeMount};
 use cache::Cache;
 use client::Client;
 use pod_index::PodIndex;
@@ -109,7 +109,7 @@ impl Api {
 
     /// What is known about these mounts now. What is not is asked for.
     #[must_use]
-    pub fn metadata(&self, mounts: &[Arc<Mount>]) -> Arc<Metadata> {
+    pub fn metadata(&self, mounts: &[Arc<VolumeMount>]) -> Arc<Metadata> {
         let now = Instant::now();
         let mut state = self.shared.lock();
         // The first mounts may be none: that is settled at once.

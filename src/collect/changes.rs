@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::snapshot::{Snapshot, VolumeStatus};
-use crate::volume::{Failure, Reason};
+use crate::snapshot::{MeasuredVolume, Snapshot};
+use crate::volume::{PodMount, ProbeError, Reason};
 
 /// Volumes that are named at one time: where a server fails, all its volumes do.
 const MOST_LINES: usize = 20;
@@ -30,7 +30,7 @@ impl Changes {
     pub(super) fn log(&mut self, snapshot: &Snapshot) {
         if !std::mem::replace(&mut self.begun, true) {
             let volumes = snapshot.volumes.len();
-            let measured = snapshot.volumes.iter().filter(|volume| volume.figures().is_some()).count();
+            let measured = snapshot.volumes.iter().filter(|volume| volume.measurement().is_some()).count();
             let (claims, pending) = (snapshot.claims.len(), snapshot.pending);
             tracing::info!(
                 mounts = snapshot.table.as_ref().map(|table| table.rows),
@@ -64,7 +64,7 @@ impl Changes {
         let mut changes = Vec::new();
         for volume in &snapshot.volumes {
             let name = &volume.volume.pv_name;
-            let reasons: Vec<Reason> = volume.failures().iter().map(|failure| failure.reason).collect();
+            let reasons: Vec<Reason> = volume.errors().iter().map(|error| error.reason).collect();
             let known = before.remove(name);
             if reasons.is_empty() {
                 changes.extend(known.map(|_| Change::Recovered(name.clone())));
@@ -80,10 +80,10 @@ impl Changes {
     }
 }
 
-fn warn(volume: &VolumeStatus) {
+fn warn(volume: &MeasuredVolume) {
     let pv_name = &volume.volume.pv_name;
-    for (mount, answer) in volume.volume.mounts.iter().zip(&volume.answers) {
-        if let Err(Failure { reason, errno }) = answer {
+    for (PodMount { mount, .. }, result) in volume.mounts() {
+        if let Err(ProbeError { reason, errno }) = result {
             let error = errno.map(|errno| io::Error::from_raw_os_error(errno).to_string());
             // As text it is escaped where people read it.
             let mountpoint = &*mount.mountpoint.to_string_lossy();
@@ -97,24 +97,23 @@ fn warn(volume: &VolumeStatus) {
 mod tests {
     use super::*;
     use crate::volume::samples::{mount, volume};
-    use crate::volume::{Answer, Figures};
+    use crate::volume::{Measurement, ProbeResult};
     use std::sync::Arc;
 
-    fn snapshot(volumes: &[(&str, Answer)]) -> Snapshot {
-        let status = |(name, answer): &(&str, Answer)| VolumeStatus {
-            volume: Arc::new(volume(vec![Arc::new(mount(name, "nfs", "uid"))])),
-            answers: vec![*answer],
+    fn snapshot(volumes: &[(&str, ProbeResult)]) -> Snapshot {
+        let status = |(name, result): &(&str, ProbeResult)| {
+            MeasuredVolume::new(Arc::new(volume(vec![Arc::new(mount(name, "nfs", "uid"))])), [*result])
         };
         Snapshot { volumes: volumes.iter().map(status).collect(), ..Snapshot::default() }
     }
 
     #[test]
     fn a_failure_is_told_when_it_begins_changes_and_ends() {
-        let good: Answer = Ok(Figures::Block { size: 1 });
-        let bad = |reason: Reason| -> Answer { Err(reason.into()) };
+        let good: ProbeResult = Ok(Measurement::Block { size: 1 });
+        let bad = |reason: Reason| -> ProbeResult { Err(reason.into()) };
         let failing = |reason| Change::Failing("a".into(), vec![reason]);
         let mut changes = Changes::default();
-        let mut update = |volumes: &[(&str, Answer)]| changes.update(&snapshot(volumes));
+        let mut update = |volumes: &[(&str, ProbeResult)]| changes.update(&snapshot(volumes));
         assert_eq!(update(&[("a", good)]), []);
         assert_eq!(update(&[("a", bad(Reason::Io))]), [failing(Reason::Io)]);
         assert_eq!(update(&[("a", bad(Reason::Io))]), []);

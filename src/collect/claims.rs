@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::kubelet::Exposed;
-use crate::snapshot::{ClaimStatus, VolumeStatus};
+use crate::snapshot::{ClaimStats, MeasuredVolume};
 use crate::volume::{ClaimKey, KubeletNames, ReportedVolume, VolumeStats};
 
 /// What the kubelet measured longer ago than this is no figure of now: it goes on publishing what it measured last.
@@ -14,9 +14,9 @@ const LONGEST_AGO: Duration = Duration::from_mins(10);
 
 /// All that is known of claims' figures.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Figures<'a> {
+pub(super) struct ClaimSources<'a> {
     /// The volumes of the mount table.
-    pub(super) volumes: &'a [VolumeStatus],
+    pub(super) volumes: &'a [MeasuredVolume],
     /// Pods with mounts that are not among these.
     pub(super) left_out_pods: &'a HashSet<String>,
     /// What the kubelet says, the newest first.
@@ -41,7 +41,7 @@ fn is_of_now(volume: &ReportedVolume, now: SystemTime) -> bool {
 
 /// The claims that have series, sorted. Measured figures win; the kubelet's stand in for what the mount table does not
 /// have, and never for what it has and cannot measure: they are frozen then.
-pub(super) fn claims(names: KubeletNames, figures: Figures<'_>, now: SystemTime) -> Vec<ClaimStatus> {
+pub(super) fn claims(names: KubeletNames, figures: ClaimSources<'_>, now: SystemTime) -> Vec<ClaimStats> {
     if matches!(figures.exposed, Some(Exposed::NotYet)) {
         // Whatever were shown could be there twice.
         return Vec::new();
@@ -50,7 +50,7 @@ pub(super) fn claims(names: KubeletNames, figures: Figures<'_>, now: SystemTime)
     let mut series: BTreeMap<Key, (VolumeStats, Option<bool>)> = BTreeMap::new();
     for (key, status, stats) in &table.measured {
         if names.per_pod {
-            for pod in status.volume.pods.iter().flatten() {
+            for pod in status.volume.pods() {
                 series.insert((Arc::clone(key), Some(pod.name.as_str().into())), (*stats, None));
             }
         } else {
@@ -73,13 +73,13 @@ pub(super) fn claims(names: KubeletNames, figures: Figures<'_>, now: SystemTime)
         _ => true,
     };
     series.retain(|(claim, _), _| is_wanted(claim));
-    let status = |((claim, pod), (stats, abnormal))| ClaimStatus { claim, pod, stats, abnormal };
+    let status = |((claim, pod), (stats, abnormal))| ClaimStats { claim, pod, stats, abnormal };
     series.into_iter().map(status).collect()
 }
 
 /// What the mount table has, by claim.
 struct Table<'a> {
-    measured: Vec<(&'a Arc<ClaimKey>, &'a VolumeStatus, VolumeStats)>,
+    measured: Vec<(&'a Arc<ClaimKey>, &'a MeasuredVolume, VolumeStats)>,
     /// Claims that have no figures there.
     failed: HashSet<&'a ClaimKey>,
     /// Pods with volumes that have no figures, or are not shown, of claims that are not known.
@@ -87,14 +87,14 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(figures: Figures<'a>) -> Self {
-        let mut by_claim: HashMap<&Arc<ClaimKey>, Vec<&VolumeStatus>> = HashMap::new();
+    fn new(figures: ClaimSources<'a>) -> Self {
+        let mut by_claim: HashMap<&Arc<ClaimKey>, Vec<&MeasuredVolume>> = HashMap::new();
         let mut failed_pods: HashSet<&str> = figures.left_out_pods.iter().map(String::as_str).collect();
         for status in figures.volumes {
-            match &status.volume.claim_key {
+            match status.volume.claim.current_key() {
                 Some(claim) => by_claim.entry(claim).or_default().push(status),
-                None if status.figures().is_none() => {
-                    let pods = status.volume.mounts.iter().filter_map(|mount| mount.pod_uid.as_deref());
+                None if status.measurement().is_none() => {
+                    let pods = status.mounts().filter_map(|(of, _)| of.mount.pod_uid.as_deref());
                     failed_pods.extend(pods);
                 }
                 None => {}
@@ -102,7 +102,7 @@ impl<'a> Table<'a> {
         }
         let mut table = Self { measured: Vec::new(), failed: HashSet::new(), failed_pods };
         for (claim, statuses) in by_claim {
-            match the_claims(&statuses).and_then(|status| Some((status, status.figures()?))) {
+            match the_claims(&statuses).and_then(|status| Some((status, status.measurement()?))) {
                 Some((status, figures)) => table.measured.push((claim, status, figures.into())),
                 None => drop(table.failed.insert(claim)),
             }
@@ -117,11 +117,11 @@ impl<'a> Table<'a> {
 }
 
 /// Of several volumes that name a claim, the one that it is bound to: the claim's uid tells.
-fn the_claims<'a>(statuses: &[&'a VolumeStatus]) -> Option<&'a VolumeStatus> {
+fn the_claims<'a>(statuses: &[&'a MeasuredVolume]) -> Option<&'a MeasuredVolume> {
     if let [only] = statuses {
         return Some(only);
     }
-    let mut bound = statuses.iter().filter(|status| status.volume.claim.is_some());
+    let mut bound = statuses.iter().filter(|status| status.volume.claim.object().is_some());
     bound.next().filter(|_| bound.next().is_none()).copied()
 }
 

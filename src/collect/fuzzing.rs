@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use super::known::Known;
-use crate::snapshot::{Snapshot, TableStatus};
-use crate::volume::{Answer, Metadata, Mount};
+use crate::snapshot::{MountTableStatus, Snapshot};
+use crate::volume::{Metadata, ProbeResult, VolumeMount};
 
 /// The snapshot of these mounts, all of them measured by `measure` and still there.
 pub fn snapshot(
-    mounts: Vec<Arc<Mount>>,
+    mounts: Vec<Arc<VolumeMount>>,
     metadata: Arc<Metadata>,
-    measure: impl Fn(&Mount) -> Answer,
+    measure: impl Fn(&VolumeMount) -> ProbeResult,
 ) -> Snapshot {
-    let table = TableStatus { readable: true, rows: mounts.len(), reads: 1, ..TableStatus::default() };
+    let table =
+        MountTableStatus { readable: true, rows: mounts.len(), reads: 1, ..MountTableStatus::default() };
     let mut known = Known::default();
     known.update(mounts, metadata);
     let answers = known.mounts.iter().map(|mount| measure(mount)).collect();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::volume::{Claim, ClaimKey, Metadata, Mount, PersistentVolume, Pod, Volume};
+use crate::volume::{BoundClaim, Claim, Metadata, PersistentVolume, Pod, PodMount, Volume, VolumeMount};
 
 /// Plugins whose volumes CSI drivers have taken over: the object names the old one, the path the new.
 const MIGRATED: [&str; 8] =
@@ -23,15 +23,15 @@ pub(super) struct Grouped {
 }
 
 impl Grouped {
-    fn leave_out(&mut self, mounts: &[Arc<Mount>]) {
+    fn leave_out(&mut self, mounts: &[Arc<VolumeMount>]) {
         self.left_out_pods.extend(mounts.iter().filter_map(|mount| mount.pod_uid.clone()));
     }
 }
 
 /// Groups mounts by the name of their volume, and adds what is known of it. Pods' own volumes are left out: those that
 /// the pod objects list, and names whose mounts are not of one volume.
-pub(super) fn group(mounts: &[Arc<Mount>], metadata: &Metadata) -> Grouped {
-    let mut by_name: BTreeMap<&str, Vec<Arc<Mount>>> = BTreeMap::new();
+pub(super) fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
+    let mut by_name: BTreeMap<&str, Vec<Arc<VolumeMount>>> = BTreeMap::new();
     for mount in mounts.iter().filter(|mount| !is_inline(mount, metadata)) {
         by_name.entry(&mount.name).or_default().push(Arc::clone(mount));
     }
@@ -45,7 +45,7 @@ pub(super) fn group(mounts: &[Arc<Mount>], metadata: &Metadata) -> Grouped {
         // One that is known well tells about the others, and gives the figures if it can.
         mounts.sort_by_key(|mount| mount.csi.is_none());
         let first = &mounts[0];
-        let same = |mount: &Arc<Mount>| Arc::ptr_eq(mount, first) || is_same_volume(mount, first);
+        let same = |mount: &Arc<VolumeMount>| Arc::ptr_eq(mount, first) || is_same_volume(mount, first);
         if mounts.iter().all(same) {
             grouped.volumes.push(Arc::new(volume(pv_name, mounts, metadata)));
         } else {
@@ -56,7 +56,7 @@ pub(super) fn group(mounts: &[Arc<Mount>], metadata: &Metadata) -> Grouped {
     grouped
 }
 
-fn is_inline(mount: &Mount, metadata: &Metadata) -> bool {
+fn is_inline(mount: &VolumeMount, metadata: &Metadata) -> bool {
     let pod = mount.pod_uid.as_ref().and_then(|uid| metadata.pods.get(uid));
     pod.is_some_and(|pod| pod.has_inline(mount) || is_migrated_inline(mount, pod, metadata))
 }
@@ -64,14 +64,14 @@ fn is_inline(mount: &Mount, metadata: &Metadata) -> bool {
 /// Whether a mount is, as far as can be told, of a volume that the pod lists with the old plugin and a CSI driver serves:
 /// the kubelet makes up a name for it. A name that is absent may also be of a `PersistentVolume` that was deleted while
 /// it is mounted.
-fn is_migrated_inline(mount: &Mount, pod: &Pod, metadata: &Metadata) -> bool {
+fn is_migrated_inline(mount: &VolumeMount, pod: &Pod, metadata: &Metadata) -> bool {
     mount.plugin == "csi"
         && metadata.absent.contains(&mount.name)
         && !metadata.persistent_volumes.contains_key(&mount.name)
         && pod.inline_volumes.iter().any(|(plugin, _)| MIGRATED.contains(&plugin.as_str()))
 }
 
-fn is_same_volume(a: &Mount, b: &Mount) -> bool {
+fn is_same_volume(a: &VolumeMount, b: &VolumeMount) -> bool {
     let same_storage = match (&a.csi, &b.csi) {
         (Some(a), Some(b)) => a == b,
         // What one of them is cannot be told yet: no reason to hide the one that can.
@@ -83,29 +83,30 @@ fn is_same_volume(a: &Mount, b: &Mount) -> bool {
 
 /// By the device's number, which tells network and FUSE mounts of one export apart: there the source tells, where
 /// it names a place and not just a kind.
-fn is_same_storage(a: &Mount, b: &Mount) -> bool {
+fn is_same_storage(a: &VolumeMount, b: &VolumeMount) -> bool {
     let same_number = a.device_number.is_some() && a.device_number == b.device_number;
     let source = a.device.to_string_lossy();
     let names_a_place = source.starts_with('/') || source.contains(':');
     a.root == b.root && (same_number || (names_a_place && a.device == b.device))
 }
 
-fn volume(pv_name: &str, mounts: Vec<Arc<Mount>>, metadata: &Metadata) -> Volume {
-    let pods = mounts.iter().map(|mount| metadata.pods.get(mount.pod_uid.as_ref()?).cloned());
+fn volume(pv_name: &str, mounts: Vec<Arc<VolumeMount>>, metadata: &Metadata) -> Volume {
     let pv = metadata.persistent_volumes.get(pv_name);
     let pv = pv.filter(|pv| mounts.iter().all(|mount| may_be_of(mount, pv)));
+    let with_pod = |mount: Arc<VolumeMount>| {
+        let pod = mount.pod_uid.as_ref().and_then(|uid| metadata.pods.get(uid)).cloned();
+        PodMount { mount, pod }
+    };
     Volume {
         pv_name: pv_name.to_owned(),
-        pods: pods.collect(),
-        claim: pv.and_then(|pv| claim(pv, metadata)),
-        claim_key: pv.and_then(|pv| claim_key(pv, metadata)),
+        mounts: mounts.into_iter().map(with_pod).collect(),
         pv: pv.cloned(),
-        mounts,
+        claim: pv.map_or(BoundClaim::None, |pv| bound_claim(pv, metadata)),
     }
 }
 
 /// Whether a mount may be of this `PersistentVolume`: a pod's own volume can have the name of another one's.
-fn may_be_of(mount: &Mount, pv: &PersistentVolume) -> bool {
+fn may_be_of(mount: &VolumeMount, pv: &PersistentVolume) -> bool {
     let Some(source) = pv.source.as_ref().filter(|_| !mount.plugin.is_empty()) else {
         return true;
     };
@@ -118,19 +119,20 @@ fn may_be_of(mount: &Mount, pv: &PersistentVolume) -> bool {
     }
 }
 
-/// The claim that the `PersistentVolume` is bound to.
-fn claim(pv: &PersistentVolume, metadata: &Metadata) -> Option<Arc<Claim>> {
-    let reference = pv.claim.as_ref()?;
-    let mut claims = metadata.claims.get(&reference.key)?.iter();
-    claims.find(|claim| reference.may_mean(claim.uid.as_deref())).cloned()
-}
-
-/// The name of that claim, whether or not the claim is known, but not if it is certainly gone, or the name another's.
-fn claim_key(pv: &PersistentVolume, metadata: &Metadata) -> Option<Arc<ClaimKey>> {
-    let reference = pv.claim.as_ref()?;
+fn bound_claim(pv: &PersistentVolume, metadata: &Metadata) -> BoundClaim {
+    let Some(reference) = &pv.claim else {
+        return BoundClaim::None;
+    };
+    let key = Arc::new(reference.key.clone());
     let claims = metadata.claims.get(&reference.key);
-    let may_be = claims.is_none_or(|claims| claims.iter().any(|c| reference.may_mean(c.uid.as_deref())));
-    (may_be && !metadata.gone_claims.contains(reference)).then(|| Arc::new(reference.key.clone()))
+    let is_the_one = |claim: &&Arc<Claim>| reference.may_mean(claim.uid.as_deref());
+    let object = claims.and_then(|claims| claims.iter().find(is_the_one)).cloned();
+    match object {
+        _ if metadata.gone_claims.contains(reference) => BoundClaim::Gone(key, object),
+        Some(claim) => BoundClaim::Known(key, claim),
+        None if claims.is_some() => BoundClaim::Gone(key, None),
+        None => BoundClaim::Named(key),
+    }
 }
 
 #[cfg(test)]

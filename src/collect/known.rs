@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::join::{self, Grouped};
-use crate::snapshot::VolumeStatus;
-use crate::volume::{self, Answer, Metadata, Mount, Volume};
+use crate::snapshot::MeasuredVolume;
+use crate::volume::{self, Metadata, ProbeResult, Volume, VolumeMount};
 
 /// The volumes of the last reading of the mount table.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// What they were made from.
-    from: (Vec<Arc<Mount>>, Arc<Metadata>),
+    from: (Vec<Arc<VolumeMount>>, Arc<Metadata>),
     /// Sorted by name.
     volumes: Vec<Arc<Volume>>,
     /// Names left out, for different volumes carry them.
@@ -21,13 +21,13 @@ pub(super) struct Known {
     /// The pods of mounts that are left out.
     pub(super) left_out_pods: HashSet<String>,
     /// All mounts of the volumes, volume by volume.
-    pub(super) mounts: Vec<Arc<Mount>>,
+    pub(super) mounts: Vec<Arc<VolumeMount>>,
 }
 
 impl Known {
     /// Takes what is known now. A volume about which nothing changed stays the same one, so that what others made of it
     /// stays good.
-    pub(super) fn update(&mut self, mounts: Vec<Arc<Mount>>, metadata: Arc<Metadata>) {
+    pub(super) fn update(&mut self, mounts: Vec<Arc<VolumeMount>>, metadata: Arc<Metadata>) {
         if volume::are_same(&self.from.0, &mounts) && Arc::ptr_eq(&self.from.1, &metadata) {
             return;
         }
@@ -39,69 +39,32 @@ impl Known {
                 *volume = Arc::clone(before);
             }
         }
-        self.mounts = volumes.iter().flat_map(|volume| &volume.mounts).cloned().collect();
+        self.mounts =
+            volumes.iter().flat_map(|volume| &volume.mounts).map(|of| Arc::clone(&of.mount)).collect();
         (self.volumes, self.ambiguous, self.pending) = (volumes, ambiguous, pending);
         self.left_out_pods = left_out_pods;
         self.from = (mounts, metadata);
     }
 
     /// The volumes with their measurements, one a mount in the order of `mounts`.
-    pub(super) fn measured(&self, answers: Vec<Answer>) -> Vec<VolumeStatus> {
+    pub(super) fn measured(&self, answers: Vec<ProbeResult>) -> Vec<MeasuredVolume> {
         let mut answers = answers.into_iter();
-        let status = |volume: &Arc<Volume>| VolumeStatus {
-            answers: answers.by_ref().take(volume.mounts.len()).collect(),
-            volume: Arc::clone(volume),
+        let mut measured = |volume: &Arc<Volume>| {
+            let results: Box<[_]> = answers.by_ref().take(volume.mounts.len()).collect();
+            MeasuredVolume::new(Arc::clone(volume), results)
         };
-        self.volumes.iter().map(status).collect()
+        self.volumes.iter().map(&mut measured).collect()
     }
-}
-
-/// Leaves out the mounts that were unmounted while they were measured, and volumes that have no other.
-pub(super) fn retain_mounted(statuses: &mut Vec<VolumeStatus>, still_mounted: &[bool]) {
-    let mut still_mounted = still_mounted.iter().copied();
-    statuses.retain_mut(|status| {
-        let there: Vec<bool> = still_mounted.by_ref().take(status.answers.len()).collect();
-        if there.contains(&false) {
-            let volume = Arc::make_mut(&mut status.volume);
-            retain(&mut volume.mounts, &there);
-            retain(&mut volume.pods, &there);
-            retain(&mut status.answers, &there);
-        }
-        !status.answers.is_empty()
-    });
-}
-
-fn retain<T>(items: &mut Vec<T>, keep: &[bool]) {
-    let mut keep = keep.iter();
-    items.retain(|_| keep.next().copied().unwrap_or(true));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::PersistentVolume;
     use crate::volume::samples::mount;
-    use crate::volume::{Figures, PersistentVolume, Reason};
 
-    const GOOD: Answer = Ok(Figures::Block { size: 1 });
-
-    fn mounts(names: &[&str]) -> Vec<Arc<Mount>> {
+    fn mounts(names: &[&str]) -> Vec<Arc<VolumeMount>> {
         names.iter().enumerate().map(|(pod, name)| Arc::new(mount(name, "nfs", &pod.to_string()))).collect()
-    }
-
-    #[test]
-    fn what_was_unmounted_meanwhile_is_left_out() {
-        let io: Answer = Err(Reason::Io.into());
-        let mut known = Known::default();
-        known.update(mounts(&["a", "b", "b", "c"]), Arc::default());
-        let mut statuses = known.measured(vec![GOOD, GOOD, io, GOOD]);
-        retain_mounted(&mut statuses, &[false, false, true, true]);
-        let names: Vec<_> = statuses.iter().map(|status| status.volume.pv_name.as_str()).collect();
-        assert_eq!(names, ["b", "c"]);
-        let volume = &statuses[0].volume;
-        assert_eq!((volume.mounts.len(), volume.pods.len()), (1, 1));
-        assert_eq!(volume.mounts[0].pod_uid.as_deref(), Some("2"));
-        assert_eq!(statuses[0].answers, [io], "the answer belongs to the mount that stays");
-        assert_eq!(known.measured(vec![GOOD; 4]).len(), 3, "the next scrape looks for itself");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::cluster::{Api, ObjectsFile};
 use crate::snapshot::{RequestCount, SourceStatus};
-use crate::volume::{Metadata, Mount};
+use crate::volume::{Metadata, VolumeMount};
 
 /// One place, or none.
 pub enum MetadataSource {
@@ -27,7 +27,7 @@ pub(super) struct MetadataStatus {
 
 impl MetadataSource {
     /// What is known now about these mounts.
-    pub(super) fn metadata(&mut self, mounts: &[Arc<Mount>]) -> Arc<Metadata> {
+    pub(super) fn metadata(&mut self, mounts: &[Arc<VolumeMount>]) -> Arc<Metadata> {
         match self {
             Self::None(nothing) => Arc::clone(nothing),
             Self::Objects(file) => file.metadata(),

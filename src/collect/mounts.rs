@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::earlier::Earlier;
-use super::known::{self, Known};
+use super::known::Known;
 use super::metadata::{MetadataSource, MetadataStatus};
 use crate::node::{Interrupt, Node};
-use crate::snapshot::{TableStatus, VolumeStatus};
+use crate::snapshot::{MeasuredVolume, MountTableStatus};
+use crate::volume::VolumeMount;
 
 /// How often is measured in one collection while the mount table changes.
 const MOST_ATTEMPTS: usize = 3;
@@ -36,7 +37,7 @@ impl Mounts {
 
     /// The volumes that were found, measured, and whether the deadline cut nothing off. Where the mount table changed
     /// meanwhile, they are found and measured again: figures may be of something that was there for a moment only.
-    pub(super) fn measure(&mut self, start: Instant, deadline: Instant) -> (Vec<VolumeStatus>, bool) {
+    pub(super) fn measure(&mut self, start: Instant, deadline: Instant) -> (Vec<MeasuredVolume>, bool) {
         let mut until = deadline;
         let mut earlier = Earlier::default();
         let mut attempts = 0;
@@ -56,7 +57,10 @@ impl Mounts {
             }
             let mut volumes = self.known.measured(answers);
             if has_changed {
-                known::retain_mounted(&mut volumes, &self.node.still_mounted(mounts));
+                let mounted = self.node.mounted();
+                let there: HashSet<_> = mounted.iter().map(|mount| mount.identity()).collect();
+                let keep = |mount: &VolumeMount| there.contains(&mount.identity());
+                volumes = volumes.into_iter().filter_map(|volume| volume.retain_mounts(keep)).collect();
             }
             return (volumes, now < until);
         }
@@ -82,7 +86,7 @@ impl Mounts {
         &self.known.left_out_pods
     }
 
-    pub(super) fn table(&self) -> TableStatus {
+    pub(super) fn table(&self) -> MountTableStatus {
         self.node.status()
     }
 

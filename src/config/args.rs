@@ -16,7 +16,7 @@ use super::values::{
     KubeletVolumeStats, KubeletVolumeStatsLabels, KubernetesMode, ListenHost, LogLevel, Source, flag,
     kubeconfig, node_name, server_name, volume_regex,
 };
-use crate::volume::LabelSelection;
+use crate::volume::LabelFilter;
 
 /// Tells Prometheus how full every Kubernetes volume on this node is.
 #[derive(Debug, Parser)]
@@ -144,11 +144,11 @@ pub struct Args {
 
     /// Labels of PersistentVolumes that become metric labels: *, nothing, or a comma list of names and prefix*.
     #[arg(long, env = "DISK_USAGE_EXPORTER_PV_LABELS", value_name = "LIST", default_value = "*")]
-    pub pv_labels: LabelSelection,
+    pub pv_labels: LabelFilter,
 
     /// Labels of PersistentVolumeClaims that become metric labels: *, nothing, or a comma list of names and prefix*.
     #[arg(long, env = "DISK_USAGE_EXPORTER_PVC_LABELS", value_name = "LIST", default_value = "*")]
-    pub pvc_labels: LabelSelection,
+    pub pvc_labels: LabelFilter,
 }
 
 impl Args {

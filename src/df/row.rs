@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::snapshot::{ClaimStatus, Snapshot, VolumeStatus};
-use crate::volume::{ClaimKey, Figures, Inodes};
+use crate::snapshot::{ClaimStats, MeasuredVolume, Snapshot};
+use crate::volume::{ClaimKey, Inodes, Measurement};
 
 /// One volume; the names are those of the JSON, and what is not known is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -73,24 +73,23 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Row> {
 }
 
 impl Row {
-    fn of_volume(status: &VolumeStatus) -> Self {
+    fn of_volume(status: &MeasuredVolume) -> Self {
         let volume = &status.volume;
         let pv = volume.pv.as_deref();
-        let key = pv.and_then(|pv| pv.claim.as_ref()).map(|claim| &claim.key);
-        let pods = volume.pods.iter().flatten();
+        let key = volume.claim.key();
         // A pod's claims are of its own namespace.
-        let namespace = key.map(|key| &key.namespace).or(pods.clone().map(|pod| &pod.namespace).next());
+        let namespace = key.map(|key| &key.namespace).or(volume.pods().map(|pod| &pod.namespace).next());
         let source = volume.source();
-        let answered = status.answers.iter().position(Result::is_ok).unwrap_or_default();
-        let mount = &volume.mounts[answered];
+        let measured = status.mounts().find(|(_, result)| result.is_ok());
+        let mount = measured.map_or(&volume.mounts[0].mount, |(of, _)| &of.mount);
         Self {
             namespace: namespace.cloned(),
             claim: key.map(|key| key.name.clone()),
             volume: Some(volume.pv_name.clone()),
-            pods: pods.map(|pod| pod.name.clone()).collect(),
-            figures: status.figures().map(Shown::from).unwrap_or_default(),
-            requested_bytes: volume.claim.as_ref().and_then(|claim| claim.requested_bytes),
-            errors: status.failures().iter().map(|failure| failure.reason.as_str()).collect(),
+            pods: volume.pods().map(|pod| pod.name.clone()).collect(),
+            figures: status.measurement().map(Shown::from).unwrap_or_default(),
+            requested_bytes: volume.claim.object().and_then(|claim| claim.requested_bytes),
+            errors: status.errors().iter().map(|error| error.reason.as_str()).collect(),
             kind: source.as_ref().map(|source| source.kind.clone()),
             instance: source.as_ref().and_then(|source| source.instance.clone()),
             storage_class: pv.and_then(|pv| pv.storage_class.clone()),
@@ -102,7 +101,7 @@ impl Row {
         }
     }
 
-    fn of_claim(key: &ClaimKey, of: &[&ClaimStatus]) -> Self {
+    fn of_claim(key: &ClaimKey, of: &[&ClaimStats]) -> Self {
         Self {
             namespace: Some(key.namespace.clone()),
             claim: Some(key.name.clone()),
@@ -132,11 +131,11 @@ impl Row {
     }
 }
 
-impl From<Figures> for Shown {
-    fn from(figures: Figures) -> Self {
+impl From<Measurement> for Shown {
+    fn from(figures: Measurement) -> Self {
         match figures {
-            Figures::Block { size } => Self { size_bytes: Some(size), ..Self::default() },
-            Figures::Filesystem(usage) => Self {
+            Measurement::Block { size } => Self { size_bytes: Some(size), ..Self::default() },
+            Measurement::Filesystem(usage) => Self {
                 used_percent: usage.percent_used(),
                 used_bytes: Some(usage.used),
                 size_bytes: Some(usage.total),

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::snapshot::{ClaimStatus, SourceStatus, VolumeStatus};
+use crate::snapshot::{ClaimStats, MeasuredVolume, SourceStatus};
 use crate::volume::samples::{mount, volume};
 use crate::volume::{
-    Answer, ClaimKey, ClaimRef, Figures, Inodes, PersistentVolume, Pod, Reason, Usage, VolumeStats,
+    BoundClaim, ClaimKey, Inodes, Measurement, Pod, ProbeResult, Reason, Usage, VolumeStats,
 };
 
 fn key(namespace: &str, name: &str) -> ClaimKey {
@@ -12,32 +12,25 @@ fn key(namespace: &str, name: &str) -> ClaimKey {
 }
 
 /// A volume of a claim of its name, with this answer.
-fn status(namespace: &str, name: &str, answer: Answer) -> VolumeStatus {
-    let key = key(namespace, name);
-    let pv = PersistentVolume {
-        claim: Some(ClaimRef { key: key.clone(), uid: None }),
-        ..PersistentVolume::default()
-    };
+fn status(namespace: &str, name: &str, answer: ProbeResult) -> MeasuredVolume {
     let mut volume = volume(vec![Arc::new(mount(&format!("pv-{name}"), "nfs", "uid"))]);
-    volume.pods = vec![Some(Arc::new(Pod {
-        namespace: namespace.into(),
-        name: format!("{name}-0"),
-        ..Pod::default()
-    }))];
-    (volume.pv, volume.claim_key) = (Some(Arc::new(pv)), Some(Arc::new(key)));
-    VolumeStatus { volume: Arc::new(volume), answers: vec![answer] }
+    let pod = Pod { namespace: namespace.into(), name: format!("{name}-0"), ..Pod::default() };
+    volume.mounts[0].pod = Some(Arc::new(pod));
+    volume.pv = Some(Arc::default());
+    volume.claim = BoundClaim::Named(Arc::new(key(namespace, name)));
+    MeasuredVolume::new(Arc::new(volume), [answer])
 }
 
-fn used(percent: u8) -> Figures {
+fn used(percent: u8) -> Measurement {
     let (used, available) = (u128::from(percent) << 20, u128::from(100 - percent) << 20);
     let inodes = Some(Inodes { total: 100, free: percent.into() });
-    Figures::Filesystem(Usage { total: 100 << 20, used, available, inodes, read_only: false })
+    Measurement::Filesystem(Usage { total: 100 << 20, used, available, inodes, read_only: false })
 }
 
 fn snapshot() -> Snapshot {
     let volumes = vec![
         status("shop", "half", Ok(used(50))),
-        status("shop", "block", Ok(Figures::Block { size: 1 << 30 })),
+        status("shop", "block", Ok(Measurement::Block { size: 1 << 30 })),
         status("mail", "full", Ok(used(100))),
         status("mail", "hung", Err(Reason::Timeout.into())),
         status("mail", "high", Ok(used(80))),
@@ -144,7 +137,7 @@ fn json_has_everything_that_is_known_and_nothing_else() {
 
 #[test]
 fn claims_that_only_the_kubelet_knows_are_volumes_too() {
-    let claim = |name: &str, pod: &str, stats| ClaimStatus {
+    let claim = |name: &str, pod: &str, stats| ClaimStats {
         claim: Arc::new(key("shop", name)),
         pod: Some(pod.into()),
         stats,

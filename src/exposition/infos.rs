@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 
 use super::labels::{self, LabelSet};
-use crate::snapshot::ClaimStatus;
-use crate::volume::{Mount, Pod, Reason, Volume};
+use crate::snapshot::ClaimStats;
+use crate::volume::{Pod, Reason, Volume, VolumeMount};
 
 type Label<'a> = (&'static str, Option<Cow<'a, str>>);
 
@@ -17,8 +17,7 @@ fn pv_labels<'a>(volume: &'a Volume, others: impl IntoIterator<Item = Label<'a>>
 }
 
 fn claim_labels(volume: &Volume) -> [Label<'_>; 2] {
-    let claim = volume.pv.as_ref().and_then(|pv| pv.claim.as_ref());
-    let key = claim.map(|claim| &claim.key);
+    let key = volume.claim.key();
     [
         ("pvc_namespace", key.map(|key| Cow::Borrowed(key.namespace.as_str()))),
         ("pvc_name", key.map(|key| Cow::Borrowed(key.name.as_str()))),
@@ -26,8 +25,8 @@ fn claim_labels(volume: &Volume) -> [Label<'_>; 2] {
 }
 
 /// The kubelet's own.
-pub(super) fn claim(status: &ClaimStatus) -> LabelSet {
-    let ClaimStatus { claim, pod, .. } = status;
+pub(super) fn claim(status: &ClaimStats) -> LabelSet {
+    let ClaimStats { claim, pod, .. } = status;
     let claim = [("namespace", claim.namespace.as_str()), ("persistentvolumeclaim", claim.name.as_str())];
     let pod = pod.as_deref().map(|pod| ("pod", pod));
     LabelSet::new(claim.into_iter().chain(pod).map(|(name, value)| (name, value.into())))
@@ -40,11 +39,10 @@ pub(super) fn error(volume: &Volume, reason: Reason) -> LabelSet {
 
 /// One set a mount.
 pub(super) fn of_mounts(volume: &Volume) -> impl Iterator<Item = LabelSet> {
-    let mounts = volume.mounts.iter().zip(&volume.pods);
-    mounts.map(|(mount, pod)| of_mount(volume, mount, pod.as_deref()))
+    volume.mounts.iter().map(|of| of_mount(volume, &of.mount, of.pod.as_deref()))
 }
 
-fn of_mount<'a>(volume: &'a Volume, mount: &'a Mount, pod: Option<&'a Pod>) -> LabelSet {
+fn of_mount<'a>(volume: &'a Volume, mount: &'a VolumeMount, pod: Option<&'a Pod>) -> LabelSet {
     let os = |text: &'a OsStr| Some(labels::lossy(text));
     let read_only = mount.read_only || mount.superblock_read_only;
     pv_labels(
@@ -72,7 +70,7 @@ pub(super) fn of_volume(volume: &Volume) -> LabelSet {
         ("storage_class", pv.and_then(|pv| pv.storage_class.as_deref()).map(Cow::Borrowed)),
         ("volume_type", kind.map(Cow::Owned)),
         ("volume_instance", instance.map(Cow::Owned)),
-        ("volume_mode", Some(mode.unwrap_or(volume.mounts[0].mode.as_str()).into())),
+        ("volume_mode", Some(mode.unwrap_or(volume.mounts[0].mount.mode.as_str()).into())),
         ("access_modes", access_modes.map(Cow::Owned)),
     ];
     pv_labels(volume, claim_labels(volume).into_iter().chain(others))
@@ -80,6 +78,6 @@ pub(super) fn of_volume(volume: &Volume) -> LabelSet {
 
 /// What the claim asks for, with its labels.
 pub(super) fn request(volume: &Volume) -> Option<(LabelSet, u128)> {
-    let requested = volume.claim.as_ref()?.requested_bytes?;
+    let requested = volume.claim.object()?.requested_bytes?;
     Some((pv_labels(volume, claim_labels(volume)), requested))
 }

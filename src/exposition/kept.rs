@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::infos;
 use super::labels::{self, LabelSet};
-use crate::snapshot::VolumeStatus;
+use crate::snapshot::MeasuredVolume;
 use crate::volume::Volume;
 
 /// All label sets of a volume but those of its failures.
@@ -43,17 +43,17 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Whether these are the label sets of these volumes.
-    pub(super) fn are_of(&self, statuses: &[VolumeStatus]) -> bool {
+    pub(super) fn are_of(&self, statuses: &[MeasuredVolume]) -> bool {
         let is_same =
-            |(kept, status): (&Arc<OfVolume>, &VolumeStatus)| Arc::ptr_eq(&kept.volume, &status.volume);
+            |(kept, status): (&Arc<OfVolume>, &MeasuredVolume)| Arc::ptr_eq(&kept.volume, &status.volume);
         self.volumes.len() == statuses.len() && self.volumes.iter().zip(statuses).all(is_same)
     }
 
     /// Makes the label sets of these volumes, but those that are there.
-    pub(super) fn renewed(&self, statuses: &[VolumeStatus]) -> Self {
+    pub(super) fn renewed(&self, statuses: &[MeasuredVolume]) -> Self {
         let before: HashMap<&str, &Arc<OfVolume>> =
             self.volumes.iter().map(|kept| (kept.volume.pv_name.as_str(), kept)).collect();
-        let of_volume = |status: &VolumeStatus| {
+        let of_volume = |status: &MeasuredVolume| {
             let before = before.get(status.volume.pv_name.as_str());
             match before.filter(|kept| Arc::ptr_eq(&kept.volume, &status.volume)) {
                 Some(kept) => Arc::clone(kept),

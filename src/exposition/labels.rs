@@ -72,12 +72,12 @@ pub(super) fn of_volume(volume: &Volume) -> LabelSet {
     if let Some(pv) = pv {
         push_prefixed(&mut set, "pv_", &pv.labels);
     }
-    let claim_key = pv.and_then(|pv| pv.claim.as_ref()).map(|claim| &claim.key);
+    let claim_key = volume.claim.key();
     if let Some(key) = claim_key {
         set.push("pvc_name", &key.name);
         set.push("pvc_namespace", &key.namespace);
     }
-    let claim = volume.claim.as_deref();
+    let claim = volume.claim.object();
     if let Some(claim) = claim {
         push_prefixed(&mut set, "pvc_", &claim.labels);
     }

@@ -8,8 +8,10 @@ use super::catalogue::{self as c, Family};
 use super::infos;
 use super::kept::Kept;
 use super::labels::LabelSet;
-use crate::snapshot::{ClaimStatus, ProcessStatus, RequestCount, Snapshot, State, TableStatus, VolumeStatus};
-use crate::volume::{Figures, Usage};
+use crate::snapshot::{
+    ClaimStats, MeasuredVolume, MountTableStatus, ProcessStatus, RequestCount, Snapshot, VolumeState,
+};
+use crate::volume::{Measurement, Usage};
 
 /// A sample's value. Counts keep all their digits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,7 +65,7 @@ pub(super) struct Series {
 }
 
 /// A family's value of a volume; `None` where it is not known.
-type ValueOf = fn(&VolumeStatus) -> Option<Value>;
+type ValueOf = fn(&MeasuredVolume) -> Option<Value>;
 
 /// The families that carry a volume's labels.
 const OF_VOLUMES: [(Family, ValueOf); 10] = [
@@ -76,11 +78,11 @@ const OF_VOLUMES: [(Family, ValueOf); 10] = [
     (c::INODES_AVAILABLE, |v| Some(usage(v)?.inodes?.free.into())),
     (c::INODES_PERCENT_USED, |v| usage(v)?.inodes?.percent_used().map(Value::Float)),
     (c::READONLY, |v| v.read_only().map(Value::from)),
-    (c::UP, |v| Some(v.figures().is_some().into())),
+    (c::UP, |v| Some(v.measurement().is_some().into())),
 ];
 
 /// A family's value of a claim; `None` where it is not known.
-type ClaimValueOf = fn(&ClaimStatus) -> Option<Value>;
+type ClaimValueOf = fn(&ClaimStats) -> Option<Value>;
 
 /// The families that the kubelet has too.
 const OF_CLAIMS: [(Family, ClaimValueOf); 7] = [
@@ -93,17 +95,17 @@ const OF_CLAIMS: [(Family, ClaimValueOf); 7] = [
     (c::KUBELET_ABNORMAL, |claim| claim.abnormal.map(Value::from)),
 ];
 
-fn total(status: &VolumeStatus) -> Option<Value> {
-    Some(Value::Count(match status.figures()? {
-        Figures::Filesystem(usage) => usage.total,
-        Figures::Block { size } => size,
+fn total(status: &MeasuredVolume) -> Option<Value> {
+    Some(Value::Count(match status.measurement()? {
+        Measurement::Filesystem(usage) => usage.total,
+        Measurement::Block { size } => size,
     }))
 }
 
-fn usage(status: &VolumeStatus) -> Option<Usage> {
-    match status.figures()? {
-        Figures::Filesystem(usage) => Some(usage),
-        Figures::Block { .. } => None,
+fn usage(status: &MeasuredVolume) -> Option<Usage> {
+    match status.measurement()? {
+        Measurement::Filesystem(usage) => Some(usage),
+        Measurement::Block { .. } => None,
     }
 }
 
@@ -115,7 +117,7 @@ impl Series {
     pub(super) fn new(snapshot: Snapshot, kept: Arc<Kept>, dropped: &mut u64) -> Self {
         let errors = kept.volumes().flat_map(|(at, _)| {
             let status = &snapshot.volumes[at];
-            status.failures().into_iter().map(|failure| infos::error(&status.volume, failure.reason))
+            status.errors().into_iter().map(|error| infos::error(&status.volume, error.reason))
         });
         let errors = errors.collect();
         *dropped += kept.repeated() as u64;
@@ -178,10 +180,10 @@ fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
     let sources = snapshot.sources.iter();
     let sources = sources.map(|source| (labelled("source", source.name), source.success.into()));
     let states = [
-        ("measured", State::Measured),
-        ("failed", State::Failed),
-        ("hung", State::Hung),
-        ("skipped", State::Skipped),
+        ("measured", VolumeState::Measured),
+        ("failed", VolumeState::Failed),
+        ("hung", VolumeState::Hung),
+        ("skipped", VolumeState::Skipped),
     ];
     let count = |state| snapshot.volumes.iter().filter(|volume| volume.state() == state).count();
     let states = states.into_iter().map(|(name, state)| (labelled("state", name), count(state).into()));
@@ -189,7 +191,7 @@ fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
     // Without a table nothing is known of volumes, not that there are none.
     let table = snapshot.table.as_ref();
     let readable = table.filter(|table| table.readable);
-    let in_table = |value: fn(&TableStatus) -> usize| readable.map(value);
+    let in_table = |value: fn(&MountTableStatus) -> usize| readable.map(value);
     let requests = snapshot.kubernetes_requests.iter().map(|requests| {
         let RequestCount { resource, verb, code, count } = requests;
         let labels =

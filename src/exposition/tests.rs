@@ -1,18 +1,18 @@
 use super::*;
 use crate::packed::PIECE_BYTES;
-use crate::snapshot::{RequestCount, TableStatus, VolumeStatus};
+use crate::snapshot::{MeasuredVolume, MountTableStatus, RequestCount};
 use crate::volume::samples::{mount, volume};
-use crate::volume::{Answer, Figures, Reason, Usage};
+use crate::volume::{Measurement, ProbeResult, Reason, Usage};
 use flate2::read::GzDecoder;
 use std::io::Read;
 use std::sync::Arc;
 
-fn status(pv_name: &str, answers: &[Answer]) -> VolumeStatus {
+fn status(pv_name: &str, answers: &[ProbeResult]) -> MeasuredVolume {
     let mounts = answers.iter().map(|_| Arc::new(mount(pv_name, "nfs", "uid"))).collect();
-    VolumeStatus { volume: Arc::new(volume(mounts)), answers: answers.to_vec() }
+    MeasuredVolume::new(Arc::new(volume(mounts)), answers)
 }
 
-fn written(volumes: Vec<VolumeStatus>, exposition: &mut Exposition, format: Format) -> String {
+fn written(volumes: Vec<MeasuredVolume>, exposition: &mut Exposition, format: Format) -> String {
     exposed(Snapshot { volumes, ..Snapshot::default() }, exposition, format)
 }
 
@@ -25,7 +25,7 @@ fn lines<'a>(text: &'a str, family: &str) -> Vec<&'a str> {
     text.lines().filter(|line| line.split(['{', ' ']).any(|word| word == family)).collect()
 }
 
-const BLOCK: Answer = Ok(Figures::Block { size: 64 << 20 });
+const BLOCK: ProbeResult = Ok(Measurement::Block { size: 64 << 20 });
 
 #[test]
 fn the_two_formats_differ_in_counters_units_and_end() {
@@ -70,10 +70,10 @@ fn a_block_device_has_a_size_and_nothing_else() {
 #[test]
 fn the_first_mount_that_answers_gives_the_figures_and_every_failure_its_reason() {
     let usage = |total| {
-        Ok(Figures::Filesystem(Usage { total, used: 1, available: 1, inodes: None, read_only: true }))
+        Ok(Measurement::Filesystem(Usage { total, used: 1, available: 1, inodes: None, read_only: true }))
     };
-    let io: Answer = Err(Reason::Io.into());
-    let stale: Answer = Err(Reason::Stale.into());
+    let io: ProbeResult = Err(Reason::Io.into());
+    let stale: ProbeResult = Err(Reason::Stale.into());
     let answers = [stale, usage(u128::MAX), io, usage(7), io];
     let text = written(vec![status("pv", &answers)], &mut Exposition::default(), Format::Text);
     let samples: Vec<&str> = text.lines().filter(|line| line.starts_with("pv_disk_usage_")).collect();
@@ -131,7 +131,7 @@ fn families_come_in_the_catalogues_order() {
 #[test]
 fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
     let states = |readable| {
-        let table = TableStatus { readable, ..TableStatus::default() };
+        let table = MountTableStatus { readable, ..MountTableStatus::default() };
         let snapshot = Snapshot {
             volumes: vec![status("pv", &[BLOCK])],
             pending: 3,

@@ -10,7 +10,7 @@ use regex::bytes::Regex;
 use super::layout::{self, Layout, Place};
 use super::mountinfo::{self, Row};
 use super::paths::{self, Rootfs};
-use crate::volume::{Mount, VolumeMode};
+use crate::volume::{VolumeMode, VolumeMount};
 
 /// What tells volumes from other mounts.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +24,7 @@ pub struct Recognition {
 /// A mount that looks like a volume; what the path does not tell is told by `detail`.
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
-    pub(crate) mount: Mount,
+    pub(crate) mount: VolumeMount,
     pub(crate) detail: Detail,
 }
 
@@ -134,7 +134,7 @@ fn candidate(path: &[u8], row: &Row<'_>, place: &Place<'_>) -> Candidate {
         Place::UnnamedBlock { plugin, pod_uid, .. } => (*plugin, &b""[..], Some(*pod_uid), VolumeMode::Block),
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mount = Mount {
+    let mount = VolumeMount {
         name: text(name),
         plugin: text(plugin).replace('~', "/"),
         pod_uid: pod_uid.map(text),
@@ -152,7 +152,7 @@ fn candidate(path: &[u8], row: &Row<'_>, place: &Place<'_>) -> Candidate {
     Candidate { detail: detail(&mount, place), mount }
 }
 
-fn detail(mount: &Mount, place: &Place<'_>) -> Detail {
+fn detail(mount: &VolumeMount, place: &Place<'_>) -> Detail {
     let up = |levels| mount.mountpoint.ancestors().nth(levels).map(Path::to_owned);
     let vol_data = match place {
         // The names of the kubelet's own volumes that are no CSI's are PVs' or pods' names as they are.

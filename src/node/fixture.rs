@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::statvfs::{Measure, Target, failure, usage};
-use crate::volume::{Answer, Figures, Reason};
+use crate::volume::{Measurement, ProbeResult, Reason};
 
 /// The figures of every mount of a recorded node, by mountpoint.
 #[derive(Debug)]
@@ -84,13 +84,13 @@ impl Fixture {
 }
 
 impl Measure for Fixture {
-    fn measure(&self, target: &Target) -> Answer {
+    fn measure(&self, target: &Target) -> ProbeResult {
         // A mountpoint that is no UTF-8 is named in the file as it would be shown.
         let name = target.mountpoint.to_string_lossy().into_owned();
         match self.records.get(Path::new(&name)) {
             None => Err(Reason::NotMounted.into()),
-            Some(Record::Statvfs(figures)) => usage(&figures.as_kernel()).map(Figures::Filesystem),
-            Some(Record::BlockBytes(size)) => Ok(Figures::Block { size: (*size).into() }),
+            Some(Record::Statvfs(figures)) => usage(&figures.as_kernel()).map(Measurement::Filesystem),
+            Some(Record::BlockBytes(size)) => Ok(Measurement::Block { size: (*size).into() }),
             Some(Record::Error(name)) => Err(failure(name.errno())),
             Some(Record::Hang) => loop {
                 std::thread::park();

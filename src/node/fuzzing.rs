@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::discovery::{self, Detail, Recognition};
 use super::paths::Rootfs;
-use crate::volume::{CsiVolume, Mount};
+use crate::volume::{CsiVolume, VolumeMount};
 
 /// What a mount table shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The mounts that may be volumes.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<VolumeMount>,
     /// Every path below which this program would look at something for them.
     pub reached: Vec<PathBuf>,
     /// Lines that are rows.

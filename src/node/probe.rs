@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::statvfs::{Measure, Target};
-use crate::volume::{Answer, Reason};
+use crate::volume::{ProbeResult, Reason};
 use state::{Job, State};
 use subject::Subject;
 
@@ -74,7 +74,7 @@ impl Prober {
     }
 
     /// Asks every mount once, and returns at the deadline at the latest: one answer each, in the same order.
-    pub(crate) fn measure(&mut self, deadline: Instant) -> Vec<Answer> {
+    pub(crate) fn measure(&mut self, deadline: Instant) -> Vec<ProbeResult> {
         if self.subjects.is_empty() {
             return Vec::new();
         }

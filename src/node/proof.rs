@@ -9,7 +9,7 @@
 use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags};
 
 use super::statvfs::{Target, failure};
-use crate::volume::{Failure, Reason};
+use crate::volume::{ProbeError, Reason};
 
 /// `STATX_MNT_ID_UNIQUE`, which takes the place of `STATX_MNT_ID` in the answer.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -20,7 +20,7 @@ pub(super) struct Found(Statx);
 
 impl Found {
     /// Looks at the target's path, which must be a mount. Asks neither servers nor for automounts.
-    pub(super) fn at(target: &Target) -> Result<Self, Failure> {
+    pub(super) fn at(target: &Target) -> Result<Self, ProbeError> {
         let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
         let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
         let found = Self(rustix::fs::statx(CWD, &target.path, flags, wanted).map_err(failure)?);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::block;
 use super::proof::Found;
-use crate::volume::{Answer, Failure, Figures, Inodes, Reason, Usage, VolumeMode};
+use crate::volume::{Inodes, Measurement, ProbeError, ProbeResult, Reason, Usage, VolumeMode};
 
 /// A mount to be measured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ pub trait Measure: Send + Sync {
     /// # Errors
     ///
     /// Why there are no figures.
-    fn measure(&self, target: &Target) -> Answer;
+    fn measure(&self, target: &Target) -> ProbeResult;
 }
 
 /// The kernel.
@@ -45,12 +45,12 @@ pub struct Kernel {
 }
 
 impl Measure for Kernel {
-    fn measure(&self, target: &Target) -> Answer {
+    fn measure(&self, target: &Target) -> ProbeResult {
         let before = Found::at(target)?;
         // Asked for its file system, a device would answer for the one that its file is in.
         if let Some(number) = before.block_device() {
             let size = block::size(&self.sysfs, number).filter(|size| *size > 0);
-            return size.map(|size| Figures::Block { size }).ok_or_else(|| Reason::NoFigures.into());
+            return size.map(|size| Measurement::Block { size }).ok_or_else(|| Reason::NoFigures.into());
         }
         if target.mode == VolumeMode::Block {
             return Err(Reason::NotMounted.into());
@@ -59,12 +59,12 @@ impl Measure for Kernel {
         if !Found::at(target)?.is(&before) {
             return Err(Reason::NotMounted.into());
         }
-        usage(&figures).map(Figures::Filesystem)
+        usage(&figures).map(Measurement::Filesystem)
     }
 }
 
 /// The kernel's figures as what they mean; free and available can be no more than there is.
-pub(crate) fn usage(figures: &StatVfs) -> Result<Usage, Failure> {
+pub(crate) fn usage(figures: &StatVfs) -> Result<Usage, ProbeError> {
     let unit = u128::from(figures.f_frsize);
     let total = u128::from(figures.f_blocks) * unit;
     if total == 0 {
@@ -82,7 +82,7 @@ pub(crate) fn usage(figures: &StatVfs) -> Result<Usage, Failure> {
 }
 
 /// A broken mount's error as the closed set of reasons.
-pub(crate) fn failure(errno: Errno) -> Failure {
+pub(crate) fn failure(errno: Errno) -> ProbeError {
     let reason = match errno {
         Errno::TIMEDOUT => Reason::Timeout,
         Errno::NOENT | Errno::NOTDIR => Reason::NotMounted,
@@ -99,7 +99,7 @@ pub(crate) fn failure(errno: Errno) -> Failure {
         | Errno::SHUTDOWN => Reason::NotConnected,
         _ => Reason::Other,
     };
-    Failure { reason, errno: Some(errno.raw_os_error()) }
+    ProbeError { reason, errno: Some(errno.raw_os_error()) }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::discovery::{Candidate, Detail};
 use super::paths::Rootfs;
 use super::vol_data::{self, VolData};
 use crate::aside::Aside;
-use crate::volume::Mount;
+use crate::volume::VolumeMount;
 
 /// Every mount of the last reading that looks like a volume.
 #[derive(Debug)]
@@ -31,12 +31,12 @@ struct Entry {
 #[derive(Debug, Clone)]
 enum Outcome {
     /// A `PersistentVolume`, or a pod's own volume that only the pod object tells from one.
-    Volume(Arc<Mount>),
+    Volume(Arc<VolumeMount>),
     /// Certainly a pod's own volume.
     Inline,
     /// The file that tells the rest could not be read yet: asked again at the next scrape, until then known by its path
     /// alone.
-    Unknown(Option<Arc<Mount>>),
+    Unknown(Option<Arc<VolumeMount>>),
 }
 
 impl Volumes {
@@ -107,7 +107,7 @@ impl Volumes {
     }
 
     /// The mounts, in the table's order.
-    pub(crate) fn mounts(&self) -> Vec<Arc<Mount>> {
+    pub(crate) fn mounts(&self) -> Vec<Arc<VolumeMount>> {
         let known = self.entries.iter().filter_map(|entry| match &entry.outcome {
             Outcome::Volume(mount) | Outcome::Unknown(Some(mount)) => Some(mount),
             Outcome::Inline | Outcome::Unknown(None) => None,
@@ -122,8 +122,9 @@ impl Volumes {
 }
 
 /// The new row with what the files told of it before; the same one if nothing else is new.
-fn renewed(candidate: &Candidate, before: &Arc<Mount>) -> Arc<Mount> {
-    let renewed = Mount { name: before.name.clone(), csi: before.csi.clone(), ..candidate.mount.clone() };
+fn renewed(candidate: &Candidate, before: &Arc<VolumeMount>) -> Arc<VolumeMount> {
+    let renewed =
+        VolumeMount { name: before.name.clone(), csi: before.csi.clone(), ..candidate.mount.clone() };
     if renewed == **before { Arc::clone(before) } else { Arc::new(renewed) }
 }
 
@@ -144,19 +145,19 @@ fn look(candidate: &Candidate, rootfs: &Rootfs) -> Outcome {
         Detail::Complete => None,
         Detail::VolData(path) => vol_data::read(&rootfs.join(path)).map(|data| match data {
             VolData { ephemeral: true, .. } => Outcome::Inline,
-            VolData { name, csi, .. } => Outcome::Volume(Arc::new(Mount {
+            VolData { name, csi, .. } => Outcome::Volume(Arc::new(VolumeMount {
                 name: name.unwrap_or_else(|| mount.name.clone()),
                 csi: Some(csi),
                 ..mount.clone()
             })),
         }),
         Detail::Links(kubelet_root) => block_name(mount, kubelet_root, rootfs)
-            .map(|name| Outcome::Volume(Arc::new(Mount { name, ..mount.clone() }))),
+            .map(|name| Outcome::Volume(Arc::new(VolumeMount { name, ..mount.clone() }))),
     };
     found.unwrap_or_else(|| by_path(candidate))
 }
 
-fn block_name(mount: &Mount, kubelet_root: &[u8], rootfs: &Rootfs) -> Option<String> {
+fn block_name(mount: &VolumeMount, kubelet_root: &[u8], rootfs: &Rootfs) -> Option<String> {
     let device = UnnamedDevice {
         kubelet_root,
         plugin: mount.plugin.as_bytes(),
@@ -176,7 +177,7 @@ mod tests {
     fn a_late_answer_leaves_the_newer_row() {
         let found = |candidates: Vec<Candidate>| {
             let found = |candidate: Candidate| {
-                let mount = Arc::new(Mount { name: "told".into(), ..candidate.mount.clone() });
+                let mount = Arc::new(VolumeMount { name: "told".into(), ..candidate.mount.clone() });
                 (candidate, Outcome::Volume(mount))
             };
             candidates.into_iter().map(found).collect()

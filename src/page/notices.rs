@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::text::Count;
-use crate::snapshot::{Snapshot, State};
-use crate::volume::{Failure, Reason};
+use crate::snapshot::{Snapshot, VolumeState};
+use crate::volume::{ProbeError, Reason};
 
 /// How many volumes there are, by state.
 pub(super) fn write_counts(snapshot: &Snapshot, rows: usize, out: &mut impl Write) -> io::Result<()> {
@@ -15,9 +15,9 @@ pub(super) fn write_counts(snapshot: &Snapshot, rows: usize, out: &mut impl Writ
         if rows == 1 { "volume" } else { "volumes" }
     )?;
     let states = [
-        ("bad", count(State::Hung), "hung"),
-        ("bad", count(State::Failed), "failed"),
-        ("bad", count(State::Skipped), "not asked in time"),
+        ("bad", count(VolumeState::Hung), "hung"),
+        ("bad", count(VolumeState::Failed), "failed"),
+        ("bad", count(VolumeState::Skipped), "not asked in time"),
         ("soon", snapshot.pending, "pending: not shown until the labels are known"),
     ];
     for (class, count, words) in states.into_iter().filter(|(_, count, _)| *count > 0) {
@@ -81,17 +81,17 @@ fn source_in_words(name: &str) -> &'static str {
 }
 
 /// A state in a word or two.
-pub(super) fn state_in_words(state: State) -> &'static str {
+pub(super) fn state_in_words(state: VolumeState) -> &'static str {
     match state {
-        State::Measured => "measured",
-        State::Failed => "failed",
-        State::Hung => "hung",
-        State::Skipped => "not asked",
+        VolumeState::Measured => "measured",
+        VolumeState::Failed => "failed",
+        VolumeState::Hung => "hung",
+        VolumeState::Skipped => "not asked",
     }
 }
 
 /// Why a mount has no figures.
-pub(super) fn failure_in_words(failure: Failure) -> String {
+pub(super) fn failure_in_words(failure: ProbeError) -> String {
     let words = match failure.reason {
         Reason::Timeout if failure.errno.is_some() => "its server did not answer in time",
         Reason::Timeout => "was asked and did not answer in time; it may hang",

@@ -3,17 +3,17 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
 
-use crate::snapshot::{ClaimStatus, Snapshot, VolumeStatus};
-use crate::volume::{ClaimKey, Figures, Inodes, Usage};
+use crate::snapshot::{ClaimStats, MeasuredVolume, Snapshot};
+use crate::volume::{ClaimKey, Inodes, Measurement, Usage};
 
 /// A volume of this node.
 pub(super) struct Row<'a> {
     pub(super) claim: Option<&'a ClaimKey>,
     /// Namespaces and names of the pods that mount it; of those of a claim the namespace is the claim's.
     pub(super) pods: BTreeSet<(&'a str, &'a str)>,
-    pub(super) figures: Option<Figures>,
+    pub(super) figures: Option<Measurement>,
     /// What the mount table says; `None` where only the kubelet knows the claim.
-    pub(super) mounted: Option<&'a VolumeStatus>,
+    pub(super) mounted: Option<&'a MeasuredVolume>,
     /// Its driver says that something is wrong with it.
     pub(super) abnormal: bool,
 }
@@ -32,7 +32,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Row<'_>> {
     let abnormal: HashSet<&ClaimKey> = abnormal.map(|status| &*status.claim).collect();
     let is_abnormal = |key: Option<&ClaimKey>| key.is_some_and(|key| abnormal.contains(key));
     let mounted = snapshot.volumes.iter().map(|status| {
-        let abnormal = is_abnormal(status.volume.claim_key.as_deref());
+        let abnormal = is_abnormal(status.volume.claim.current_key().map(|key| &**key));
         Row { abnormal, ..Row::of_volume(status) }
     });
     let others = snapshot.unmounted_claims().into_iter();
@@ -43,20 +43,18 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Row<'_>> {
 }
 
 impl<'a> Row<'a> {
-    fn of_volume(status: &'a VolumeStatus) -> Self {
+    fn of_volume(status: &'a MeasuredVolume) -> Self {
         let volume = &*status.volume;
-        let claim = volume.pv.as_ref().and_then(|pv| pv.claim.as_ref());
-        let pods = volume.pods.iter().flatten();
         Self {
-            claim: claim.map(|claim| &claim.key),
-            pods: pods.map(|pod| (pod.namespace.as_str(), pod.name.as_str())).collect(),
-            figures: status.figures(),
+            claim: volume.claim.key(),
+            pods: volume.pods().map(|pod| (pod.namespace.as_str(), pod.name.as_str())).collect(),
+            figures: status.measurement(),
             mounted: Some(status),
             abnormal: false,
         }
     }
 
-    fn of_claim(key: &'a ClaimKey, of: &[&'a ClaimStatus]) -> Self {
+    fn of_claim(key: &'a ClaimKey, of: &[&'a ClaimStats]) -> Self {
         let pods = of.iter().filter_map(|status| status.pod.as_deref());
         Self {
             claim: Some(key),
@@ -69,8 +67,8 @@ impl<'a> Row<'a> {
 
     pub(super) fn usage(&self) -> Option<Usage> {
         match self.figures? {
-            Figures::Filesystem(usage) => Some(usage),
-            Figures::Block { .. } => None,
+            Measurement::Filesystem(usage) => Some(usage),
+            Measurement::Block { .. } => None,
         }
     }
 

@@ -7,8 +7,8 @@ use super::notices::{failure_in_words, state_in_words};
 use super::row::{Fullness, Row};
 use super::text::{Count, Escaped};
 use crate::human::{FULL, NEARLY_FULL, Percent, Size};
-use crate::snapshot::VolumeStatus;
-use crate::volume::{Answer, Figures, Mount, Pod, VolumeMode};
+use crate::snapshot::MeasuredVolume;
+use crate::volume::{Measurement, Pod, PodMount, ProbeResult, VolumeMode, VolumeMount};
 
 pub(super) fn write(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
     out.write_all(
@@ -44,7 +44,7 @@ fn write_row(row: &Row<'_>, out: &mut impl Write) -> io::Result<()> {
 fn write_level(row: &Row<'_>, fullness: Option<Fullness>, out: &mut impl Write) -> io::Result<()> {
     out.write_all(b"<td class=\"level\">")?;
     let Some(Fullness { percent, of_inodes }) = fullness else {
-        let state = row.mounted.map(VolumeStatus::state).filter(|_| row.figures.is_none());
+        let state = row.mounted.map(MeasuredVolume::state).filter(|_| row.figures.is_none());
         let words =
             state.map_or(if row.figures.is_some() { "size only" } else { "no figures" }, state_in_words);
         return writeln!(out, "<b>{words}</b>");
@@ -69,7 +69,7 @@ fn write_names(row: &Row<'_>, out: &mut impl Write) -> io::Result<()> {
         }
         None => write!(out, "<bdi>{}</bdi>", Escaped(pv_name.unwrap_or_default()))?,
     }
-    if row.mounted.and_then(VolumeStatus::read_only) == Some(true) {
+    if row.mounted.and_then(MeasuredVolume::read_only) == Some(true) {
         out.write_all(b" <em>read-only</em>")?;
     }
     if row.abnormal {
@@ -99,9 +99,10 @@ fn write_pods(row: &Row<'_>, out: &mut impl Write) -> io::Result<()> {
 /// What failed and why, each reason once.
 fn write_failures(row: &Row<'_>, out: &mut impl Write) -> io::Result<()> {
     let Some(status) = row.mounted else { return Ok(()) };
-    for failure in status.failures() {
-        let of = |answer: &&Answer| answer.is_err_and(|other| other.reason == failure.reason);
-        let (failed, all) = (status.answers.iter().filter(of).count(), status.answers.len());
+    for failure in status.errors() {
+        let has_reason = |result: ProbeResult| result.is_err_and(|other| other.reason == failure.reason);
+        let failed = status.mounts().filter(|(_, result)| has_reason(*result)).count();
+        let all = status.volume.mounts.len();
         let words = Escaped(&failure_in_words(failure)).to_string();
         if all == 1 {
             write!(out, "\n<p class=\"why\">{words}")?;
@@ -124,32 +125,36 @@ fn write_figures(row: &Row<'_>, out: &mut impl Write) -> io::Result<()> {
     cell("size", row.figures.map(size))
 }
 
-fn size(figures: Figures) -> u128 {
+fn size(figures: Measurement) -> u128 {
     match figures {
-        Figures::Filesystem(usage) => usage.total,
-        Figures::Block { size } => size,
+        Measurement::Filesystem(usage) => usage.total,
+        Measurement::Block { size } => size,
     }
 }
 
-fn write_mounts(status: &VolumeStatus, out: &mut impl Write) -> io::Result<()> {
+fn write_mounts(status: &MeasuredVolume, out: &mut impl Write) -> io::Result<()> {
     let volume = &*status.volume;
-    let mounts = volume.mounts.iter().zip(&volume.pods).zip(&status.answers);
-    let mut fstypes: Vec<_> = volume.mounts.iter().map(|mount| fstype(mount)).collect();
+    let mut fstypes: Vec<_> = volume.mounts.iter().map(|of| fstype(&of.mount)).collect();
     fstypes.sort_unstable();
     fstypes.dedup();
     let fstypes = fstypes.join(", ");
     let source = volume.source();
-    let plugin = volume.mounts.first().map(|mount| mount.plugin.as_str());
+    let plugin = volume.mounts.first().map(|of| of.mount.plugin.as_str());
     let kind = source.as_ref().map(|source| source.kind.as_str()).or(plugin).unwrap_or_default();
     let (fstypes, kind) = (Escaped(&fstypes), Escaped(kind));
     writeln!(out, "<td class=\"mounts\"><details><summary>{fstypes} <small>{kind}</small></summary>\n<ul>")?;
-    for ((mount, pod), answer) in mounts {
-        write_mount(mount, pod.as_deref(), answer, out)?;
+    for (PodMount { mount, pod }, result) in status.mounts() {
+        write_mount(mount, pod.as_deref(), result, out)?;
     }
     writeln!(out, "</ul></details>")
 }
 
-fn write_mount(mount: &Mount, pod: Option<&Pod>, answer: &Answer, out: &mut impl Write) -> io::Result<()> {
+fn write_mount(
+    mount: &VolumeMount,
+    pod: Option<&Pod>,
+    answer: ProbeResult,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let (path, device) = (mount.mountpoint.to_string_lossy(), mount.device.to_string_lossy());
     let access = if mount.read_only || mount.superblock_read_only { "read-only" } else { "read-write" };
     write!(out, "<li><code>{}</code> of <code>{}</code>, {access}", Escaped(&path), Escaped(&device))?;
@@ -160,11 +165,11 @@ fn write_mount(mount: &Mount, pod: Option<&Pod>, answer: &Answer, out: &mut impl
     }
     match answer {
         Ok(_) => writeln!(out),
-        Err(failure) => writeln!(out, ": {}", Escaped(&failure_in_words(*failure))),
+        Err(failure) => writeln!(out, ": {}", Escaped(&failure_in_words(failure))),
     }
 }
 
-fn fstype(mount: &Mount) -> Cow<'_, str> {
+fn fstype(mount: &VolumeMount) -> Cow<'_, str> {
     match mount.mode {
         VolumeMode::Filesystem => mount.fstype.to_string_lossy(),
         VolumeMode::Block => "block device".into(),

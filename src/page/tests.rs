@@ -1,30 +1,30 @@
 use super::*;
-use crate::snapshot::{ClaimStatus, KubeletStatus, SourceStatus, TableStatus, VolumeStatus};
+use crate::snapshot::{ClaimStats, KubeletStatus, MeasuredVolume, MountTableStatus, SourceStatus};
 use crate::volume::samples::{mount, volume};
 use crate::volume::{
-    Answer, Claim, ClaimKey, ClaimRef, Failure, Figures, Inodes, Mount, PersistentVolume, Pod, Reason, Usage,
-    Volume, VolumeStats,
+    BoundClaim, ClaimKey, Inodes, Measurement, Pod, ProbeError, ProbeResult, Reason, Usage, Volume,
+    VolumeMount, VolumeStats,
 };
 use std::sync::Arc;
 
 #[expect(clippy::unnecessary_wraps, reason = "it is an answer")]
-fn usage(percent: u32, inodes_percent: u64) -> Answer {
+fn usage(percent: u32, inodes_percent: u64) -> ProbeResult {
     let (total, used) = (102_400, u128::from(percent) * 1024);
     let inodes = Some(Inodes { total: 100, free: 100 - inodes_percent });
-    Ok(Figures::Filesystem(Usage { total, used, available: total - used, inodes, read_only: false }))
+    Ok(Measurement::Filesystem(Usage { total, used, available: total - used, inodes, read_only: false }))
 }
 
-fn status(pv_name: &str, answers: &[Answer]) -> VolumeStatus {
+fn status(pv_name: &str, answers: &[ProbeResult]) -> MeasuredVolume {
     let mounts = answers.iter().map(|_| Arc::new(mount(pv_name, "nfs", "uid"))).collect();
-    VolumeStatus { volume: Arc::new(volume(mounts)), answers: answers.to_vec() }
+    MeasuredVolume::new(Arc::new(volume(mounts)), answers)
 }
 
 fn page(snapshot: &Snapshot) -> String {
     String::from_utf8(Page::default().write(snapshot, false).to_vec()).unwrap()
 }
 
-fn page_of(volumes: Vec<VolumeStatus>) -> String {
-    let table = Some(TableStatus { readable: true, ..TableStatus::default() });
+fn page_of(volumes: Vec<MeasuredVolume>) -> String {
+    let table = Some(MountTableStatus { readable: true, ..MountTableStatus::default() });
     page(&Snapshot { volumes, table, ..Snapshot::default() })
 }
 
@@ -35,7 +35,7 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> Vec<&'a str> {
 
 #[test]
 fn what_failed_comes_first_then_the_fullest_then_what_has_a_size_only() {
-    let block: Answer = Ok(Figures::Block { size: 64 << 20 });
+    let block: ProbeResult = Ok(Measurement::Block { size: 64 << 20 });
     let volumes = vec![
         status("block", &[block]),
         status("empty", &[usage(0, 0)]),
@@ -61,8 +61,8 @@ fn what_failed_comes_first_then_the_fullest_then_what_has_a_size_only() {
 
 #[test]
 fn why_something_failed_is_said_in_words() {
-    let errno = |reason, errno| Err(Failure { reason, errno: Some(errno) });
-    let why = |answers: &[Answer]| {
+    let errno = |reason, errno| Err(ProbeError { reason, errno: Some(errno) });
+    let why = |answers: &[ProbeResult]| {
         let html = page_of(vec![status("pv", answers)]);
         between(&html, "<p class=\"why\">", "\n").join("; ")
     };
@@ -81,15 +81,15 @@ fn why_something_failed_is_said_in_words() {
         assert!(why(&[Err(reason.into())]).contains(words), "{words}");
     }
     assert!(why(&[errno(Reason::Other, 11)]).contains("Resource temporarily unavailable"));
-    let io: Answer = Err(Reason::Io.into());
+    let io: ProbeResult = Err(Reason::Io.into());
     let several = why(&[io, usage(1, 1), io, Err(Reason::Stale.into())]);
     assert!(several.contains("1 of 4 mounts: ") && several.contains("2 of 4 mounts: input"), "{several}");
     assert_eq!(why(&[usage(1, 1)]), "");
 }
 
 /// A volume with names of somebody's who means harm.
-fn hostile(text: &str) -> VolumeStatus {
-    let mount = Mount {
+fn hostile(text: &str) -> MeasuredVolume {
+    let mount = VolumeMount {
         plugin: text.into(),
         fstype: text.into(),
         device: text.into(),
@@ -98,14 +98,11 @@ fn hostile(text: &str) -> VolumeStatus {
     };
     let pod = Pod { namespace: text.into(), name: text.into(), ..Pod::default() };
     let key = ClaimKey { namespace: text.into(), name: text.into() };
-    let pv = PersistentVolume { claim: Some(ClaimRef { key, uid: None }), ..PersistentVolume::default() };
-    let volume = Volume {
-        pods: vec![Some(Arc::new(pod))],
-        pv: Some(Arc::new(pv)),
-        claim: Some(Arc::new(Claim::default())),
-        ..volume(vec![Arc::new(mount)])
-    };
-    VolumeStatus { volume: Arc::new(volume), answers: vec![usage(1, 1)] }
+    let mut volume = volume(vec![Arc::new(mount)]);
+    volume.mounts[0].pod = Some(Arc::new(pod));
+    volume.pv = Some(Arc::default());
+    volume.claim = BoundClaim::Known(Arc::new(key), Arc::default());
+    MeasuredVolume::new(Arc::new(volume), [usage(1, 1)])
 }
 
 #[test]
@@ -114,7 +111,7 @@ fn names_of_others_are_text_wherever_they_stand() {
     let volumes = vec![hostile(text)];
     let claim = Arc::new(ClaimKey { namespace: text.into(), name: "other".into() });
     let (pod, stats) = (Some(text.into()), VolumeStats::default());
-    let claims = vec![ClaimStatus { claim, pod, stats, abnormal: None }];
+    let claims = vec![ClaimStats { claim, pod, stats, abnormal: None }];
     let snapshot = Snapshot { volumes, claims, ..Snapshot::default() };
     let page = Page { node: Some(text.into()), fixture: Some(text.into()) };
     let html = String::from_utf8(page.write(&snapshot, false).to_vec()).unwrap();
@@ -137,18 +134,21 @@ fn claims_that_only_the_kubelet_knows_have_rows_of_their_own() {
             inodes_free: Some(0),
             inodes_used: Some(0),
         };
-        ClaimStatus { claim: Arc::new(key(name)), pod: Some(pod.into()), stats, abnormal }
+        ClaimStats { claim: Arc::new(key(name)), pod: Some(pod.into()), stats, abnormal }
     };
     let mounted = Volume {
-        claim_key: Some(Arc::new(key("mounted"))),
+        claim: BoundClaim::Named(Arc::new(key("mounted"))),
         ..volume(vec![Arc::new(mount("pv", "nfs", "uid"))])
     };
-    let volumes = vec![VolumeStatus { volume: Arc::new(mounted), answers: vec![usage(1, 1)] }];
+    let volumes = vec![MeasuredVolume::new(Arc::new(mounted), [usage(1, 1)])];
     let claims =
         vec![claim("db", "db-0", None), claim("db", "db-1", None), claim("mounted", "web-0", Some(true))];
     let kubelet = Some(KubeletStatus { errors: 0, answered: None, stale: Some(2) });
     let html = page(&Snapshot { volumes, claims, kubelet, ..Snapshot::default() });
-    assert_eq!(between(&html, "<th scope=\"row\"><bdi>", "</bdi>"), ["<span>shop/</span>db", "pv"]);
+    assert_eq!(
+        between(&html, "<th scope=\"row\"><bdi>", "</bdi>"),
+        ["<span>shop/</span>db", "<span>shop/</span>mounted"]
+    );
     assert_eq!(between(&html, "<td class=\"level\"><b>", "</b>"), ["75.0%", "1.0%"]);
     assert!(html.contains("in <bdi>db-0</bdi>, <bdi>db-1</bdi></small>"), "{html}");
     assert_eq!(html.matches("reports a problem").count(), 1, "of the volume that is mounted");
@@ -160,12 +160,12 @@ fn what_is_missing_is_said() {
     let quiet = page_of(vec![status("pv", &[usage(1, 1)])]);
     assert_eq!(between(&quiet, "class=\"notice\">", "</p>"), [""; 0]);
     let source = |name, success| SourceStatus { name, success };
-    let table = TableStatus {
+    let table = MountTableStatus {
         readable: false,
         malformed: 1,
         propagation: Some(false),
         unpropagated: Some(3),
-        ..TableStatus::default()
+        ..MountTableStatus::default()
     };
     let html = page(&Snapshot {
         pending: 2,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{CsiVolume, Mount};
+use super::{CsiVolume, VolumeMount};
 
 /// Labels of a Kubernetes object, sorted by key.
 pub type Labels = BTreeMap<String, String>;
@@ -54,7 +54,7 @@ pub struct ClaimKey {
 /// The kind of a volume's storage, and what identifies the volume in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeSource {
-    /// The kubelet's plugin that mounts it, as in [`super::Mount::plugin`].
+    /// The kubelet's plugin that mounts it, as in [`super::VolumeMount::plugin`].
     pub plugin: String,
     /// A CSI driver's name, or the name of an in-tree plugin.
     pub kind: String,
@@ -93,7 +93,7 @@ pub struct Pod {
 impl Pod {
     /// Whether a mount is of one of its own volumes.
     #[must_use]
-    pub fn has_inline(&self, mount: &Mount) -> bool {
+    pub fn has_inline(&self, mount: &VolumeMount) -> bool {
         self.inline_volumes.contains(&(mount.plugin.clone(), mount.name.clone()))
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Mount, Volume, VolumeMode};
+use super::{BoundClaim, PodMount, Volume, VolumeMode, VolumeMount};
 
 /// An NFS mount; tests change what they are about.
-pub(crate) fn mount(name: &str, plugin: &str, pod_uid: &str) -> Mount {
-    Mount {
+pub(crate) fn mount(name: &str, plugin: &str, pod_uid: &str) -> VolumeMount {
+    VolumeMount {
         name: name.into(),
         plugin: plugin.into(),
         pod_uid: Some(pod_uid.into()),
@@ -23,8 +23,9 @@ pub(crate) fn mount(name: &str, plugin: &str, pod_uid: &str) -> Mount {
     }
 }
 
-/// A volume of which nothing else is known.
-pub(crate) fn volume(mounts: Vec<Arc<Mount>>) -> Volume {
-    let pods = mounts.iter().map(|_| None).collect();
-    Volume { pv_name: mounts[0].name.clone(), mounts, pods, pv: None, claim: None, claim_key: None }
+/// A volume without metadata.
+pub(crate) fn volume(mounts: Vec<Arc<VolumeMount>>) -> Volume {
+    let pv_name = mounts[0].name.clone();
+    let mounts = mounts.into_iter().map(|mount| PodMount { mount, pod: None }).collect();
+    Volume { pv_name, mounts, pv: None, claim: BoundClaim::None }
 }

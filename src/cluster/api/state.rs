@@ -10,7 +10,7 @@ use super::lookup::Standing;
 use super::pace::{Next, Pace};
 use super::pod_index::PodIndex;
 use super::report::Report;
-use crate::volume::{self, Metadata, Mount};
+use crate::volume::{self, Metadata, VolumeMount};
 
 /// How long a volume is held back for answers, from its first sight.
 pub(super) const HOLD_BACK: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub(super) struct State {
     pub(super) pace: Pace,
     pub(super) report: Report,
     /// The mounts that were seen last.
-    mounts: Vec<Arc<Mount>>,
+    mounts: Vec<Arc<VolumeMount>>,
     /// Names that may be of `PersistentVolume`s, with the pods that mount them.
     wanted: HashMap<String, Vec<String>>,
     /// Those not shown yet, and since when they are there.
@@ -50,7 +50,7 @@ impl State {
     }
 
     /// These are the mounts now; whether they are others than before.
-    pub(super) fn see(&mut self, mounts: &[Arc<Mount>], now: Instant) -> bool {
+    pub(super) fn see(&mut self, mounts: &[Arc<VolumeMount>], now: Instant) -> bool {
         if volume::are_same(&self.mounts, mounts) {
             return false;
         }

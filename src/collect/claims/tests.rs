@@ -1,10 +1,10 @@
 use super::*;
 use crate::volume::samples::{mount, volume};
-use crate::volume::{Answer, Claim, Pod, Reason, Usage, Volume};
+use crate::volume::{BoundClaim, Pod, ProbeResult, Reason, Usage};
 
 const KUBELET: KubeletNames = KubeletNames { only_missing: false, per_pod: false };
 const PER_POD: KubeletNames = KubeletNames { only_missing: false, per_pod: true };
-const MEASURED: Answer = Ok(crate::volume::Figures::Filesystem(Usage {
+const MEASURED: ProbeResult = Ok(crate::volume::Measurement::Filesystem(Usage {
     total: 100,
     used: 60,
     available: 30,
@@ -25,24 +25,26 @@ fn table_volume(
     pv_name: &str,
     claim: Option<&str>,
     pods: &[(&str, Option<&str>)],
-    answer: Answer,
-) -> VolumeStatus {
+    answer: ProbeResult,
+) -> MeasuredVolume {
     let mounts = pods.iter().map(|(uid, _)| Arc::new(mount(pv_name, "nfs", uid))).collect();
     let named = |name: &str| Arc::new(Pod { namespace: "shop".into(), name: name.into(), ..Pod::default() });
-    let volume = Volume {
-        claim_key: claim.map(key),
-        pods: pods.iter().map(|(_, name)| name.map(named)).collect(),
-        ..volume(mounts)
-    };
-    VolumeStatus { volume: Arc::new(volume), answers: pods.iter().map(|_| answer).collect() }
+    let mut volume = volume(mounts);
+    volume.claim = claim.map_or(BoundClaim::None, |claim| BoundClaim::Named(key(claim)));
+    for (of, (_, name)) in volume.mounts.iter_mut().zip(pods) {
+        of.pod = name.map(named);
+    }
+    MeasuredVolume::new(Arc::new(volume), vec![answer; pods.len()])
 }
 
-fn bound(mut status: VolumeStatus) -> VolumeStatus {
-    Arc::make_mut(&mut status.volume).claim = Some(Arc::new(Claim::default()));
+fn bound(mut status: MeasuredVolume) -> MeasuredVolume {
+    let volume = Arc::make_mut(&mut status.volume);
+    let key = volume.claim.current_key().unwrap();
+    volume.claim = BoundClaim::Known(Arc::clone(key), Arc::default());
     status
 }
 
-fn failed() -> Answer {
+fn failed() -> ProbeResult {
     Err(Reason::Timeout.into())
 }
 
@@ -59,14 +61,14 @@ fn reported(claim: &str, pod: &str, seconds: u64, capacity: u128) -> ReportedVol
 }
 
 struct World {
-    volumes: Vec<VolumeStatus>,
+    volumes: Vec<MeasuredVolume>,
     left_out: HashSet<String>,
     reported: Vec<ReportedVolume>,
     exposed: Option<Exposed>,
 }
 
 impl World {
-    fn new(volumes: Vec<VolumeStatus>, reported: Vec<ReportedVolume>) -> Self {
+    fn new(volumes: Vec<MeasuredVolume>, reported: Vec<ReportedVolume>) -> Self {
         Self { volumes, left_out: HashSet::new(), reported, exposed: None }
     }
 
@@ -76,8 +78,8 @@ impl World {
         found.map(|c| (c.claim.name.clone(), c.pod.map(|pod| pod.to_string()), c.stats.capacity)).collect()
     }
 
-    fn figures(&self) -> Figures<'_> {
-        Figures {
+    fn figures(&self) -> ClaimSources<'_> {
+        ClaimSources {
             volumes: &self.volumes,
             left_out_pods: &self.left_out,
             reported: &self.reported,

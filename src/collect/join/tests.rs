@@ -4,14 +4,14 @@ use crate::volume::{CsiVolume, VolumeMode, VolumeSource};
 
 mod objects;
 
-fn grouped(mounts: &[Mount], metadata: &Metadata) -> (Vec<(String, usize)>, usize) {
+fn grouped(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>, usize) {
     let grouped = group(&mounts.iter().cloned().map(Arc::new).collect::<Vec<_>>(), metadata);
     let volumes = grouped.volumes.iter();
     (volumes.map(|v| (v.pv_name.clone(), v.mounts.len())).collect(), grouped.ambiguous)
 }
 
-fn csi(name: &str, pod_uid: &str, handle: &str, device_number: (u32, u32)) -> Mount {
-    Mount {
+fn csi(name: &str, pod_uid: &str, handle: &str, device_number: (u32, u32)) -> VolumeMount {
+    VolumeMount {
         csi: Some(CsiVolume { driver: "d".into(), handle: handle.into() }),
         device_number: Some(device_number),
         device: "s3fs".into(),
@@ -26,11 +26,11 @@ fn one_pv_in_several_pods_is_one_volume() {
     assert_eq!(grouped(&mounts, &none), (vec![("a".into(), 1), ("b".into(), 2)], 0));
     let fuse = [csi("pv", "1", "h", (0, 51)), csi("pv", "2", "h", (0, 52))];
     assert_eq!(grouped(&fuse, &none), (vec![("pv".into(), 2)], 0), "the handle tells, not the device");
-    let unknown = Mount { csi: None, ..csi("pv", "3", "", (0, 53)) };
+    let unknown = VolumeMount { csi: None, ..csi("pv", "3", "", (0, 53)) };
     for mounts in [[fuse[0].clone(), unknown.clone()], [unknown, fuse[0].clone()]] {
         assert_eq!(grouped(&mounts, &none), (vec![("pv".into(), 2)], 0), "a half-written vol_data.json");
         let volume = &group(&mounts.map(Arc::new), &none).volumes[0];
-        assert!(volume.mounts[0].csi.is_some(), "who is known gives the figures");
+        assert!(volume.mounts[0].mount.csi.is_some(), "who is known gives the figures");
     }
     let mut unshared = [mount("pv", "nfs", "1"), mount("pv", "nfs", "2")];
     unshared[1].device_number = Some((0, 51));
@@ -41,7 +41,7 @@ fn one_pv_in_several_pods_is_one_volume() {
 fn names_of_different_volumes_are_ambiguous() {
     let none = Metadata::default();
     let base = mount("data", "nfs", "1");
-    let other = |change: &dyn Fn(&mut Mount)| {
+    let other = |change: &dyn Fn(&mut VolumeMount)| {
         let mut other = mount("data", "nfs", "2");
         change(&mut other);
         [base.clone(), other, mount("fine", "nfs", "3")]
@@ -50,7 +50,7 @@ fn names_of_different_volumes_are_ambiguous() {
     assert_eq!(grouped(&other(&|m| m.plugin = "iscsi".into()), &none), ambiguous);
     assert_eq!(grouped(&other(&|m| m.mode = VolumeMode::Block), &none), ambiguous);
     assert_eq!(grouped(&other(&|m| m.root = Some("/sub".into())), &none), ambiguous);
-    let elsewhere = |m: &mut Mount| {
+    let elsewhere = |m: &mut VolumeMount| {
         m.device_number = Some((0, 51));
         m.device = "other:/export".into();
     };
@@ -74,7 +74,7 @@ fn a_pv_of_another_kind_that_has_the_name_is_not_taken_for_the_volumes() {
         kind: kind.into(),
         instance: Some(instance.into()),
     };
-    let is_taken = |mount: Mount, source: Option<VolumeSource>| {
+    let is_taken = |mount: VolumeMount, source: Option<VolumeSource>| {
         let mut metadata = Metadata::default();
         let pv = PersistentVolume { source, ..PersistentVolume::default() };
         metadata.persistent_volumes.insert(mount.name.clone(), Arc::new(pv));
@@ -91,7 +91,7 @@ fn a_pv_of_another_kind_that_has_the_name_is_not_taken_for_the_volumes() {
     assert!(!is_taken(csi(), Some(source("csi", "other", "h"))));
     assert!(is_taken(csi(), Some(source("gce-pd", "gce-pd", "disk"))), "migrated to CSI");
     assert!(!is_taken(csi(), Some(source("nfs", "nfs", "nas:/e"))));
-    assert!(is_taken(Mount { csi: None, ..csi() }, Some(source("csi", "d", "h"))), "not known yet");
+    assert!(is_taken(VolumeMount { csi: None, ..csi() }, Some(source("csi", "d", "h"))), "not known yet");
     assert!(
         is_taken(mount("data", "", "1"), Some(source("nfs", "nfs", "nas:/e"))),
         "by a regular expression"

@@ -1,6 +1,8 @@
 use super::*;
 use crate::volume::samples::{self, mount};
-use crate::volume::{Claim, ClaimKey, ClaimRef, CsiVolume, PersistentVolume, VolumeSource};
+use crate::volume::{
+    BoundClaim, Claim, ClaimKey, ClaimRef, CsiVolume, PersistentVolume, PodMount, VolumeSource,
+};
 use std::sync::Arc;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -9,7 +11,13 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 
 fn volume(pv: Option<PersistentVolume>, claim: Option<Claim>) -> Volume {
     let unknown = samples::volume(vec![Arc::new(mount("pv", "csi", "uid"))]);
-    Volume { pv: pv.map(Arc::new), claim: claim.map(Arc::new), ..unknown }
+    let key = pv.as_ref().and_then(|pv| pv.claim.as_ref()).map(|claim| Arc::new(claim.key.clone()));
+    let claim = match (key, claim) {
+        (None, _) => BoundClaim::None,
+        (Some(key), None) => BoundClaim::Named(key),
+        (Some(key), Some(claim)) => BoundClaim::Known(key, Arc::new(claim)),
+    };
+    Volume { pv: pv.map(Arc::new), claim, ..unknown }
 }
 
 fn bound(pv_labels: &[(&str, &str)]) -> PersistentVolume {
@@ -66,7 +74,7 @@ fn without_metadata_there_are_the_name_and_what_vol_data_tells() {
     let mut known = volume(None, None);
     let mut csi = mount("pv", "csi", "uid");
     csi.csi = Some(CsiVolume { driver: "d".into(), handle: "h".into() });
-    known.mounts.push(Arc::new(csi));
+    known.mounts.push(PodMount { mount: Arc::new(csi), pod: None });
     assert_eq!(written(&known), r#"{pv_name="pv",volume_name="pv",volume_type="d",volume_instance="h"}"#);
 }
 

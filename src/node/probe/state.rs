@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::statvfs::Target;
 use super::subject::Subject;
-use crate::volume::{Answer, Reason};
+use crate::volume::{ProbeResult, Reason};
 
 /// A worker that has waited this long for one mount is not waited for when workers are counted.
 const HUNG_AFTER: Duration = Duration::from_millis(100);
@@ -60,7 +60,7 @@ pub(super) struct State {
     /// Answers to earlier rounds are thrown away.
     round: u64,
     queue: VecDeque<Job>,
-    answers: Vec<Option<Answer>>,
+    answers: Vec<Option<ProbeResult>>,
     missing: usize,
     /// Since when workers wait, in this or an earlier round, by the number of the task: the longest first.
     asked: BTreeMap<u64, Instant>,
@@ -96,7 +96,7 @@ impl State {
     }
 
     /// The round is over: who is still being asked timed out, who is still in the queue was skipped.
-    pub(super) fn end(&mut self) -> Vec<Answer> {
+    pub(super) fn end(&mut self) -> Vec<ProbeResult> {
         self.round += 1;
         for job in self.queue.drain(..) {
             self.answers[job.slot] = Some(Err(Reason::Skipped.into()));
@@ -162,7 +162,7 @@ impl State {
     }
 
     /// Takes an answer; whether it is the last of its round.
-    pub(super) fn finish(&mut self, task: &Task, answer: Answer) -> bool {
+    pub(super) fn finish(&mut self, task: &Task, answer: ProbeResult) -> bool {
         self.asked.remove(&task.number);
         task.job.subject.set_asked(false);
         if task.is_trial {

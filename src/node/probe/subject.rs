@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use super::super::statvfs::Target;
-use crate::volume::{Answer, Failure, Reason};
+use crate::volume::{ProbeError, ProbeResult, Reason};
 
 /// All of it is written under the lock of the state or by the one thread that makes rounds.
 #[derive(Debug)]
@@ -52,14 +52,14 @@ impl Subject {
     }
 
     /// Takes a round's outcome.
-    pub(super) fn remember(&self, answer: &Answer) {
+    pub(super) fn remember(&self, answer: &ProbeResult) {
         let standing = match answer {
-            Err(Failure { reason: Reason::Skipped, .. }) => {
+            Err(ProbeError { reason: Reason::Skipped, .. }) => {
                 self.skipped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             // With an error number it is an answer: of a client that itself waits no longer.
-            Err(Failure { reason: Reason::Timeout, errno: None }) => LATE,
+            Err(ProbeError { reason: Reason::Timeout, errno: None }) => LATE,
             _ => ANSWERED,
         };
         self.standing.store(standing, Ordering::Relaxed);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::volume::{Figures, VolumeMode};
+use crate::volume::{Measurement, VolumeMode};
 use std::path::PathBuf;
 use std::sync::mpsc;
 
@@ -9,10 +9,10 @@ struct Scripted {
     asked: Mutex<Vec<PathBuf>>,
 }
 
-const SIZE: Answer = Ok(Figures::Block { size: 1 });
+const SIZE: ProbeResult = Ok(Measurement::Block { size: 1 });
 
 impl Measure for Scripted {
-    fn measure(&self, target: &Target) -> Answer {
+    fn measure(&self, target: &Target) -> ProbeResult {
         self.asked.lock().unwrap().push(target.path.clone());
         assert!(!target.path.starts_with("/panic"), "a bug");
         if target.path.starts_with("/hang") {
@@ -53,8 +53,8 @@ fn late() -> Instant {
     Instant::now() + Duration::from_mins(1)
 }
 
-const TIMEOUT: Answer = Err(crate::volume::Failure { reason: Reason::Timeout, errno: None });
-const SKIPPED: Answer = Err(crate::volume::Failure { reason: Reason::Skipped, errno: None });
+const TIMEOUT: ProbeResult = Err(crate::volume::ProbeError { reason: Reason::Timeout, errno: None });
+const SKIPPED: ProbeResult = Err(crate::volume::ProbeError { reason: Reason::Skipped, errno: None });
 
 #[test]
 fn every_mount_is_asked_once_and_answers_keep_their_order() {

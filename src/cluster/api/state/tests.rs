@@ -15,7 +15,7 @@ fn state() -> State {
     State::new(Cache::new(REFRESH), Some(PodIndex::default()))
 }
 
-fn mounts(rows: &[(&str, &str)]) -> Vec<Arc<Mount>> {
+fn mounts(rows: &[(&str, &str)]) -> Vec<Arc<VolumeMount>> {
     rows.iter().map(|(name, uid)| Arc::new(mount(name, "nfs", uid))).collect()
 }
 

@@ -59,15 +59,17 @@ fn a_claim_is_that_which_the_pv_names_if_it_has_the_uid() {
         }
         let volume = volume_of(&metadata);
         let expected = expected.map(|at| &metadata.claims[&key(claims[at].0, claims[at].1)][0]);
-        assert_eq!(volume.claim.as_ref().map(Arc::as_ptr), expected.map(Arc::as_ptr), "{what}");
+        assert_eq!(volume.claim.object().map(std::ptr::from_ref), expected.map(Arc::as_ptr), "{what}");
         // What the object says of its claim stays, whether there is one or not.
-        assert_eq!(volume.pv.as_ref().and_then(|pv| pv.claim.clone()), claim, "{what}");
+        assert_eq!(volume.claim.key(), claim.as_ref().map(|claim| &claim.key), "{what}");
         // The name alone is another matter: it may be another claim's by now.
         let is_anothers = what == "released, and another has the name";
         let named = claim.as_ref().map(|claim| &claim.key).filter(|_| !is_anothers);
-        assert_eq!(volume.claim_key.as_deref(), named, "{what}");
+        assert_eq!(volume.claim.current_key().map(|key| &**key), named, "{what}");
         metadata.gone_claims.extend(claim);
-        assert_eq!(volume_of(&metadata).claim_key, None, "{what}, and certainly gone");
+        let volume = volume_of(&metadata);
+        assert_eq!(volume.claim.current_key(), None, "{what}, and certainly gone");
+        assert_eq!(volume.claim.object().map(std::ptr::from_ref), expected.map(Arc::as_ptr), "{what}");
     }
 }
 
@@ -80,7 +82,7 @@ fn pods_are_found_by_the_uid_in_the_path() {
         let metadata = Metadata { pods, ..Metadata::default() };
         let volume = Arc::clone(&group(&mounts, &metadata).volumes[0]);
         let uid_of = |found: &Arc<Pod>| known.iter().find(|uid| Arc::ptr_eq(found, &metadata.pods[**uid]));
-        volume.pods.iter().map(|pod| pod.as_ref().and_then(uid_of).copied()).collect::<Vec<_>>()
+        volume.mounts.iter().map(|of| of.pod.as_ref().and_then(uid_of).copied()).collect::<Vec<_>>()
     };
     assert_eq!(found(&["old", "new"]), [Some("old"), Some("new"), None]);
     assert_eq!(found(&["new"]), [None, Some("new"), None]);

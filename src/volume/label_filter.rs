@@ -6,7 +6,7 @@ use super::Labels;
 
 /// `*`, nothing, or a comma list of names and `prefix*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelSelection(Vec<Pattern>);
+pub struct LabelFilter(Vec<Pattern>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pattern {
@@ -19,7 +19,7 @@ enum Pattern {
 #[error("{0:?} is no label name; give `*`, nothing, or a comma list of names and `prefix*`")]
 pub struct BadPattern(String);
 
-impl FromStr for LabelSelection {
+impl FromStr for LabelFilter {
     type Err = BadPattern;
 
     fn from_str(text: &str) -> Result<Self, BadPattern> {
@@ -40,7 +40,7 @@ fn pattern(text: &str) -> Result<Pattern, BadPattern> {
     Ok(if is_prefix { Pattern::Prefix(name.into()) } else { Pattern::Name(name.into()) })
 }
 
-impl LabelSelection {
+impl LabelFilter {
     /// Keeps the chosen labels.
     #[must_use]
     pub fn select(&self, labels: Labels) -> Labels {
@@ -61,7 +61,7 @@ mod tests {
     fn selected(selection: &str) -> Vec<String> {
         let names = ["app", "app.kubernetes.io/name", "app.kubernetes.io/part-of", "team"];
         let labels = names.map(|name| (name.to_owned(), String::new())).into();
-        let selection: LabelSelection = selection.parse().unwrap();
+        let selection: LabelFilter = selection.parse().unwrap();
         selection.select(labels).into_keys().collect()
     }
 
@@ -77,8 +77,8 @@ mod tests {
 
     #[test]
     fn a_bad_pattern_is_named() {
-        let error = "app,te*am".parse::<LabelSelection>().unwrap_err();
+        let error = "app,te*am".parse::<LabelFilter>().unwrap_err();
         assert!(error.to_string().starts_with("\"te*am\" is no label name"), "{error}");
-        assert!("app name".parse::<LabelSelection>().is_err());
+        assert!("app name".parse::<LabelFilter>().is_err());
     }
 }

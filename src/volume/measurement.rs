@@ -2,7 +2,7 @@
 
 /// What the kernel said of one mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Figures {
+pub enum Measurement {
     /// `statvfs` of a file system.
     Filesystem(Usage),
     /// The size of a block device.
@@ -109,21 +109,21 @@ impl Reason {
 
 /// A mount that could not be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failure {
+pub struct ProbeError {
     /// For the metric.
     pub reason: Reason,
     /// The kernel's error number, for the log.
     pub errno: Option<i32>,
 }
 
-impl From<Reason> for Failure {
+impl From<Reason> for ProbeError {
     fn from(reason: Reason) -> Self {
         Self { reason, errno: None }
     }
 }
 
 /// One mount's answer.
-pub type Answer = Result<Figures, Failure>;
+pub type ProbeResult = Result<Measurement, ProbeError>;
 
 #[cfg(test)]
 mod tests {

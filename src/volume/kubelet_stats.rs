@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{ClaimKey, Figures, Inodes, Usage};
+use super::{ClaimKey, Inodes, Measurement, Usage};
 
 /// Which claims have series of the kubelet's names, and with which labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,24 +47,24 @@ impl VolumeStats {
 
     /// The figures as they would have been measured. 0 inodes mean that they are not counted.
     #[must_use]
-    pub fn figures(self) -> Option<Figures> {
+    pub fn figures(self) -> Option<Measurement> {
         let size = self.capacity?;
         let (Some(used), Some(available)) = (self.used, self.available) else {
-            return Some(Figures::Block { size });
+            return Some(Measurement::Block { size });
         };
         let inodes = self.inodes.zip(self.inodes_free).filter(|(total, free)| *total > 0 && free <= total);
         let inodes = inodes.map(|(total, free)| Inodes { total, free });
-        Some(Figures::Filesystem(Usage { total: size, used, available, inodes, read_only: false }))
+        Some(Measurement::Filesystem(Usage { total: size, used, available, inodes, read_only: false }))
     }
 }
 
-impl From<Figures> for VolumeStats {
+impl From<Measurement> for VolumeStats {
     /// Where a file system does not count inodes, they are 0, as the kubelet has it: who reads these names skips claims
     /// without them.
-    fn from(figures: Figures) -> Self {
+    fn from(figures: Measurement) -> Self {
         match figures {
-            Figures::Block { size } => Self { capacity: Some(size), ..Self::default() },
-            Figures::Filesystem(usage) => Self {
+            Measurement::Block { size } => Self { capacity: Some(size), ..Self::default() },
+            Measurement::Filesystem(usage) => Self {
                 capacity: Some(usage.total),
                 available: Some(usage.available),
                 used: Some(usage.used),
@@ -122,12 +122,12 @@ mod tests {
     #[test]
     fn figures_are_turned_into_the_kubelets() {
         let usage = |inodes| Usage { total: 100, used: 60, available: 30, inodes, read_only: false };
-        let stats = VolumeStats::from(Figures::Filesystem(usage(Some(Inodes { total: 9, free: 4 }))));
+        let stats = VolumeStats::from(Measurement::Filesystem(usage(Some(Inodes { total: 9, free: 4 }))));
         assert_eq!((stats.capacity, stats.available, stats.used), (Some(100), Some(30), Some(60)));
         assert_eq!((stats.inodes, stats.inodes_free, stats.inodes_used), (Some(9), Some(4), Some(5)));
-        let stats = VolumeStats::from(Figures::Filesystem(usage(None)));
+        let stats = VolumeStats::from(Measurement::Filesystem(usage(None)));
         assert_eq!((stats.inodes, stats.inodes_free, stats.inodes_used), (Some(0), Some(0), Some(0)));
-        let block = VolumeStats::from(Figures::Block { size: 7 });
+        let block = VolumeStats::from(Measurement::Block { size: 7 });
         assert_eq!(block, VolumeStats { capacity: Some(7), ..VolumeStats::default() });
     }
 }

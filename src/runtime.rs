@@ -12,6 +12,7 @@
 //! nor tokio offers outside of a runtime.
 
 mod blocking_worker;
+mod clients;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 pub use blocking_worker::{BlockingWorker, Job, JobPanicked};
+pub use clients::{Clients, restart_on_panic};
 
 /// Ends the waits of all deadlines that were made from it, now and later.
 #[derive(Debug, Clone, Default)]

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use disk_usage_exporter::cluster::{ObjectsFile, Selections};
 use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
-use disk_usage_exporter::exposition::{Encoding, Exposition, Format};
+use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
 use disk_usage_exporter::page::Page;
+use disk_usage_exporter::runtime::Deadline;
 use disk_usage_exporter::volume::{Inodes, Measurement, ProbeResult, Usage};
 use serde_json::json;
 
@@ -111,13 +112,13 @@ fn scrape(criterion: &mut Criterion) {
     for size in SIZES {
         let directory = tempfile::tempdir().unwrap();
         let mut collector = collector(directory.path(), size);
-        let mut collect = || collector.collect(Instant::now() + Duration::from_mins(1));
+        let mut collect = || collector.collect(&Deadline::after(Duration::from_mins(1)));
         let (snapshot, shown) = (collect(), collect());
         assert_eq!(
             snapshot.volumes.iter().filter(|status| status.volume.claim.object().is_some()).count(),
             size.0
         );
-        let mut exposition = Exposition::default();
+        let mut exposition = Encoder::default();
         let prepared = exposition.prepare(snapshot);
 
         let volumes = size.0;
@@ -127,7 +128,7 @@ fn scrape(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("prepare_first", volumes), |b| {
             b.iter_batched(
                 &mut collect,
-                |snapshot| Exposition::default().prepare(snapshot),
+                |snapshot| Encoder::default().prepare(snapshot),
                 BatchSize::LargeInput,
             );
         });
@@ -136,7 +137,7 @@ fn scrape(criterion: &mut Criterion) {
         });
         for (name, gzip) in [("write_text", false), ("write_gzip", true)] {
             let encoding = Encoding { format: Format::Text, gzip };
-            group.bench_function(BenchmarkId::new(name, volumes), |b| b.iter(|| prepared.write(encoding)));
+            group.bench_function(BenchmarkId::new(name, volumes), |b| b.iter(|| prepared.encode(encoding)));
         }
         let page = Page::default();
         group.bench_function(BenchmarkId::new("page_gzip", volumes), |b| b.iter(|| page.write(&shown, true)));

@@ -5,6 +5,7 @@ mod metadata;
 mod print;
 mod sources;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,14 +15,15 @@ use std::time::{Duration, Instant};
 pub use error::AppError;
 
 use crate::cluster::Api;
-use crate::collect::{Collected, Collector, Request, Shared};
+use crate::collect::{Collector, ScrapeRequest, SingleFlight};
 use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
-use crate::exposition::{Encoding, Exposition, Format, Prepared};
+use crate::exposition::{Encoder, Encoding, Format, Series};
 use crate::health::Health;
 use crate::logging;
 use crate::page::Page;
 use crate::panics;
 use crate::process::Myself;
+use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Form, Routes, Unsent};
 use crate::shutdown::Shutdown;
 use crate::snapshot::Snapshot;
@@ -29,9 +31,9 @@ use sources::Found;
 
 /// How long serving goes on while an API server that is required does not answer.
 const SERVE_PATIENCE: Duration = Duration::from_secs(30);
-/// The first pause before a source is tried again that has not answered at start, and the longest.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The first and the longest pause between collections at start while no source of measurements has answered.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Does what the settings say; what it comes to is for the shell.
 ///
@@ -56,7 +58,9 @@ fn show(config: Config) -> Result<ExitCode, AppError> {
         api.map(|api| Cluster { api, required: config.kubernetes.mode == KubernetesMode::Required });
     let timeout = config.stat_timeout;
     match &config.command {
-        Some(Command::Metrics) => runtime.block_on(print::metrics(Scraper::new(collector), cluster, timeout)),
+        Some(Command::Metrics) => {
+            runtime.block_on(print::metrics(Exporter::new(collector), cluster, timeout))
+        }
         Some(Command::Df(args)) => runtime.block_on(print::df(collector, cluster, timeout, args)),
         _ => runtime.block_on(serve(config, collector, cluster)).map(|()| ExitCode::SUCCESS),
     }
@@ -81,29 +85,29 @@ impl Cluster {
     }
 }
 
-/// One scrape after the other: collects, and makes what is written.
-struct Scraper {
+/// Collects, and makes series of what was collected.
+struct Exporter {
     collector: Collector,
-    exposition: Exposition,
-    myself: Myself,
+    encoder: Encoder,
+    process: Myself,
 }
 
-impl Scraper {
+impl Exporter {
     fn new(collector: Collector) -> Self {
-        Self { collector, exposition: Exposition::default(), myself: Myself::default() }
+        Self { collector, encoder: Encoder::default(), process: Myself::default() }
     }
 
-    fn scrape(&mut self, deadline: Instant, previous_total_time: Option<Duration>) -> Prepared {
+    fn scrape(&mut self, deadline: &Deadline, previous_total_time: Option<Duration>) -> Series {
         let snapshot = self.collector.collect(deadline);
         self.prepare(snapshot, previous_total_time)
     }
 
-    fn prepare(&mut self, mut snapshot: Snapshot, previous_total_time: Option<Duration>) -> Prepared {
+    fn prepare(&mut self, mut snapshot: Snapshot, previous_total_time: Option<Duration>) -> Series {
         snapshot.exporter.previous_total_time = previous_total_time;
-        snapshot.exporter.process = self.myself.status();
+        snapshot.exporter.process = self.process.status();
         snapshot.exporter.panics = panics::count();
         snapshot.exporter.lost_log_lines = logging::lost_lines();
-        self.exposition.prepare(snapshot)
+        self.encoder.prepare(snapshot)
     }
 }
 
@@ -112,68 +116,82 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
     let listener = listen(config.listen_host.as_ref(), config.listen_port)?;
     announce(listener.local_addr()?, config.node.fixture.as_ref());
     let health = Arc::new(Health::default());
-    let (collected, at_start) = (Arc::clone(&health), Arc::clone(&health));
-    let interrupt = collector.interrupt();
-    let mut work = Scraper::new(collector);
     let unsent = Unsent::default();
-    let bodies = unsent.clone();
+    let cancel = CancelHandle::default();
     let page = Page {
         node: config.kubernetes.node_name,
         fixture: config.node.fixture.map(|path| path.display().to_string()),
     };
-    let scrapes = Shared::start(
-        move |deadline, previous| {
-            let prepared = work.scrape(deadline, previous);
-            if prepared.has_answer() {
-                collected.set_collected();
-            }
-            Collected { in_time: prepared.in_time(), value: prepared }
-        },
-        move |prepared: &Prepared, form| {
-            bodies.count(match form {
-                Form::Metrics(encoding) => prepared.write(encoding),
-                Form::Page { gzip } => page.write(prepared.snapshot(), gzip),
-            })
-        },
-    )?;
-    let routes = Arc::new(Routes::new(scrapes.clone(), config.stat_timeout, health, unsent));
-    let started = Instant::now();
-    let first = async {
-        collect_once(&scrapes, config.stat_timeout, &at_start).await;
-        if let Some(cluster) = &cluster {
-            cluster.api.settled().await;
-            at_start.set_settled();
-            cluster.reached(started, SERVE_PATIENCE).await?;
-        }
-        at_start.set_settled();
-        // Only the server's end is the program's.
-        std::future::pending().await
-    };
+    let scrapes = start_collecting(collector, page, &cancel, &health, &unsent)?;
+    let routes = Routes::new(scrapes.clone(), config.stat_timeout, Arc::clone(&health), unsent);
     let stop = async {
         let signal = shutdown.wait().await;
         tracing::info!(signal, "stopping");
-        // Whoever waits for a scrape gets what is measured by now.
-        interrupt.end_waiting();
+        // Scrapes that wait get what is measured by now.
+        cancel.cancel();
     };
-    let serving = server::run(listener, routes, stop);
     tokio::select! {
-        () = serving => Ok(()),
-        ended = first => ended,
+        () = server::run(listener, Arc::new(routes), stop) => Ok(()),
+        Err(error) = become_ready(&scrapes, config.stat_timeout, &health, cluster) => Err(error),
     }
 }
 
-/// Collects until a source has answered, whether or not somebody scrapes.
-async fn collect_once(scrapes: &Shared<Form>, patience: Duration, health: &Health) {
-    // Nobody reads it: packed, it takes the least memory.
-    let form = Form::Metrics(Encoding { format: Format::Text, gzip: true });
-    let mut pause = PAUSE;
+/// Starts the thread that collects and encodes.
+fn start_collecting(
+    collector: Collector,
+    page: Page,
+    cancel: &CancelHandle,
+    health: &Arc<Health>,
+    unsent: &Unsent,
+) -> io::Result<SingleFlight<Form>> {
+    let mut exporter = Exporter::new(collector);
+    let (health, unsent) = (Arc::clone(health), unsent.clone());
+    let collect = move |deadline: &Deadline, previous: Option<Duration>| {
+        let series = exporter.scrape(deadline, previous);
+        if series.as_ref().has_answer() {
+            health.set_collected();
+        }
+        series
+    };
+    let encode = move |series: &Series, form| {
+        unsent.count(match form {
+            Form::Metrics(encoding) => series.encode(encoding),
+            Form::Page { gzip } => page.write(series.as_ref(), gzip),
+        })
+    };
+    SingleFlight::start(cancel.clone(), collect, encode)
+}
+
+/// Collects once, whether or not somebody scrapes, and waits for the metadata of the first volumes.
+async fn become_ready(
+    scrapes: &SingleFlight<Form>,
+    stat_timeout: Duration,
+    health: &Health,
+    cluster: Option<Cluster>,
+) -> Result<(), AppError> {
+    let started = Instant::now();
+    collect_once(scrapes, stat_timeout, health).await;
+    if let Some(cluster) = &cluster {
+        cluster.api.settled().await;
+        health.set_settled();
+        cluster.reached(started, SERVE_PATIENCE).await?;
+    }
+    health.set_settled();
+    Ok(())
+}
+
+/// Collects until a source of measurements has answered.
+async fn collect_once(scrapes: &SingleFlight<Form>, measuring: Duration, health: &Health) {
+    // Nobody reads it: compressed, it takes the least memory.
+    let representation = Form::Metrics(Encoding { format: Format::Text, gzip: true });
+    let mut delay = RETRY_DELAY;
     loop {
-        let _ = scrapes.ask(Request { patience, form }).await;
+        let _ = scrapes.scrape(ScrapeRequest { measuring, representation }).await;
         if health.has_collected() {
             return;
         }
-        tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(LONGEST_PAUSE);
+        tokio::time::sleep(delay).await;
+        delay = (2 * delay).min(MAX_RETRY_DELAY);
     }
 }
 

@@ -1,6 +1,5 @@
-//! One collection: the node's volumes, what was measured of them and what is known about them, as a snapshot.
+//! One collection: the node's volumes, their measurements and metadata, and the kubelet's stats, as a snapshot.
 
-mod changes;
 mod claims;
 mod earlier;
 #[cfg(fuzzing)]
@@ -9,26 +8,28 @@ mod join;
 mod known;
 mod metadata;
 mod mounts;
-mod shared;
+mod single_flight;
+mod transition_log;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 pub use metadata::MetadataSource;
-pub use shared::{Collected, CollectorGone, LEAST_PATIENCE, Request, Shared};
+pub use single_flight::{CollectionPanicked, MIN_MEASURING_TIME, ScrapeRequest, SingleFlight};
 
-use crate::kubelet::{self, Kubelet};
-use crate::node::{self, Node};
+use crate::kubelet::Kubelet;
+use crate::node::Node;
+use crate::runtime::Deadline;
 use crate::snapshot::{ExporterStatus, KubeletStatus, Snapshot, SourceStatus};
 use crate::volume::KubeletNames;
-use changes::Changes;
 use metadata::MetadataStatus;
 use mounts::Mounts;
+use transition_log::TransitionLog;
 
-/// Where everything comes from, and what is made of it.
+/// What a collector reads, and which series it makes of it.
 pub struct Sources {
-    /// The mount table and the kernel, and what is known of volumes.
+    /// The mount table and the kernel, and the metadata of volumes.
     pub mounts: Option<(Node, MetadataSource)>,
     /// The kubelet.
     pub kubelet: Option<Kubelet>,
@@ -44,61 +45,34 @@ pub struct Collector {
     kubelet: Option<Kubelet>,
     kubelet_directory: PathBuf,
     names: Option<KubeletNames>,
-    changes: Changes,
-}
-
-/// Ends waiting before its deadline, for good.
-pub struct Interrupt {
-    node: Option<node::Interrupt>,
-    kubelet: Option<kubelet::Interrupt>,
-}
-
-impl Interrupt {
-    /// Collections end with what there is by now.
-    pub fn end_waiting(&self) {
-        if let Some(node) = &self.node {
-            node.end_measuring();
-        }
-        if let Some(kubelet) = &self.kubelet {
-            kubelet.end_waiting();
-        }
-    }
+    log: TransitionLog,
 }
 
 impl Collector {
-    /// Collects from these.
+    /// A collector of these sources.
     #[must_use]
     pub fn new(sources: Sources) -> Self {
         let Sources { mounts, kubelet, kubelet_directory, names } = sources;
         let mounts = mounts.map(|(node, metadata)| Mounts::new(node, metadata));
-        Self { mounts, kubelet, kubelet_directory, names, changes: Changes::default() }
+        Self { mounts, kubelet, kubelet_directory, names, log: TransitionLog::default() }
     }
 
-    /// What ends collections before their deadline.
-    #[must_use]
-    pub fn interrupt(&self) -> Interrupt {
-        Interrupt {
-            node: self.mounts.as_ref().map(Mounts::interrupt),
-            kubelet: self.kubelet.as_ref().map(Kubelet::interrupt),
-        }
-    }
-
-    /// Makes a snapshot, by the deadline at the latest but for what needs no waiting.
-    pub fn collect(&mut self, deadline: Instant) -> Snapshot {
+    /// Makes a snapshot. Waits for mounts and the kubelet until the deadline, and for nothing else.
+    pub fn collect(&mut self, deadline: &Deadline) -> Snapshot {
         let start = Instant::now();
         if let Some(mounts) = &mut self.mounts {
             mounts.look(deadline);
         }
-        // It answers while the mounts are measured.
-        self.ask_kubelet();
+        // The kubelet answers while the mounts are measured.
+        self.refresh_kubelet(start);
         let measured = self.mounts.as_mut().map(|mounts| mounts.measure(start, deadline));
-        let (volumes, measured) = measured.unwrap_or((Vec::new(), true));
-        let answered = self.await_kubelet(deadline);
+        let (volumes, all_measured) = measured.unwrap_or((Vec::new(), true));
+        let has_answered = self.wait_for_kubelet(deadline);
         let MetadataStatus { sources, age, requests } =
             self.mounts.as_ref().map(Mounts::metadata_status).unwrap_or_default();
         let mut snapshot = Snapshot {
             volumes,
-            in_time: measured && answered,
+            complete: all_measured && has_answered,
             ambiguous: self.mounts.as_ref().map_or(0, Mounts::ambiguous),
             pending: self.mounts.as_ref().map_or(0, Mounts::pending),
             table: self.mounts.as_ref().map(Mounts::table),
@@ -109,39 +83,38 @@ impl Collector {
         };
         self.add_claims(&mut snapshot, start);
         snapshot.exporter = ExporterStatus { collect_time: start.elapsed(), ..ExporterStatus::default() };
-        self.changes.log(&snapshot);
+        self.log.record(&snapshot);
         snapshot
     }
 
-    /// Asks the kubelet, where what it said is old.
-    pub fn ask_kubelet(&mut self) {
+    /// Waits for requests to the kubelet that a collection did not wait for; whether none is under way any more.
+    pub fn wait_for_kubelet(&mut self, deadline: &Deadline) -> bool {
+        self.kubelet.as_mut().is_none_or(|kubelet| kubelet.wait(deadline))
+    }
+
+    fn refresh_kubelet(&mut self, now: Instant) {
         if let Some(kubelet) = &mut self.kubelet {
             let mut directories = self.mounts.as_ref().map(Mounts::kubelet_directories).unwrap_or_default();
             if directories.is_empty() {
                 directories.push(self.kubelet_directory.clone());
             }
-            kubelet.refresh(Instant::now(), &directories);
+            kubelet.refresh_if_stale(now, &directories);
         }
     }
 
-    /// Waits for what the kubelet was asked; whether nothing is under way any more.
-    pub fn await_kubelet(&mut self, deadline: Instant) -> bool {
-        self.kubelet.as_mut().is_none_or(|kubelet| kubelet.wait(deadline))
-    }
-
-    /// How the sources of figures go.
+    /// Whether each source of measurements could be read.
     fn source_status(&self) -> Vec<SourceStatus> {
         let kubelet = self.kubelet.as_ref();
         let sources = [
             ("mounts", self.mounts.as_ref().map(|mounts| mounts.table().readable)),
             ("kubelet", kubelet.and_then(Kubelet::summary_status).map(|status| status.success)),
-            ("kubelet_metrics", kubelet.and_then(Kubelet::exposed_success)),
+            ("kubelet_metrics", kubelet.and_then(Kubelet::exposed_claims_success)),
         ];
         let known = sources.into_iter().filter_map(|(name, success)| Some((name, success?)));
         known.map(|(name, success)| SourceStatus { name, success }).collect()
     }
 
-    /// Adds the series of the kubelet's names, and how it goes with the kubelet.
+    /// Adds the series of the kubelet's names, and how reading the kubelet's summary goes.
     fn add_claims(&self, snapshot: &mut Snapshot, start: Instant) {
         let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
@@ -153,15 +126,15 @@ impl Collector {
             stale: summary.is_some().then(|| claims::stale(reported, time)),
         });
         if let Some(names) = self.names {
-            let exposed = kubelet.and_then(|kubelet| kubelet.exposed(start));
+            let exposed = kubelet.and_then(|kubelet| kubelet.exposed_claims(start));
             let nothing = HashSet::new();
-            let figures = claims::ClaimSources {
+            let sources = claims::ClaimSources {
                 volumes: &snapshot.volumes,
                 left_out_pods: self.mounts.as_ref().map_or(&nothing, Mounts::left_out_pods),
                 reported,
                 exposed: exposed.as_ref(),
             };
-            snapshot.claims = claims::claims(names, figures, time);
+            snapshot.claims = claims::claims(names, sources, time);
         }
     }
 }

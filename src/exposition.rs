@@ -10,70 +10,37 @@ mod text;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 pub use catalogue::{FAMILIES, Family, Kind};
 pub use negotiate::negotiate;
+pub use series::Series;
 pub use text::Format;
 
-use crate::packed;
 use crate::snapshot::Snapshot;
 use kept::Kept;
-use series::Series;
 
-/// What is written, and how it is packed.
+/// The format and the content coding of an exposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Encoding {
     /// The exposition's format.
     pub format: Format,
-    /// Packed by gzip.
+    /// `Content-Encoding: gzip`.
     pub gzip: bool,
 }
 
-/// Writes expositions; keeps what the next one can use, and counts what no exposition may contain.
+/// Makes series of snapshots; keeps the label sets that the next snapshot can use, and counts dropped series.
 #[derive(Debug, Default)]
-pub struct Exposition {
+pub struct Encoder {
     kept: Arc<Kept>,
     dropped_series: u64,
 }
 
-/// A snapshot ready to be written in any encoding.
-#[derive(Debug)]
-pub struct Prepared(Series);
-
-impl Exposition {
-    /// Makes the series of a snapshot, once for all encodings.
-    pub fn prepare(&mut self, snapshot: Snapshot) -> Prepared {
+impl Encoder {
+    /// The series of a snapshot, for all encodings.
+    pub fn prepare(&mut self, snapshot: Snapshot) -> Series {
         if !self.kept.are_of(&snapshot.volumes) {
             self.kept = Arc::new(self.kept.renewed(&snapshot.volumes));
         }
-        Prepared(Series::new(snapshot, Arc::clone(&self.kept), &mut self.dropped_series))
-    }
-}
-
-impl Prepared {
-    /// Whether the collection's deadline cut nothing off.
-    #[must_use]
-    pub fn in_time(&self) -> bool {
-        self.0.in_time()
-    }
-
-    /// Whether a source of figures has answered.
-    #[must_use]
-    pub fn has_answer(&self) -> bool {
-        self.0.has_answer()
-    }
-
-    /// What it is made from.
-    #[must_use]
-    pub fn snapshot(&self) -> &Snapshot {
-        self.0.snapshot()
-    }
-
-    /// The exposition's bytes.
-    #[must_use]
-    pub fn write(&self, encoding: Encoding) -> Bytes {
-        packed::body(encoding.gzip, |out| text::write(&self.0, encoding.format, out))
+        Series::new(snapshot, Arc::clone(&self.kept), &mut self.dropped_series)
     }
 }
 

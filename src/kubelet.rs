@@ -1,161 +1,143 @@
-//! The kubelet as a source: its figures of claims' volumes, and which of them it exposes itself.
+//! The kubelet as a source: its stats of claims' volumes, and which of them its own metrics expose.
 //!
-//! Threads of their own ask, when a collection finds that an answer is old; a collection waits for them no longer than
-//! it has time.
+//! A collection asks for a refresh where an answer is old, and waits for it no longer than its deadline.
 
+mod cached_endpoint;
 mod client;
-mod exposed;
-mod failure;
+mod error;
+mod exposed_claims;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
-mod polled;
 mod summary;
+mod tls;
 mod token;
-mod trust;
 
 use std::collections::HashSet;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::Uri;
 
-pub use trust::{BadAuthority, Trust};
+pub use tls::{BadAuthority, TlsSettings};
 
+use crate::runtime::{BlockingWorker, Clients, Deadline};
 use crate::volume::{ClaimKey, ReportedVolume};
-use client::{Client, Page};
-use polled::{Polled, State};
+use cached_endpoint::{CachedAnswer, CachedEndpoint};
+use client::{KubeletClient, KubeletPath};
 
-/// Whom to ask, and for what.
+/// Which kubelet, and what to request.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// `https://HOST:PORT`, perhaps with a path in front of the kubelet's own.
+pub struct KubeletSettings {
+    /// `https://HOST:PORT`, with an optional prefix of the kubelet's paths.
     pub endpoint: Uri,
-    /// How its certificate is checked.
-    pub trust: Trust,
-    /// The file with the token that is shown.
+    /// How its certificate is verified.
+    pub tls: TlsSettings,
+    /// The file with the bearer token.
     pub token: PathBuf,
     /// How long an answer is used.
     pub interval: Duration,
-    /// Whether its figures are wanted.
+    /// Whether to request `/stats/summary`.
     pub summary: bool,
-    /// Whether it matters which claims it exposes itself.
-    pub exposed: bool,
+    /// Whether to find out which claims the kubelet's own metrics expose.
+    pub exposed_claims: bool,
 }
 
 /// The local kubelet.
 pub struct Kubelet {
-    summary: Option<Polled<Vec<ReportedVolume>>>,
-    exposed: Option<Polled<HashSet<ClaimKey>>>,
+    summary: Option<CachedEndpoint<Vec<ReportedVolume>>>,
+    exposed_claims: Option<CachedEndpoint<HashSet<ClaimKey>>>,
 }
 
 /// How reading the summary goes.
 #[derive(Debug, Clone, Copy)]
 pub struct SummaryStatus {
-    /// The last attempt succeeded.
+    /// The last request succeeded.
     pub success: bool,
-    /// Attempts that failed, and entries of answers that could not be understood, since the start.
+    /// Requests that failed and entries that could not be parsed, since the start.
     pub errors: u64,
-    /// When the last good answer came.
+    /// When the last answer was received.
     pub answered: Option<SystemTime>,
-}
-
-/// Ends waiting for the kubelet, now and ever after.
-pub struct Interrupt(Vec<Box<dyn Fn() + Send + Sync>>);
-
-impl Interrupt {
-    /// What it has not answered by now is not waited for.
-    pub fn end_waiting(&self) {
-        for end in &self.0 {
-            end();
-        }
-    }
 }
 
 /// The claims that the kubelet exposes itself.
 #[derive(Debug, Clone)]
-pub enum Exposed {
+pub enum ExposedClaims {
     /// These.
-    Claims(Arc<HashSet<ClaimKey>>),
-    /// It was not told yet.
+    Known(Arc<HashSet<ClaimKey>>),
+    /// The first answer is still to come.
     NotYet,
-    /// It cannot be told.
-    Unknown,
+    /// The kubelet's metrics cannot be read.
+    Unavailable,
 }
 
 impl Kubelet {
-    /// Starts the threads that ask.
-    ///
-    /// # Errors
-    ///
-    /// If the system gives none.
-    pub fn start(settings: Settings) -> io::Result<Self> {
-        let Settings { interval, summary, exposed, .. } = settings;
-        let client = Client::new(settings);
-        let summary = summary.then(|| {
-            let parse = |answer| summary::parse(answer).map_err(|error| error.to_string());
-            Polled::start(Page::Summary, client.clone(), interval, parse)
-        });
-        let exposed = exposed.then(|| Polled::start(Page::Metrics, client, interval, exposed::parse));
-        Ok(Self { summary: summary.transpose()?, exposed: exposed.transpose()? })
+    /// Starts the tasks that make the requests.
+    #[must_use]
+    pub fn start(settings: KubeletSettings, clients: &Clients, host_files: &BlockingWorker) -> Self {
+        let KubeletSettings { endpoint, tls, token, interval, summary, exposed_claims } = settings;
+        let client = KubeletClient::new(endpoint, tls, token, host_files.clone());
+        Self {
+            summary: summary.then(|| {
+                CachedEndpoint::start(clients, client.clone(), KubeletPath::Summary, interval, summary::parse)
+            }),
+            exposed_claims: exposed_claims.then(|| {
+                CachedEndpoint::start(clients, client, KubeletPath::Metrics, interval, exposed_claims::parse)
+            }),
+        }
     }
 
-    /// Asks again where an answer is old. `directories` are the kubelet's own, as they are seen here, if they are.
-    pub fn refresh(&mut self, now: Instant, directories: &[PathBuf]) {
+    /// Requests what is old. `directories` are the kubelet's own, as they are reached here.
+    pub fn refresh_if_stale(&mut self, now: Instant, directories: &[PathBuf]) {
         if let Some(summary) = &mut self.summary {
-            summary.refresh(now, directories);
+            summary.refresh_if_stale(now, directories);
         }
-        if let Some(exposed) = &mut self.exposed {
-            exposed.refresh(now, directories);
+        if let Some(exposed_claims) = &mut self.exposed_claims {
+            exposed_claims.refresh_if_stale(now, directories);
         }
     }
 
-    /// Waits for what was asked; whether all of it came to an end by then.
-    pub fn wait(&mut self, deadline: Instant) -> bool {
+    /// Waits for the requests that are under way; whether all of them ended.
+    pub fn wait(&mut self, deadline: &Deadline) -> bool {
         let summary = self.summary.as_mut().is_none_or(|summary| summary.wait(deadline));
-        let exposed = self.exposed.as_mut().is_none_or(|exposed| exposed.wait(deadline));
+        let exposed = self.exposed_claims.as_mut().is_none_or(|exposed| exposed.wait(deadline));
         summary && exposed
     }
 
-    /// What the kubelet said last, while it is good, for a collection that began then.
+    /// The stats that a collection that began at `start` can use.
     #[must_use]
     pub fn summary(&self, start: Instant) -> Option<Arc<Vec<ReportedVolume>>> {
-        match self.summary.as_ref()?.state(start) {
-            State::Known(summary) => Some(summary),
-            State::Old(_) | State::NotYet | State::Unknown => None,
+        match self.summary.as_ref()?.answer(start) {
+            CachedAnswer::Fresh(summary) => Some(summary),
+            CachedAnswer::Stale(_) | CachedAnswer::NotYet | CachedAnswer::Unavailable => None,
         }
     }
 
-    /// How asking for that goes, where it is asked for.
+    /// How reading the summary goes, if it is requested.
     #[must_use]
     pub fn summary_status(&self) -> Option<SummaryStatus> {
         let summary = self.summary.as_ref()?;
-        Some(SummaryStatus { success: summary.success(), errors: summary.errors(), answered: summary.came() })
+        Some(SummaryStatus {
+            success: summary.has_succeeded(),
+            errors: summary.errors(),
+            answered: summary.received_at(),
+        })
     }
 
-    /// Whether it could be told the last time which claims the kubelet exposes itself; `None` where that does not matter.
+    /// Whether the kubelet's metrics could be read the last time, if they are requested.
     #[must_use]
-    pub fn exposed_success(&self) -> Option<bool> {
-        self.exposed.as_ref().map(Polled::success)
+    pub fn exposed_claims_success(&self) -> Option<bool> {
+        self.exposed_claims.as_ref().map(CachedEndpoint::has_succeeded)
     }
 
-    /// What ends waiting before its deadline.
+    /// Which claims the kubelet exposes itself, for a collection that began at `start`, if that is requested.
     #[must_use]
-    pub fn interrupt(&self) -> Interrupt {
-        let summary = self.summary.as_ref().map(|summary| Box::new(summary.interrupt()) as Box<_>);
-        let exposed = self.exposed.as_ref().map(|exposed| Box::new(exposed.interrupt()) as Box<_>);
-        Interrupt(summary.into_iter().chain(exposed).collect())
-    }
-
-    /// Which claims it exposes itself, for a collection that began then; `None` where that does not matter.
-    #[must_use]
-    pub fn exposed(&self, start: Instant) -> Option<Exposed> {
-        Some(match self.exposed.as_ref()?.state(start) {
-            // Which claims it exposes changes seldom: better than to expose all of them twice while it is asked.
-            State::Known(claims) | State::Old(claims) => Exposed::Claims(claims),
-            State::NotYet => Exposed::NotYet,
-            State::Unknown => Exposed::Unknown,
+    pub fn exposed_claims(&self, start: Instant) -> Option<ExposedClaims> {
+        Some(match self.exposed_claims.as_ref()?.answer(start) {
+            // Which claims it exposes rarely changes: an old answer is better than every claim twice.
+            CachedAnswer::Fresh(claims) | CachedAnswer::Stale(claims) => ExposedClaims::Known(claims),
+            CachedAnswer::NotYet => ExposedClaims::NotYet,
+            CachedAnswer::Unavailable => ExposedClaims::Unavailable,
         })
     }
 }

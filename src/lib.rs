@@ -38,6 +38,7 @@ pub mod cluster;
 pub mod collect;
 pub mod config;
 pub mod df;
+mod error_text;
 pub mod exposition;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -13,8 +13,8 @@ use crate::volume::{
 pub struct Snapshot {
     /// Every volume found, sorted by the name of its `PersistentVolume`.
     pub volumes: Vec<MeasuredVolume>,
-    /// The deadline cut no measurement off.
-    pub in_time: bool,
+    /// Nothing was still outstanding at the deadline: more time would have changed nothing.
+    pub complete: bool,
     /// Names left out because several pods use them for different volumes of their own.
     pub ambiguous: usize,
     /// Volumes left out until the cluster has answered what is asked about them.
@@ -33,6 +33,12 @@ pub struct Snapshot {
     pub kubernetes_requests: Vec<RequestCount>,
     /// About the program.
     pub exporter: ExporterStatus,
+}
+
+impl AsRef<Snapshot> for Snapshot {
+    fn as_ref(&self) -> &Snapshot {
+        self
+    }
 }
 
 impl Snapshot {

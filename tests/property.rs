@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk_usage_exporter::cluster::{ObjectsFile, Selections};
 use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
-use disk_usage_exporter::exposition::{Encoding, Exposition as Writer, Format};
+use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
+use disk_usage_exporter::runtime::Deadline;
 use disk_usage_exporter::volume::{Inodes, KubeletNames, Measurement, ProbeResult, Reason, Usage};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -170,10 +171,10 @@ proptest! {
             kubelet_directory: "/var/lib/kubelet".into(),
             names: Some(KubeletNames { only_missing: false, per_pod }),
         });
-        let snapshot = collector.collect(Instant::now() + Duration::from_mins(1));
+        let snapshot = collector.collect(&Deadline::after(Duration::from_mins(1)));
         let volumes = snapshot.volumes.len();
-        let prepared = Writer::default().prepare(snapshot);
-        let write = |format| prepared.write(Encoding { format, gzip: false });
+        let prepared = Encoder::default().prepare(snapshot);
+        let write = |format| prepared.encode(Encoding { format, gzip: false });
 
         let text = String::from_utf8(write(Format::Text).to_vec()).unwrap();
         let parsed = Exposition::parse(&text);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
 use disk_usage_exporter::node::{Kernel, Measure, Node, Recognition, Settings, Target};
+use disk_usage_exporter::runtime::Deadline;
 use disk_usage_exporter::snapshot::Snapshot;
 use disk_usage_exporter::volume::{Measurement, ProbeResult};
 
@@ -46,7 +47,7 @@ fn collector(mount_table: Option<PathBuf>, measure: impl Measure + 'static) -> C
 fn collect(table: Option<PathBuf>, event: impl FnOnce() + Send + 'static) -> Snapshot {
     let kernel = settings(table.clone()).kernel();
     let measure = Meanwhile { kernel, event: Mutex::new(Some(event)) };
-    collector(table, measure).collect(Instant::now() + Duration::from_mins(1))
+    collector(table, measure).collect(&Deadline::after(Duration::from_mins(1)))
 }
 
 fn total(snapshot: &Snapshot, pv_name: &str) -> Option<u128> {
@@ -99,7 +100,7 @@ fn the_disk_below_never_answers_however_fast_a_volume_comes_and_goes() {
             }
         };
         let totals = while_another_thread(toggle, || {
-            total(&collector.collect(Instant::now() + Duration::from_mins(1)), "restless")
+            total(&collector.collect(&Deadline::after(Duration::from_mins(1))), "restless")
         });
         let wrong: Vec<_> = totals.iter().filter(|total| **total != 1 << 20).collect();
         assert!(
@@ -136,7 +137,7 @@ fn what_an_older_kernel_cannot_prove_is_measured_again() {
     in_namespace(name, Needs::Mounts, |node| {
         let path = node.tmpfs_volume("restless", "size=1m");
         let mut collector = collector(None, Unproven(Mutex::new(Some(path))));
-        let snapshot = collector.collect(Instant::now() + Duration::from_mins(1));
+        let snapshot = collector.collect(&Deadline::after(Duration::from_mins(1)));
         assert_eq!(total(&snapshot, "restless"), Some(1 << 20));
         assert_eq!(snapshot.table.unwrap().reads, 2);
     });

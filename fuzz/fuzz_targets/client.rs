@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use disk_usage_exporter::collect::{Collected, Request, Shared};
+use disk_usage_exporter::collect::{ScrapeRequest, SingleFlight};
+use disk_usage_exporter::runtime::{CancelHandle, Deadline};
+use disk_usage_exporter::snapshot::Snapshot;
 use disk_usage_exporter::fuzzing::serve;
 use disk_usage_exporter::health::Health;
 use disk_usage_exporter::server::{Form, Routes, Unsent};
@@ -31,20 +33,21 @@ pub(crate) fn wishes(sent: &[u8]) -> usize {
 /// The real routes. What is collected is nothing, at once, and counted.
 pub(crate) struct Server {
     routes: Arc<Routes>,
-    scrapes: Shared<Form>,
+    scrapes: SingleFlight<Form>,
     collections: &'static AtomicUsize,
 }
 
 impl Server {
     pub(crate) fn new(collections: &'static AtomicUsize, body: fn(Form) -> Bytes) -> Self {
-        let collect = move |deadline, _| {
+        let collect = move |deadline: &Deadline, _| {
             // A request's deadline lies ahead of it.
-            if deadline > Instant::now() {
+            if !deadline.is_over() {
                 collections.fetch_add(1, Ordering::SeqCst);
             }
-            Collected { value: (), in_time: true }
+            Snapshot { complete: true, ..Snapshot::default() }
         };
-        let scrapes = Shared::start(collect, move |(): &(), form| body(form)).unwrap();
+        let encode = move |_: &Snapshot, form| body(form);
+        let scrapes = SingleFlight::start(CancelHandle::default(), collect, encode).unwrap();
         let health = Arc::new(Health::default());
         let routes = Routes::new(scrapes.clone(), Duration::from_secs(2), health, Unsent::default());
         Self { routes: Arc::new(routes), scrapes, collections }
@@ -53,7 +56,7 @@ impl Server {
     /// Waits until the collector has answered all who have asked: it answers in their order.
     fn settle(&self) {
         let form = Form::Page { gzip: false };
-        let mut ask = pin!(unconstrained(self.scrapes.ask(Request { patience: Duration::ZERO, form })));
+        let mut ask = pin!(unconstrained(self.scrapes.scrape(ScrapeRequest { measuring: Duration::ZERO, representation: form })));
         let woken = Woken::new();
         while ask.as_mut().poll(&mut Context::from_waker(&woken.waker())).is_pending() {
             std::thread::park();

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use arbitrary::{Arbitrary, Unstructured};
 use disk_usage_exporter::cluster::Selections;
-use disk_usage_exporter::exposition::{Encoding, Exposition as Writer, Format, Prepared};
+use disk_usage_exporter::exposition::{Encoder, Encoding, Format, Series};
 use disk_usage_exporter::fuzzing::{discover, metadata, snapshot};
 use disk_usage_exporter::node::Recognition;
 use disk_usage_exporter::snapshot::{Snapshot, MeasuredVolume};
@@ -44,7 +44,7 @@ fn check(objects: &[u8]) -> bool {
     };
     let metadata = Arc::new(metadata);
     let snapshot = || snapshot(mounts().to_vec(), Arc::clone(&metadata), answer);
-    let prepared = Writer::default().prepare(snapshot());
+    let prepared = Encoder::default().prepare(snapshot());
     let text = written(&prepared, Format::Text);
     let openmetrics = written(&prepared, Format::OpenMetrics);
     assert!(openmetrics.ends_with("\n# EOF\n"));
@@ -57,10 +57,10 @@ fn check(objects: &[u8]) -> bool {
 }
 
 /// An exposition; some, for packing takes most of the time, out of their packing the same.
-fn written(prepared: &Prepared, format: Format) -> String {
-    let plain = prepared.write(Encoding { format, gzip: false });
+fn written(series: &Series, format: Format) -> String {
+    let plain = series.encode(Encoding { format, gzip: false });
     if plain.len().is_multiple_of(8) {
-        let packed = prepared.write(Encoding { format, gzip: true });
+        let packed = series.encode(Encoding { format, gzip: true });
         let mut inflated = Vec::new();
         flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut inflated).unwrap();
         assert_eq!(inflated, plain);

@@ -4,11 +4,12 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::{AppError, Cluster, Scraper};
+use super::{AppError, Cluster, Exporter};
 use crate::collect::Collector;
 use crate::config::DfArgs;
 use crate::df::Report;
 use crate::exposition::{Encoding, Format};
+use crate::runtime::Deadline;
 use crate::snapshot::Snapshot;
 
 /// How long the API server and the kubelet are waited for.
@@ -20,13 +21,13 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// One exposition.
 pub(super) async fn metrics(
-    mut scraper: Scraper,
+    mut exporter: Exporter,
     cluster: Option<Cluster>,
     stat_timeout: Duration,
 ) -> Result<ExitCode, AppError> {
-    let snapshot = first(&mut scraper.collector, cluster, stat_timeout).await?;
-    let prepared = scraper.prepare(snapshot, None);
-    print(&prepared.write(Encoding { format: Format::Text, gzip: false }))?;
+    let snapshot = first(&mut exporter.collector, cluster, stat_timeout).await?;
+    let series = exporter.prepare(snapshot, None);
+    print(&series.encode(Encoding { format: Format::Text, gzip: false }))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -56,7 +57,7 @@ pub(super) async fn df(
             return Ok(if report.is_over() { ExitCode::from(FOUND) } else { ExitCode::SUCCESS });
         };
         tokio::time::sleep(pause).await;
-        snapshot = collector.collect(Instant::now() + stat_timeout);
+        snapshot = collector.collect(&Deadline::after(stat_timeout));
     }
 }
 
@@ -67,18 +68,19 @@ async fn first(
     stat_timeout: Duration,
 ) -> Result<Snapshot, AppError> {
     let started = Instant::now();
-    let snapshot = collector.collect(started + stat_timeout);
-    let is_answered = collector.await_kubelet(started);
+    let deadline = Deadline::after(stat_timeout);
+    let snapshot = collector.collect(&deadline);
+    let is_answered = collector.wait_for_kubelet(&deadline);
     if is_answered && cluster.is_none() {
         return Ok(snapshot);
     }
-    collector.await_kubelet(started + PATIENCE);
+    collector.wait_for_kubelet(&deadline.at(started + PATIENCE));
     if let Some(cluster) = cluster {
         let started = Instant::now();
         cluster.api.settled().await;
         cluster.reached(started, PATIENCE).await?;
     }
-    Ok(collector.collect(Instant::now() + stat_timeout))
+    Ok(collector.collect(&Deadline::after(stat_timeout)))
 }
 
 /// Writes to standard output; whether it is still read.

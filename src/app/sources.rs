@@ -8,8 +8,9 @@ use super::metadata::{self, machine_name};
 use crate::cluster::Api;
 use crate::collect::Sources;
 use crate::config::{Asking, Config, NodeConfig};
-use crate::kubelet::{self, Kubelet, Trust};
+use crate::kubelet::{Kubelet, KubeletSettings, TlsSettings};
 use crate::node::{self, Fixture, Measure, Node};
+use crate::runtime::{BlockingWorker, Clients};
 
 /// The kubelet's directory, where nothing else is known.
 const USUAL_KUBELET_ROOT: &str = "/var/lib/kubelet";
@@ -22,7 +23,10 @@ pub(super) struct Found {
 
 /// Opens what is to be read.
 pub(super) fn find(config: &Config) -> Result<Found, AppError> {
-    let kubelet = config.sources.ask_kubelet().then(|| kubelet(config)).transpose()?;
+    let clients = Clients::start()?;
+    let host_files = BlockingWorker::start("host-files")?;
+    let kubelet = config.sources.ask_kubelet().then(|| kubelet(config, &clients, &host_files));
+    let kubelet = kubelet.transpose()?;
     let (mut mounts, mut api) = (None, None);
     if config.sources.mounts {
         let node = node(config)?;
@@ -53,19 +57,20 @@ fn node(config: &Config) -> Result<Node, AppError> {
     Ok(Node::open(settings, measure)?)
 }
 
-fn kubelet(config: &Config) -> Result<Kubelet, AppError> {
+fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {
     let Asking { endpoint, ca_file, server_name, skip_verify, token, interval } =
         config.sources.asking.clone();
     let node_name = config.kubernetes.node_name.clone().unwrap_or_else(machine_name);
-    let trust = Trust { anybody: skip_verify, ca_file, server_name, node_name: Some(node_name) };
-    trust.check()?;
+    let tls = TlsSettings { anybody: skip_verify, ca_file, server_name, node_name: Some(node_name) };
+    tls.check()?;
     if skip_verify && endpoint.scheme_str() == Some("https") {
         tracing::warn!(
             %endpoint,
             "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)"
         );
     }
-    let (summary, exposed) = (config.sources.kubelet, config.sources.only_missing());
-    tracing::info!(%endpoint, summary, metrics = exposed, "the kubelet is asked");
-    Ok(Kubelet::start(kubelet::Settings { endpoint, trust, token, interval, summary, exposed })?)
+    let (summary, exposed_claims) = (config.sources.kubelet, config.sources.only_missing());
+    tracing::info!(%endpoint, summary, metrics = exposed_claims, "the kubelet is asked");
+    let settings = KubeletSettings { endpoint, tls, token, interval, summary, exposed_claims };
+    Ok(Kubelet::start(settings, clients, host_files))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::kubelet::Exposed;
+use crate::kubelet::ExposedClaims;
 use crate::snapshot::{ClaimStats, MeasuredVolume};
 use crate::volume::{ClaimKey, KubeletNames, ReportedVolume, VolumeStats};
 
@@ -22,7 +22,7 @@ pub(super) struct ClaimSources<'a> {
     /// What the kubelet says, the newest first.
     pub(super) reported: &'a [ReportedVolume],
     /// The claims that the kubelet exposes itself, if only the others are wanted.
-    pub(super) exposed: Option<&'a Exposed>,
+    pub(super) exposed: Option<&'a ExposedClaims>,
 }
 
 /// A claim, and a pod where there is one series a pod.
@@ -42,7 +42,7 @@ fn is_of_now(volume: &ReportedVolume, now: SystemTime) -> bool {
 /// The claims that have series, sorted. Measured figures win; the kubelet's stand in for what the mount table does not
 /// have, and never for what it has and cannot measure: they are frozen then.
 pub(super) fn claims(names: KubeletNames, figures: ClaimSources<'_>, now: SystemTime) -> Vec<ClaimStats> {
-    if matches!(figures.exposed, Some(Exposed::NotYet)) {
+    if matches!(figures.exposed, Some(ExposedClaims::NotYet)) {
         // Whatever were shown could be there twice.
         return Vec::new();
     }
@@ -69,7 +69,7 @@ pub(super) fn claims(names: KubeletNames, figures: ClaimSources<'_>, now: System
         }
     }
     let is_wanted = |claim: &ClaimKey| match figures.exposed {
-        Some(Exposed::Claims(claims)) => !claims.contains(claim),
+        Some(ExposedClaims::Known(claims)) => !claims.contains(claim),
         _ => true,
     };
     series.retain(|(claim, _), _| is_wanted(claim));

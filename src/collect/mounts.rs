@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::earlier::Earlier;
 use super::known::Known;
 use super::metadata::{MetadataSource, MetadataStatus};
-use crate::node::{Interrupt, Node};
+use crate::node::Node;
+use crate::runtime::Deadline;
 use crate::snapshot::{MeasuredVolume, MountTableStatus};
 use crate::volume::VolumeMount;
 
@@ -29,16 +30,17 @@ impl Mounts {
     }
 
     /// Finds the volumes that are mounted now.
-    pub(super) fn look(&mut self, deadline: Instant) {
-        let mounts = self.node.scan(Instant::now(), deadline);
+    pub(super) fn look(&mut self, deadline: &Deadline) {
+        let mounts = self.node.scan(Instant::now(), deadline.instant());
         let metadata = self.metadata.metadata(&mounts);
         self.known.update(mounts, metadata);
     }
 
     /// The volumes that were found, measured, and whether the deadline cut nothing off. Where the mount table changed
     /// meanwhile, they are found and measured again: figures may be of something that was there for a moment only.
-    pub(super) fn measure(&mut self, start: Instant, deadline: Instant) -> (Vec<MeasuredVolume>, bool) {
-        let mut until = deadline;
+    pub(super) fn measure(&mut self, start: Instant, deadline: &Deadline) -> (Vec<MeasuredVolume>, bool) {
+        let given = deadline.instant();
+        let mut until = given;
         let mut earlier = Earlier::default();
         let mut attempts = 0;
         loop {
@@ -51,8 +53,8 @@ impl Mounts {
             if has_changed && attempts < MOST_ATTEMPTS {
                 earlier = Earlier { mounts: mounts.clone(), answers };
                 // What answers does so at once, and what hangs is known by now.
-                until = deadline.max(now) + deadline.saturating_duration_since(start) / EXTRA_SHARE;
-                self.look(until);
+                until = given.max(now) + given.saturating_duration_since(start) / EXTRA_SHARE;
+                self.look(&deadline.at(until));
                 continue;
             }
             let mut volumes = self.known.measured(answers);
@@ -92,9 +94,5 @@ impl Mounts {
 
     pub(super) fn metadata_status(&self) -> MetadataStatus {
         self.metadata.status()
-    }
-
-    pub(super) fn interrupt(&self) -> Interrupt {
-        self.node.interrupt()
     }
 }

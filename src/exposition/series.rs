@@ -4,10 +4,14 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+
 use super::catalogue::{self as c, Family};
 use super::infos;
 use super::kept::Kept;
 use super::labels::LabelSet;
+use super::{Encoding, text};
+use crate::packed;
 use crate::snapshot::{
     ClaimStats, MeasuredVolume, MountTableStatus, ProcessStatus, RequestCount, Snapshot, VolumeState,
 };
@@ -51,9 +55,9 @@ impl From<Duration> for Value {
     }
 }
 
-/// All that is written of a snapshot.
+/// A snapshot as series, ready to be encoded in any format.
 #[derive(Debug)]
-pub(super) struct Series {
+pub struct Series {
     snapshot: Snapshot,
     kept: Arc<Kept>,
     /// Of volumes, in their order.
@@ -109,6 +113,12 @@ fn usage(status: &MeasuredVolume) -> Option<Usage> {
     }
 }
 
+impl AsRef<Snapshot> for Series {
+    fn as_ref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
 type Samples<'a> = Box<dyn Iterator<Item = (&'a LabelSet, Value)> + 'a>;
 
 impl Series {
@@ -126,16 +136,10 @@ impl Series {
         Self { snapshot, kept, errors, claims, own }
     }
 
-    pub(super) fn in_time(&self) -> bool {
-        self.snapshot.in_time
-    }
-
-    pub(super) fn has_answer(&self) -> bool {
-        self.snapshot.has_answer()
-    }
-
-    pub(super) fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    /// The exposition's bytes.
+    #[must_use]
+    pub fn encode(&self, encoding: Encoding) -> Bytes {
+        packed::body(encoding.gzip, |out| text::write(self, encoding.format, out))
     }
 
     /// The families that have series, in the catalogue's order.

@@ -12,13 +12,13 @@ fn status(pv_name: &str, answers: &[ProbeResult]) -> MeasuredVolume {
     MeasuredVolume::new(Arc::new(volume(mounts)), answers)
 }
 
-fn written(volumes: Vec<MeasuredVolume>, exposition: &mut Exposition, format: Format) -> String {
+fn written(volumes: Vec<MeasuredVolume>, exposition: &mut Encoder, format: Format) -> String {
     exposed(Snapshot { volumes, ..Snapshot::default() }, exposition, format)
 }
 
-fn exposed(snapshot: Snapshot, exposition: &mut Exposition, format: Format) -> String {
+fn exposed(snapshot: Snapshot, exposition: &mut Encoder, format: Format) -> String {
     let prepared = exposition.prepare(snapshot);
-    String::from_utf8(prepared.write(Encoding { format, gzip: false }).to_vec()).unwrap()
+    String::from_utf8(prepared.encode(Encoding { format, gzip: false }).to_vec()).unwrap()
 }
 
 fn lines<'a>(text: &'a str, family: &str) -> Vec<&'a str> {
@@ -29,8 +29,8 @@ const BLOCK: ProbeResult = Ok(Measurement::Block { size: 64 << 20 });
 
 #[test]
 fn the_two_formats_differ_in_counters_units_and_end() {
-    let text = written(vec![], &mut Exposition::default(), Format::Text);
-    let openmetrics = written(vec![], &mut Exposition::default(), Format::OpenMetrics);
+    let text = written(vec![], &mut Encoder::default(), Format::Text);
+    let openmetrics = written(vec![], &mut Encoder::default(), Format::OpenMetrics);
     let help = "Series left out because one with the same labels was already written.";
     assert_eq!(
         lines(&text, "disk_usage_exporter_dropped_series_total"),
@@ -55,7 +55,7 @@ fn the_two_formats_differ_in_counters_units_and_end() {
 
 #[test]
 fn a_block_device_has_a_size_and_nothing_else() {
-    let text = written(vec![status("pv", &[BLOCK])], &mut Exposition::default(), Format::Text);
+    let text = written(vec![status("pv", &[BLOCK])], &mut Encoder::default(), Format::Text);
     let labels = r#"{pv_name="pv",volume_name="pv"}"#;
     let samples: Vec<&str> = text.lines().filter(|line| line.contains(labels)).collect();
     assert_eq!(
@@ -75,7 +75,7 @@ fn the_first_mount_that_answers_gives_the_figures_and_every_failure_its_reason()
     let io: ProbeResult = Err(Reason::Io.into());
     let stale: ProbeResult = Err(Reason::Stale.into());
     let answers = [stale, usage(u128::MAX), io, usage(7), io];
-    let text = written(vec![status("pv", &answers)], &mut Exposition::default(), Format::Text);
+    let text = written(vec![status("pv", &answers)], &mut Encoder::default(), Format::Text);
     let samples: Vec<&str> = text.lines().filter(|line| line.starts_with("pv_disk_usage_")).collect();
     let labels = r#"{pv_name="pv",volume_name="pv"}"#;
     assert!(samples.contains(&format!("pv_disk_usage_bytes_total{labels} {}", u128::MAX).as_str()));
@@ -92,7 +92,7 @@ fn the_first_mount_that_answers_gives_the_figures_and_every_failure_its_reason()
 
 #[test]
 fn a_label_set_that_is_already_there_is_dropped_and_counted() {
-    let mut exposition = Exposition::default();
+    let mut exposition = Encoder::default();
     let dropped = |text: &str| lines(text, "disk_usage_exporter_dropped_series_total")[2].to_owned();
     let twice = || vec![status("pv", &[BLOCK]), status("pv", &[BLOCK])];
     let text = written(twice(), &mut exposition, Format::Text);
@@ -109,9 +109,9 @@ fn a_label_set_that_is_already_there_is_dropped_and_counted() {
 #[test]
 fn packed_and_unpacked_are_the_same() {
     let volumes = (0..500).map(|i| status(&format!("pv-{i:03}"), &[BLOCK])).collect();
-    let prepared = Exposition::default().prepare(Snapshot { volumes, ..Snapshot::default() });
-    let plain = prepared.write(Encoding { format: Format::Text, gzip: false });
-    let packed = prepared.write(Encoding { format: Format::Text, gzip: true });
+    let prepared = Encoder::default().prepare(Snapshot { volumes, ..Snapshot::default() });
+    let plain = prepared.encode(Encoding { format: Format::Text, gzip: false });
+    let packed = prepared.encode(Encoding { format: Format::Text, gzip: true });
     let mut unpacked = Vec::new();
     GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
     assert!(plain.len() > PIECE_BYTES, "more than one piece");
@@ -120,7 +120,7 @@ fn packed_and_unpacked_are_the_same() {
 
 #[test]
 fn families_come_in_the_catalogues_order() {
-    let text = written(vec![status("pv", &[BLOCK])], &mut Exposition::default(), Format::Text);
+    let text = written(vec![status("pv", &[BLOCK])], &mut Encoder::default(), Format::Text);
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let written: Vec<&str> = types.collect();
     let catalogue = FAMILIES.iter().map(|family| family.name);
@@ -138,7 +138,7 @@ fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
             table: Some(table),
             ..Snapshot::default()
         };
-        let text = exposed(snapshot, &mut Exposition::default(), Format::Text);
+        let text = exposed(snapshot, &mut Encoder::default(), Format::Text);
         let samples = text.lines().filter(|line| line.starts_with("disk_usage_exporter_volumes{"));
         samples.map(|line| line.rsplit_once('{').unwrap().1.to_owned()).collect::<Vec<_>>()
     };
@@ -154,7 +154,7 @@ fn requests_to_the_api_server_are_counted_by_outcome() {
     let requests = vec![count("list", "200", 1), count("watch", "timeout", u64::MAX)];
     let written = |kubernetes_requests, format| {
         let snapshot = Snapshot { kubernetes_requests, ..Snapshot::default() };
-        let text = exposed(snapshot, &mut Exposition::default(), format);
+        let text = exposed(snapshot, &mut Encoder::default(), format);
         let found = text.lines().filter(|line| line.contains("kubernetes_requests"));
         found.map(ToOwned::to_owned).collect::<Vec<_>>()
     };

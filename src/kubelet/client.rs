@@ -1,4 +1,4 @@
-//! One request to the kubelet: its time, its limits, and what came of it.
+//! One request to the kubelet, on a connection of its own.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -6,49 +6,51 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Settings;
-use super::failure::Failure;
+use super::error::KubeletError;
+use super::tls::TlsSettings;
 use super::token::Token;
-use super::trust::Trust;
-use crate::remote::{self, Pieces, begin, chain};
+use crate::error_text::{error_chain, truncated};
+use crate::runtime::{BlockingWorker, JobPanicked};
 
-/// How long an answer may take, all of it.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Longer answers are none of a kubelet's.
-const LARGEST: usize = 64 << 20;
-/// What is read of an answer that is no success.
-const LARGEST_REFUSAL: usize = 64 << 10;
-/// Bytes that are read at once.
-const READ_AT_ONCE: usize = 64 << 10;
+/// For the whole exchange: connection, handshake, request and answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A summary of 1,000 claims has 1 MB; the kubelet's metrics can have a few.
+const MAX_BODY_BYTES: usize = 16 << 20;
+/// How much of an error's body is read.
+const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
+/// hyper's buffer would grow to 400 KiB.
+const READ_BUFFER_BYTES: usize = 64 << 10;
 
-/// What can be asked for.
+/// The endpoints that are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Page {
-    /// The figures of all pods.
+pub(super) enum KubeletPath {
+    /// The stats of all pods.
     Summary,
     /// The kubelet's own metrics.
     Metrics,
 }
 
-impl Page {
-    pub(super) fn path(self) -> &'static str {
+impl KubeletPath {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Summary => "/stats/summary",
             Self::Metrics => "/metrics",
         }
     }
 
-    /// The resource that RBAC must let whoever asks `get`.
-    pub(super) fn right(self) -> &'static str {
+    /// The RBAC resource on which the service account needs `get`.
+    pub(super) fn rbac_resource(self) -> &'static str {
         match self {
             Self::Summary => "nodes/stats",
             Self::Metrics => "nodes/metrics",
@@ -63,63 +65,70 @@ impl Page {
     }
 }
 
-/// Asks one kubelet.
+/// Makes requests to one kubelet.
 #[derive(Debug, Clone)]
-pub(super) struct Client {
+pub(super) struct KubeletClient {
     endpoint: Uri,
-    trust: Trust,
+    tls: TlsSettings,
     token: Arc<Token>,
+    /// Reads the kubelet's own certificate, whose directory may hang.
+    host_files: BlockingWorker,
 }
 
-impl Client {
-    pub(super) fn new(settings: Settings) -> Self {
-        let Settings { endpoint, trust, token, .. } = settings;
-        Self { endpoint, trust, token: Arc::new(Token::new(token)) }
+impl KubeletClient {
+    pub(super) fn new(endpoint: Uri, tls: TlsSettings, token: PathBuf, host_files: BlockingWorker) -> Self {
+        Self { endpoint, tls, token: Arc::new(Token::new(token)), host_files }
     }
 
-    /// A page, parsed while it comes, on a connection of its own: so each time the token and the certificates are those
-    /// of now, and nothing is open in between.
-    pub(super) async fn get<T: Send + 'static>(
+    /// Requests a path and parses the answer. Each request has a connection of its own, so that replaced tokens and
+    /// certificates are used at once and nothing stays open in between.
+    pub(super) async fn get<T>(
         &self,
-        page: Page,
-        directories: &[PathBuf],
-        parse: fn(Pieces) -> Result<T, String>,
-    ) -> Result<T, Failure> {
-        let asked = tokio::time::timeout(PATIENCE, self.ask(page, directories, parse));
-        asked.await.unwrap_or(Err(Failure::Timeout(PATIENCE)))
+        path: KubeletPath,
+        directories: Vec<PathBuf>,
+        parse: fn(&[u8]) -> Result<T, String>,
+    ) -> Result<T, KubeletError> {
+        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(path, directories));
+        let body = exchange.await.unwrap_or(Err(KubeletError::Timeout(REQUEST_TIMEOUT)))?;
+        parse(&body).map_err(|error| KubeletError::Decode(truncated(&error)))
     }
 
-    async fn ask<T: Send + 'static>(
-        &self,
-        page: Page,
-        directories: &[PathBuf],
-        parse: fn(Pieces) -> Result<T, String>,
-    ) -> Result<T, Failure> {
+    async fn exchange(&self, path: KubeletPath, directories: Vec<PathBuf>) -> Result<Vec<u8>, KubeletError> {
         let is_tls = self.endpoint.scheme_str() != Some("http");
         let host = self.endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = self.endpoint.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let request = self.request(page, is_tls)?;
+        let request = self.request(path, is_tls)?;
         let connected = TcpStream::connect((host, port)).await;
-        let stream = connected.map_err(|error| Failure::Connect(error.to_string()))?;
+        let stream = connected.map_err(|error| KubeletError::Connect(error.to_string()))?;
         if !is_tls {
-            return exchange(stream, request, parse).await;
+            return send(stream, request).await;
         }
-        let connector = TlsConnector::from(Arc::new(self.trust.config(host, directories)?));
-        let names = self.trust.names(host);
+        let connector = TlsConnector::from(self.tls_config(host, directories).await?);
+        let names = self.tls.names(host);
         let name = ServerName::try_from(names[0].clone());
-        let name = name.map_err(|error| Failure::Connect(format!("{}: {error}", names[0])))?;
+        let name = name.map_err(|error| KubeletError::Connect(format!("{}: {error}", names[0])))?;
         let stream = connector.connect(name, stream).await;
-        let stream = stream.map_err(|error| Failure::of_handshake(&error, &names.join(" or ")))?;
-        exchange(stream, request, parse).await
+        let stream = stream.map_err(|error| KubeletError::of_handshake(&error, &names.join(" or ")))?;
+        send(stream, request).await
     }
 
-    /// The token goes over TLS only: whoever listens on the way could use it.
-    fn request(&self, page: Page, is_tls: bool) -> Result<Request<Empty<Bytes>>, Failure> {
-        let path = format!("{}{}", self.endpoint.path().trim_end_matches('/'), page.path());
+    async fn tls_config(
+        &self,
+        host: &str,
+        directories: Vec<PathBuf>,
+    ) -> Result<Arc<ClientConfig>, KubeletError> {
+        let (tls, host) = (self.tls.clone(), host.to_owned());
+        let config = self.host_files.submit(move || tls.config(&host, &directories)).await;
+        config.map_err(|JobPanicked| KubeletError::Panicked)?.map(Arc::new)
+    }
+
+    /// The token is sent over TLS only: anybody on the way could use it.
+    fn request(&self, path: KubeletPath, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
+        let uri = format!("{}{}", self.endpoint.path().trim_end_matches('/'), path.as_str());
         let authority = self.endpoint.authority().map(ToString::to_string).unwrap_or_default();
-        let request = Request::get(path).header(HOST, authority).header(ACCEPT, page.accept());
+        let request = Request::get(uri).header(HOST, authority).header(ACCEPT, path.accept());
         let request = request.body(Empty::new());
-        let mut request = request.map_err(|error| Failure::Connect(error.to_string()))?;
+        let mut request = request.map_err(|error| KubeletError::Connect(error.to_string()))?;
         if let Some(token) = is_tls.then(|| self.token.authorization()).transpose()?.flatten() {
             request.headers_mut().insert(AUTHORIZATION, token);
         }
@@ -127,34 +136,43 @@ impl Client {
     }
 }
 
-async fn exchange<S, T>(
-    stream: S,
-    request: Request<Empty<Bytes>>,
-    parse: fn(Pieces) -> Result<T, String>,
-) -> Result<T, Failure>
+/// Sends a request and reads the answer's body.
+async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Vec<u8>, KubeletError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    T: Send + 'static,
 {
-    let broken = |error: hyper::Error| Failure::Connect(chain(&error));
+    let broken = |error: hyper::Error| KubeletError::Connect(error_chain(&error));
     let mut builder = hyper::client::conn::http1::Builder::new();
-    let handshake = builder.max_buf_size(READ_AT_ONCE).handshake(TokioIo::new(stream));
+    let handshake = builder.max_buf_size(READ_BUFFER_BYTES).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(broken)?;
     let mut answer = pin!(async move {
         let response = sender.send_request(request).await.map_err(broken)?;
-        if response.status() != StatusCode::OK {
-            let code = response.status().as_u16();
-            let body = Limited::new(response.into_body(), LARGEST_REFUSAL).collect().await;
+        let (parts, body) = response.into_parts();
+        if parts.status != StatusCode::OK {
+            let body = Limited::new(body, MAX_ERROR_BODY_BYTES).collect().await;
             let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            return Err(Failure::of_status(code, &body));
+            return Err(KubeletError::of_status(parts.status.as_u16(), &body));
         }
-        let parsed = remote::read(response.into_body(), LARGEST, parse).await;
-        parsed.map_err(|error| Failure::of_reading(&error))?.map_err(|error| Failure::Decode(begin(&error)))
+        read(body).await
     });
-    // By no task of its own, which would keep the connection until this thread asks again.
+    // The connection is driven here and not by a task, so that it ends with the request.
     tokio::select! {
         answer = &mut answer => answer,
-        // How it ended, whoever waits for the answer is told.
         _ = connection => answer.await,
     }
+}
+
+async fn read(body: Incoming) -> Result<Vec<u8>, KubeletError> {
+    let mut body = Limited::new(body, MAX_BODY_BYTES);
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                return Err(KubeletError::Decode(format!("longer than {MAX_BODY_BYTES} bytes")));
+            }
+            Err(error) => return Err(KubeletError::Connect(error_chain(&*error))),
+        }
+    }
+    Ok(bytes)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{exposed, summary};
+use super::{exposed_claims, summary};
 use crate::volume::{ClaimKey, ReportedVolume};
 
 /// The volumes of a summary, and how many of its entries are malformed.
@@ -15,6 +15,6 @@ pub fn reported(bytes: &[u8]) -> Option<(Vec<ReportedVolume>, usize)> {
 /// The claims in a page of metrics, and how many of its lines are malformed.
 #[must_use]
 pub fn exposed(bytes: &[u8]) -> Option<(HashSet<ClaimKey>, usize)> {
-    let parsed = exposed::parse(bytes).ok()?;
+    let parsed = exposed_claims::parse(bytes).ok()?;
     Some((parsed.value, parsed.malformed))
 }

@@ -1,115 +1,37 @@
-//! `/stats/summary`: of its many figures those of claims' volumes, item by item.
+//! `/stats/summary`: the stats of claims' volumes. A malformed pod or volume loses only itself.
 
-use std::cell::Cell;
-use std::fmt;
-use std::io::{self, BufReader, Read};
-use std::rc::Rc;
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::polled::{MOST_ENTRIES, Parsed};
+use super::cached_endpoint::{MAX_ENTRIES, Parsed};
 use crate::volume::{ClaimKey, ReportedVolume, VolumeStats};
 
-/// What a pod, or all else, may be long: an answer without end is not kept in memory until its limit.
-const LARGEST_ITEM: usize = 4 << 20;
-/// What is read at once.
-const READ_AT_ONCE: usize = 16 << 10;
-
-/// Reads an answer. An item that does not parse only costs itself.
-pub(super) fn parse(answer: impl Read) -> serde_json::Result<Parsed<Vec<ReportedVolume>>> {
-    let left = Rc::new(Cell::new(LARGEST_ITEM));
-    let reader = Itemwise { inner: BufReader::with_capacity(READ_AT_ONCE, answer), left: Rc::clone(&left) };
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
-    let mut parsed = deserializer.deserialize_map(Summary { left: &left })?;
-    deserializer.end()?;
-    // The newest first: the kubelet lists pods in any order, and of a claim in several pods one counts.
-    parsed.value.sort_by_key(|volume| std::cmp::Reverse(volume.measured));
+/// Parses a summary: the volumes of claims, those that were measured last first.
+pub(super) fn parse(json: &[u8]) -> Result<Parsed<Vec<ReportedVolume>>, String> {
+    let summary: Summary<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let mut parsed = Parsed { value: Vec::new(), malformed: 0 };
+    for pod in summary.pods.into_iter().flatten() {
+        match serde_json::from_str::<Pod<'_>>(pod.get()) {
+            Ok(pod) => pod.collect_volumes(&mut parsed)?,
+            Err(_) => parsed.malformed += 1,
+        }
+    }
+    // The kubelet lists pods in any order. Of a claim in several pods the first entry is used.
+    parsed.value.sort_by_key(|volume| Reverse(volume.measured));
     Ok(parsed)
 }
 
-/// Fails where an item is too long.
-struct Itemwise<R> {
-    inner: R,
-    left: Rc<Cell<usize>>,
-}
-
-impl<R: Read> Read for Itemwise<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        let left = self.left.get().checked_sub(length);
-        self.left
-            .set(left.ok_or_else(|| io::Error::other(format!("an item of more than {LARGEST_ITEM} bytes")))?);
-        Ok(length)
-    }
-}
-
+#[derive(Deserialize)]
+#[serde(expecting = "a summary with a list of pods")]
 struct Summary<'a> {
-    left: &'a Cell<usize>,
-}
-
-impl<'de> Visitor<'de> for Summary<'_> {
-    type Value = Parsed<Vec<ReportedVolume>>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a summary")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut pods = None;
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "pods" => pods = Some(map.next_value_seed(Pods { left: self.left })?),
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-            self.left.set(LARGEST_ITEM);
-        }
-        pods.ok_or_else(|| A::Error::missing_field("pods"))
-    }
-}
-
-struct Pods<'a> {
-    left: &'a Cell<usize>,
-}
-
-impl<'de> DeserializeSeed<'de> for Pods<'_> {
-    type Value = Parsed<Vec<ReportedVolume>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_option(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Pods<'_> {
-    type Value = Parsed<Vec<ReportedVolume>>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a list of pods")
-    }
-
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
-        Ok(Parsed { value: Vec::new(), malformed: 0 })
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut parsed = Parsed { value: Vec::new(), malformed: 0 };
-        while let Some(item) = items.next_element::<Box<RawValue>>()? {
-            match serde_json::from_str::<Pod>(item.get()) {
-                Ok(pod) => pod.volumes(&mut parsed).map_err(A::Error::custom)?,
-                Err(_) => parsed.malformed += 1,
-            }
-            self.left.set(LARGEST_ITEM);
-        }
-        Ok(parsed)
-    }
+    /// `null` for no pods. A missing field is an error: then it is no summary.
+    #[serde(borrow, deserialize_with = "Option::deserialize")]
+    pods: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +76,7 @@ struct Health {
 }
 
 impl Pod<'_> {
-    fn volumes(self, parsed: &mut Parsed<Vec<ReportedVolume>>) -> Result<(), String> {
+    fn collect_volumes(self, parsed: &mut Parsed<Vec<ReportedVolume>>) -> Result<(), String> {
         let PodReference { name, namespace, uid } = self.pod_ref;
         let (name, uid) = (Arc::from(name), Arc::from(uid));
         for item in self.volume.into_iter().flatten() {
@@ -162,8 +84,8 @@ impl Pod<'_> {
                 Ok(volume) => parsed.value.extend(volume.reported(&namespace, &name, &uid)),
                 Err(_) => parsed.malformed += 1,
             }
-            if parsed.value.len() > MOST_ENTRIES {
-                return Err(format!("more than {MOST_ENTRIES} volumes of claims"));
+            if parsed.value.len() > MAX_ENTRIES {
+                return Err(format!("more than {MAX_ENTRIES} volumes of claims"));
             }
         }
         Ok(())

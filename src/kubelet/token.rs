@@ -1,33 +1,31 @@
 //! The token that is shown to the kubelet: read anew each time, since it is replaced now and then.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::header::HeaderValue;
 
-use super::failure::Failure;
+use super::error::KubeletError;
 
 /// The file that the token is in.
 #[derive(Debug)]
 pub(super) struct Token {
     path: PathBuf,
-    /// It was said that there is none.
-    missed: Mutex<bool>,
+    /// Whether it was missing at the last request.
+    is_missing: AtomicBool,
 }
 
 impl Token {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, missed: Mutex::new(false) }
+        Self { path, is_missing: AtomicBool::new(false) }
     }
 
     /// What the header `Authorization` says; `None` where there is no token: a kubelet may take requests without.
-    pub(super) fn authorization(&self) -> Result<Option<HeaderValue>, Failure> {
+    pub(super) fn authorization(&self) -> Result<Option<HeaderValue>, KubeletError> {
         let read = std::fs::read_to_string(&self.path);
         let token = read.as_ref().map(|token| token.trim()).unwrap_or_default();
         let is_missing = token.is_empty();
-        if is_missing
-            != std::mem::replace(&mut *self.missed.lock().unwrap_or_else(PoisonError::into_inner), is_missing)
-        {
+        if is_missing != self.is_missing.swap(is_missing, Ordering::Relaxed) {
             let path = self.path.display();
             if is_missing {
                 let error = read.as_ref().err().map(ToString::to_string);
@@ -40,7 +38,7 @@ impl Token {
             return Ok(None);
         }
         let value = HeaderValue::try_from(format!("Bearer {token}"));
-        let mut value = value.map_err(|_| Failure::Token(self.path.display().to_string()))?;
+        let mut value = value.map_err(|_| KubeletError::Token(self.path.display().to_string()))?;
         value.set_sensitive(true);
         Ok(Some(value))
     }

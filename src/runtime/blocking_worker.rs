@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::{self, Thread};
 
+use tokio::sync::oneshot;
+
 use super::Deadline;
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -40,19 +42,37 @@ impl BlockingWorker {
         Ok(Self(jobs))
     }
 
-    /// Queues a job. `waiter` is woken when it ends.
+    /// Queues a job for a task to wait for.
+    ///
+    /// # Errors
+    ///
+    /// If the job panics.
+    pub async fn submit<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobPanicked> {
+        let (sender, result) = oneshot::channel();
+        // The task may have stopped waiting.
+        self.queue(move || drop(sender.send(job())));
+        result.await.map_err(|_| JobPanicked)
+    }
+
+    fn queue(&self, work: impl FnOnce() + Send + 'static) {
+        // The thread lives as long as a handle does: this cannot fail.
+        let _ = self.0.send(Box::new(work));
+    }
+
+    /// Queues a job for a thread to wait for. `waiter` is woken when it ends.
     pub fn run<T: Send + 'static>(&self, waiter: Thread, job: impl FnOnce() -> T + Send + 'static) -> Job<T> {
         let (sender, result) = mpsc::channel();
         // Dropped last, so that a job that panics wakes its waiter as well.
         let wake = WakeOnDrop(waiter);
-        let work = move || {
+        self.queue(move || {
             let _wake = wake;
             let sender = sender;
-            // A result that nobody waits for is dropped.
+            // The thread may have stopped waiting.
             let _ = sender.send(job());
-        };
-        // The thread lives as long as a handle does: this cannot fail.
-        let _ = self.0.send(Box::new(work));
+        });
         Job(result)
     }
 }

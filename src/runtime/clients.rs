@@ -49,8 +49,12 @@ pub async fn restart_on_panic(mut task: impl AsyncFnMut()) {
     }
 }
 
-/// The future's output, or the fact that it panicked.
-async fn catch_panic<T>(future: impl Future<Output = T>) -> thread::Result<T> {
+/// Runs a future, and catches its panic.
+///
+/// # Errors
+///
+/// If it panics. The panic hook has logged and counted it.
+pub async fn catch_panic<T>(future: impl Future<Output = T>) -> thread::Result<T> {
     let mut future = pin!(future);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(Poll::Pending) => Poll::Pending,

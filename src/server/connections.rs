@@ -120,9 +120,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::{Collected, Shared};
+    use crate::collect::SingleFlight;
     use crate::health::Health;
+    use crate::runtime::CancelHandle;
     use crate::server::{Form, Unsent};
+    use crate::snapshot::Snapshot;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -131,11 +133,9 @@ mod tests {
 
     fn routes() -> Arc<Routes> {
         let body = bytes::Bytes::from(vec![b'a'; BODY_BYTES]);
-        let scrapes = Shared::start(
-            |_, _| Collected { value: (), in_time: true },
-            move |(): &(), _: Form| body.clone(),
-        )
-        .unwrap();
+        let collect = |_: &_, _| Snapshot { complete: true, ..Snapshot::default() };
+        let encode = move |_: &Snapshot, _: Form| body.clone();
+        let scrapes = SingleFlight::start(CancelHandle::default(), collect, encode).unwrap();
         let health = Arc::new(Health::default());
         Arc::new(Routes::new(scrapes, Duration::from_secs(2), health, Unsent::default()))
     }

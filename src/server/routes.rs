@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::collect::{self, LEAST_PATIENCE, Shared};
+use crate::collect::{MIN_MEASURING_TIME, ScrapeRequest, SingleFlight};
 use crate::exposition::{self, Encoding};
 use crate::health::Health;
 use crate::page;
@@ -49,7 +49,7 @@ pub enum Form {
 /// Everything that answers are made from.
 pub struct Routes {
     /// Who collects.
-    scrapes: Shared<Form>,
+    scrapes: SingleFlight<Form>,
     /// How long a collection may wait for mounts.
     stat_timeout: Duration,
     /// For the probes.
@@ -64,7 +64,12 @@ type Answer = Response<Full<Bytes>>;
 impl Routes {
     /// Answers by these.
     #[must_use]
-    pub fn new(scrapes: Shared<Form>, stat_timeout: Duration, health: Arc<Health>, unsent: Unsent) -> Self {
+    pub fn new(
+        scrapes: SingleFlight<Form>,
+        stat_timeout: Duration,
+        health: Arc<Health>,
+        unsent: Unsent,
+    ) -> Self {
         Self { scrapes, stat_timeout, health, slots: Slots::default(), unsent }
     }
 
@@ -105,10 +110,10 @@ impl Routes {
     async fn scrape(&self, form: Form, headers: &HeaderMap) -> Answer {
         let time = scrape_timeout(headers);
         let measuring = time.map_or(self.stat_timeout, measuring_time).min(self.stat_timeout);
-        let request = collect::Request { patience: measuring, form };
+        let request = ScrapeRequest { measuring, representation: form };
         // The collection that is shared may be one that began for a more patient client.
         let limit = time.unwrap_or(self.stat_timeout + PATIENCE);
-        match tokio::time::timeout(limit, self.scrapes.ask(request)).await {
+        match tokio::time::timeout(limit, self.scrapes.scrape(request)).await {
             Ok(Ok(body)) => collected_answer(form, body),
             Ok(Err(error)) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             Err(_) => plain(
@@ -134,7 +139,7 @@ fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
 
 /// What of it measuring may take.
 fn measuring_time(time: Duration) -> Duration {
-    time.saturating_sub(time.mul_f64(SENDING_SHARE).min(MOST_SENDING)).max(LEAST_PATIENCE)
+    time.saturating_sub(time.mul_f64(SENDING_SHARE).min(MOST_SENDING)).max(MIN_MEASURING_TIME)
 }
 
 /// All lines of a header as one: they mean the same.
@@ -188,7 +193,7 @@ mod tests {
         assert_eq!(time("10"), Some(Duration::from_secs(10)));
         assert_eq!(measuring_time(Duration::from_secs(10)), Duration::from_secs(9));
         assert_eq!(measuring_time(Duration::from_secs(1)), Duration::from_millis(800));
-        assert_eq!(measuring_time(Duration::from_micros(1)), LEAST_PATIENCE);
+        assert_eq!(measuring_time(Duration::from_micros(1)), MIN_MEASURING_TIME);
         for nonsense in ["", "0", "-1", "NaN", "inf", "1e400", "ten", "-inf"] {
             assert_eq!(time(nonsense), None, "{nonsense}");
         }

@@ -64,7 +64,7 @@ struct World {
     volumes: Vec<MeasuredVolume>,
     left_out: HashSet<String>,
     reported: Vec<ReportedVolume>,
-    exposed: Option<Exposed>,
+    exposed: Option<ExposedClaims>,
 }
 
 impl World {
@@ -181,11 +181,11 @@ fn only_what_the_kubelet_does_not_expose_is_missing() {
         vec![reported("b", "x", 1, 8), reported("c", "x", 1, 9)],
     );
     let known = HashSet::from([(*key("a")).clone(), (*key("c")).clone()]);
-    world.exposed = Some(Exposed::Claims(Arc::new(known)));
+    world.exposed = Some(ExposedClaims::Known(Arc::new(known)));
     assert_eq!(world.brief(), brief(&[("b", 8)]));
-    world.exposed = Some(Exposed::NotYet);
+    world.exposed = Some(ExposedClaims::NotYet);
     assert_eq!(world.brief(), brief(&[]));
-    world.exposed = Some(Exposed::Unknown);
+    world.exposed = Some(ExposedClaims::Unavailable);
     assert_eq!(world.brief(), brief(&[("a", 100), ("b", 8), ("c", 9)]));
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use std::time::Duration;
 
 fn read(json: &str) -> Result<(Vec<ReportedVolume>, usize), String> {
-    let parsed = parse(json.as_bytes()).map_err(|error| error.to_string())?;
+    let parsed = parse(json.as_bytes())?;
     Ok((parsed.value, parsed.malformed))
 }
 
@@ -103,11 +103,11 @@ fn what_is_no_summary_is_said() {
     let deep = format!(r#"{{"pods": [{}"#, "[".repeat(10_000));
     let errors = [
         ("{}", "missing field `pods`"),
-        ("[]", "a summary"),
+        ("7", "a summary"),
         ("<html>", "expected value"),
         ("", "EOF"),
         (r#"{"pods": [{"podRef": {"#, "EOF"),
-        (r#"{"pods": {}}"#, "a list of pods"),
+        (r#"{"pods": {}}"#, "expected a sequence"),
         (r#"{"pods": []} {}"#, "trailing"),
         (&deep, "EOF"),
     ];
@@ -115,22 +115,6 @@ fn what_is_no_summary_is_said() {
         let error = brief(json).unwrap_err();
         assert!(error.contains(expected), "{json:.40}: {error}");
     }
-}
-
-#[test]
-fn no_item_is_kept_that_is_too_long() {
-    let endless = |before: &str| {
-        let text = io::repeat(b'a').take(64 << 20);
-        let error = parse(before.as_bytes().chain(text)).unwrap_err().to_string();
-        assert!(error.contains("an item of more than 4194304 bytes"), "{before}: {error}");
-    };
-    for before in ["{\"", "{\"node\": \"", "{\"pods\": [{\"x\": \"", "{\"pods\": [1, 2, \""] {
-        endless(before);
-    }
-    // Many items are as long as they like.
-    let item = format!(r#"{{{POD}, "containers": "{}"}},"#, "x".repeat(1 << 20));
-    let many = format!(r#"{{"pods": [{}{{{POD}}}]}}"#, item.repeat(9));
-    assert_eq!(brief(&many), Ok((vec![], 0)));
 }
 
 #[test]

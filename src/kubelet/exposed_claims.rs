@@ -1,46 +1,32 @@
-//! The kubelet's own `/metrics`: the claims that it exposes itself, and nothing else of the many lines.
+//! The kubelet's own `/metrics`: the claims for which it exposes volume stats.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, BufReader, Read};
 
-use super::polled::{MOST_ENTRIES, Parsed};
+use super::cached_endpoint::{MAX_ENTRIES, Parsed};
 use crate::volume::ClaimKey;
 
-/// The family whose claims count.
+/// Every claim that the kubelet exposes has a sample of this family.
 const SAMPLE: &[u8] = b"kubelet_volume_stats_capacity_bytes{";
-/// Longer lines are none of that family.
-const LONGEST_LINE: u64 = 4096;
 
-/// Reads an answer.
-pub(super) fn parse(answer: impl Read) -> Result<Parsed<HashSet<ClaimKey>>, String> {
-    let mut reader = BufReader::new(answer);
+/// Parses an exposition.
+pub(super) fn parse(exposition: &[u8]) -> Result<Parsed<HashSet<ClaimKey>>, String> {
     let mut parsed = Parsed { value: HashSet::new(), malformed: 0 };
     let mut is_exposition = false;
-    let mut line = Vec::new();
-    while read_line(&mut reader, &mut line).map_err(|error| error.to_string())? {
+    for line in exposition.split(|&byte| byte == b'\n') {
         is_exposition |= line.starts_with(b"# TYPE ");
-        if let Some(labels) = line.strip_prefix(SAMPLE) {
-            match claim(labels) {
-                Some(claim) => drop(parsed.value.insert(claim)),
-                None => parsed.malformed += 1,
-            }
-            if parsed.value.len() > MOST_ENTRIES {
-                return Err(format!("more than {MOST_ENTRIES} claims"));
-            }
+        let Some(labels) = line.strip_prefix(SAMPLE) else {
+            continue;
+        };
+        match claim(labels) {
+            Some(claim) => drop(parsed.value.insert(claim)),
+            None => parsed.malformed += 1,
+        }
+        if parsed.value.len() > MAX_ENTRIES {
+            return Err(format!("more than {MAX_ENTRIES} claims"));
         }
     }
-    // A page of something else would mean that the kubelet exposes no claim.
+    // Any other page would mean that the kubelet exposes no claim at all.
     if is_exposition { Ok(parsed) } else { Err("no metrics".into()) }
-}
-
-/// Reads a line, of a long one its beginning; whether there was one.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    let length = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', line)?;
-    if length as u64 == LONGEST_LINE && !line.ends_with(b"\n") {
-        reader.skip_until(b'\n')?;
-    }
-    Ok(length > 0)
 }
 
 /// The claim that a label set is of, from after its opening brace on.

@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::failure::Failure;
+use super::error::KubeletError;
 use verifier::Verifier;
 
 /// The cluster's authority, as every pod with a service account has it.
@@ -28,7 +28,7 @@ const NO_AUTHORITY: &str = "no certificate in it that can be used";
 
 /// Whom to trust, and by which name.
 #[derive(Debug, Clone, Default)]
-pub struct Trust {
+pub struct TlsSettings {
     /// Anybody.
     pub anybody: bool,
     /// Whom these certificates sign, and nobody else; as a rule the cluster, and the kubelet itself.
@@ -47,7 +47,7 @@ pub struct BadAuthority {
     cause: String,
 }
 
-impl Trust {
+impl TlsSettings {
     /// Whether the file that was named can be used.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Trust {
     }
 
     /// What to connect by. Files are read each time: certificates are replaced like tokens.
-    pub(super) fn config(&self, host: &str, directories: &[PathBuf]) -> Result<ClientConfig, Failure> {
+    pub(super) fn config(&self, host: &str, directories: &[PathBuf]) -> Result<ClientConfig, KubeletError> {
         let provider = Arc::new(crypto::ring::default_provider());
         let wanted = if self.anybody {
             None
@@ -80,16 +80,16 @@ impl Trust {
             let names = self.names(host).into_iter().filter_map(|name| ServerName::try_from(name).ok());
             let roots = Arc::new(self.roots(directories)?);
             let signers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-            let signers = signers.map_err(|error| Failure::Authority(error.to_string()))?;
+            let signers = signers.map_err(|error| KubeletError::Authority(error.to_string()))?;
             Some((signers, names.collect()))
         };
         let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), wanted });
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| Failure::Authority(error.to_string()))?;
+        let config = config.map_err(|error| KubeletError::Authority(error.to_string()))?;
         Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
     }
 
-    fn roots(&self, directories: &[PathBuf]) -> Result<RootCertStore, Failure> {
+    fn roots(&self, directories: &[PathBuf]) -> Result<RootCertStore, KubeletError> {
         let mut found = Vec::new();
         let mut causes = Vec::new();
         let mut take = |read: Result<Vec<CertificateDer<'static>>, String>, path: &Path| match read {
@@ -108,7 +108,7 @@ impl Trust {
         let mut roots = RootCertStore::empty();
         let (added, _) = roots.add_parsable_certificates(found);
         if added == 0 {
-            return Err(Failure::Authority(causes.join("; ")));
+            return Err(KubeletError::Authority(causes.join("; ")));
         }
         Ok(roots)
     }

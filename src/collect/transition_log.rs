@@ -11,7 +11,7 @@ const MOST_LINES: usize = 20;
 
 /// The failures of the last snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(super) struct TransitionLog {
     /// There was a snapshot before.
     begun: bool,
     failing: BTreeMap<String, Vec<Reason>>,
@@ -25,9 +25,9 @@ enum Change {
     Gone(String),
 }
 
-impl Changes {
+impl TransitionLog {
     /// Logs how this snapshot differs from the last one.
-    pub(super) fn log(&mut self, snapshot: &Snapshot) {
+    pub(super) fn record(&mut self, snapshot: &Snapshot) {
         if !std::mem::replace(&mut self.begun, true) {
             let volumes = snapshot.volumes.len();
             let measured = snapshot.volumes.iter().filter(|volume| volume.measurement().is_some()).count();
@@ -112,7 +112,7 @@ mod tests {
         let good: ProbeResult = Ok(Measurement::Block { size: 1 });
         let bad = |reason: Reason| -> ProbeResult { Err(reason.into()) };
         let failing = |reason| Change::Failing("a".into(), vec![reason]);
-        let mut changes = Changes::default();
+        let mut changes = TransitionLog::default();
         let mut update = |volumes: &[(&str, ProbeResult)]| changes.update(&snapshot(volumes));
         assert_eq!(update(&[("a", good)]), []);
         assert_eq!(update(&[("a", bad(Reason::Io))]), [failing(Reason::Io)]);

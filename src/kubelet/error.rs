@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use super::client::Page;
-use crate::remote::{ReadError, begin, chain};
+use super::client::KubeletPath;
+use crate::error_text::{error_chain, truncated};
 
 /// A request without an answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum KubeletError {
     /// The answer is no success.
     #[error("HTTP status {code}: {message}")]
     Status {
@@ -38,9 +38,9 @@ pub(super) enum Failure {
     /// The file's content cannot be a token.
     #[error("the token in {0} is none")]
     Token(String),
-    /// A fault of this program.
-    #[error("a fault of this program, which the log tells of")]
-    Fault,
+    /// A bug of this program.
+    #[error("the request panicked; the log has the message")]
+    Panicked,
 }
 
 /// The situations that a handshake can meet.
@@ -74,25 +74,17 @@ pub(super) enum Handshake {
     Other(String),
 }
 
-impl Failure {
+impl KubeletError {
     /// Of an answer that is no success.
     pub(super) fn of_status(code: u16, body: &[u8]) -> Self {
         let message = String::from_utf8_lossy(body);
-        Self::Status { code, message: begin(message.trim()) }
-    }
-
-    /// Of an answer that could not be read to its end.
-    pub(super) fn of_reading(error: &ReadError) -> Self {
-        match error {
-            ReadError::Broken(text) => Self::Connect(text.clone()),
-            ReadError::TooLong(_) | ReadError::Fault(_) => Self::Decode(error.to_string()),
-        }
+        Self::Status { code, message: truncated(message.trim()) }
     }
 
     /// Of a handshake; `wanted` are the names that would do.
     pub(super) fn of_handshake(error: &io::Error, wanted: &str) -> Self {
         let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
-            return Self::Connect(chain(error));
+            return Self::Connect(error_chain(error));
         };
         Self::Tls(match tls {
             TlsError::InvalidCertificate(error) => Handshake::of_certificate(error, wanted),
@@ -112,14 +104,14 @@ impl Failure {
     }
 
     /// What to do about it, where that can be told.
-    pub(super) fn remedy(&self, page: Page) -> Option<String> {
+    pub(super) fn remedy(&self, path: KubeletPath) -> Option<String> {
         Some(match self {
             Self::Status { code: 401, .. } => {
                 "the kubelet does not know who asks: is --token-path the service account's token?".into()
             }
             Self::Status { code: 403, .. } => format!(
                 "give the service account the right `get` on `{}`, as manifests/overlays/kubelet-only does",
-                page.right()
+                path.rbac_resource()
             ),
             Self::Status { code: 400, message } if message.contains("HTTPS") => {
                 "write https:// in --kubelet-endpoint".into()
@@ -186,7 +178,7 @@ mod tests {
     fn whatever_is_wrong_with_a_certificate_there_is_something_to_do() {
         let certificate = |error| {
             let error = io::Error::other(TlsError::InvalidCertificate(error));
-            Failure::of_handshake(&error, "node-1")
+            KubeletError::of_handshake(&error, "node-1")
         };
         for error in [
             CertificateError::UnknownIssuer,
@@ -197,7 +189,7 @@ mod tests {
             CertificateError::BadEncoding,
         ] {
             let failure = certificate(error);
-            assert!(failure.remedy(Page::Summary).is_some(), "{failure}");
+            assert!(failure.remedy(KubeletPath::Summary).is_some(), "{failure}");
         }
         let one = certificate(CertificateError::UnknownIssuer);
         assert!(one.is_like(&certificate(CertificateError::BadSignature)));

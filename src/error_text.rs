@@ -1,0 +1,38 @@
+//! Errors, and what servers say about them, as text for one log line.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+/// Longer messages are cut.
+const MAX_MESSAGE_CHARS: usize = 300;
+
+/// The beginning of a message from elsewhere, without control characters: it can forge neither log lines nor colours.
+pub(crate) fn truncated(message: &str) -> String {
+    let printable = message.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(MAX_MESSAGE_CHARS).collect()
+}
+
+/// An error and its causes. A cause that the error before it already states is left out.
+pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.to_string();
+        if !text.contains(&inner) {
+            let _ = write!(text, ": {inner}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_from_elsewhere_is_one_short_line() {
+        assert_eq!(truncated("a\u{1b}[31mb\r\n2026 ERROR c\0"), "a [31mb  2026 ERROR c ");
+        assert_eq!(truncated(&"\u{e9}".repeat(1000)), "\u{e9}".repeat(300));
+    }
+}

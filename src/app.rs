@@ -1,6 +1,7 @@
 //! Puts the parts together.
 
 mod error;
+mod exporter;
 mod metadata;
 mod print;
 mod sources;
@@ -17,16 +18,13 @@ pub use error::AppError;
 use crate::cluster::Api;
 use crate::collect::{Collector, ScrapeRequest, SingleFlight};
 use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
-use crate::exposition::{Encoder, Encoding, Format, Series};
+use crate::exposition::{Encoding, Format, Series};
 use crate::health::Health;
-use crate::logging;
 use crate::page::Page;
-use crate::panics;
-use crate::process::Myself;
 use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Form, Routes, Unsent};
 use crate::shutdown::Shutdown;
-use crate::snapshot::Snapshot;
+use exporter::Exporter;
 use sources::Found;
 
 /// How long serving goes on while an API server that is required does not answer.
@@ -82,32 +80,6 @@ impl Cluster {
             Err(Some(failure)) => Err(AppError::Unreachable { within, failure }),
             Err(None) | Ok(()) => Ok(()),
         }
-    }
-}
-
-/// Collects, and makes series of what was collected.
-struct Exporter {
-    collector: Collector,
-    encoder: Encoder,
-    process: Myself,
-}
-
-impl Exporter {
-    fn new(collector: Collector) -> Self {
-        Self { collector, encoder: Encoder::default(), process: Myself::default() }
-    }
-
-    fn scrape(&mut self, deadline: &Deadline, previous_total_time: Option<Duration>) -> Series {
-        let snapshot = self.collector.collect(deadline);
-        self.prepare(snapshot, previous_total_time)
-    }
-
-    fn prepare(&mut self, mut snapshot: Snapshot, previous_total_time: Option<Duration>) -> Series {
-        snapshot.exporter.previous_total_time = previous_total_time;
-        snapshot.exporter.process = self.process.status();
-        snapshot.exporter.panics = panics::count();
-        snapshot.exporter.lost_log_lines = logging::lost_lines();
-        self.encoder.prepare(snapshot)
     }
 }
 

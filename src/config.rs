@@ -4,6 +4,7 @@ mod args;
 mod df;
 mod duration;
 mod endpoint;
+mod error;
 mod manual;
 mod sources;
 mod values;
@@ -16,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use args::{Args, Command, Shell};
 pub use df::DfArgs;
+pub use error::ConfigError;
 pub use manual::{completions, man};
 pub use sources::{Asking, Sources};
 pub use values::{KubernetesMode, ListenHost, LogLevel, Source};
@@ -88,49 +90,6 @@ pub struct Kubernetes {
     pub node_name: Option<String>,
     /// How old labels may get.
     pub label_refresh: Duration,
-}
-
-/// A setting that cannot be used.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// A directory that is none.
-    #[error("invalid value {value:?} for '--{flag}': not a directory; give {remedy}")]
-    NoDirectory {
-        /// The flag.
-        flag: &'static str,
-        /// What was given.
-        value: PathBuf,
-        /// What should be.
-        remedy: &'static str,
-    },
-    /// Two settings of which one would be ignored.
-    #[error("'--{0}' cannot be used with '--{1}', which takes its place; leave one of them out")]
-    Conflict(&'static str, &'static str),
-    /// A setting about mounts where they are no source.
-    #[error(
-        "'--{0}' is about mounts, and the kubelet is the only source; leave it out, or give --sources=mounts,kubelet (flags about asking the kubelet alone, such as --kubelet-endpoint, mean --sources=kubelet)"
-    )]
-    NeedsMounts(&'static str),
-    /// Nothing would be shown of what the kubelet says.
-    #[error(
-        "'--kubelet-volume-stats=off' cannot be used with the kubelet as a source, of which it leaves nothing; give all or missing, or --sources=mounts"
-    )]
-    KubeletForNothing,
-    /// Labels of series that there are none.
-    #[error(
-        "'--kubelet-volume-stats-labels=pod' is about series that --kubelet-volume-stats leaves out; give --kubelet-volume-stats=all or missing, or leave it out"
-    )]
-    LabelsForNothing,
-    /// A recorded node without a mount table.
-    #[error(
-        "invalid value {0:?} for '--fixture': no mountinfo and no mounts in it; give a directory like those in fixtures/nodes"
-    )]
-    NoTableInFixture(PathBuf),
-    /// A path that should begin with `/`.
-    #[error(
-        "invalid value {0:?} for '--kubelet-root': not an absolute path; give the kubelet's --root-dir, such as /var/lib/kubelet"
-    )]
-    RelativeKubeletRoot(PathBuf),
 }
 
 impl TryFrom<Args> for Config {

@@ -1,31 +1,23 @@
 //! Snapshots as bytes for Prometheus.
 
 mod catalogue;
+mod encoder;
+mod format;
 mod infos;
 mod kept;
 mod labels;
 mod negotiate;
 mod series;
-mod text;
 
 use std::sync::Arc;
 
 pub use catalogue::{FAMILIES, Family, Kind};
+pub use format::{Encoding, Format};
 pub use negotiate::negotiate;
 pub use series::Series;
-pub use text::Format;
 
 use crate::snapshot::Snapshot;
 use kept::Kept;
-
-/// The format and the content coding of an exposition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Encoding {
-    /// The exposition's format.
-    pub format: Format,
-    /// `Content-Encoding: gzip`.
-    pub gzip: bool,
-}
 
 /// Makes series of snapshots; keeps the label sets that the next snapshot can use, and counts dropped series.
 #[derive(Debug, Default)]

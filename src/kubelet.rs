@@ -8,6 +8,7 @@ mod error;
 mod exposed_claims;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod path;
 mod summary;
 mod tls;
 mod token;
@@ -24,7 +25,8 @@ pub use tls::{BadAuthority, TlsSettings};
 use crate::runtime::{BlockingWorker, Clients, Deadline};
 use crate::volume::{ClaimKey, ReportedVolume};
 use cached_endpoint::{CachedAnswer, CachedEndpoint};
-use client::{KubeletClient, KubeletPath};
+use client::KubeletClient;
+use path::KubeletPath;
 
 /// Which kubelet, and what to request.
 #[derive(Debug, Clone)]

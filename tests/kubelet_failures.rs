@@ -9,10 +9,6 @@ use crate::support::kubelet::{Asked, Certificate, Fault, Kubelet, METRICS, SUMMA
 const ERRORS: &str = "kubelet_volume_stats_scrape_errors_total";
 const LAST: &str = "kubelet_volume_stats_last_scrape_timestamp_seconds";
 /// An entry with a volume.
-const POD: &str = concat!(
-    r#",{"podRef": {"name": "a", "namespace": "b", "uid": "c"}, "#,
-    r#""volume": [{"pvcRef": {"name": "d"}, "capacityBytes": 1}]}"#
-);
 /// A line that is none, long enough that many of them are read fast.
 const LONG_LINE: &str = concat!("#", include_str!("../fixtures/kubelet/stats-summary.json"));
 const UNCHECKED: &str = "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)";

@@ -37,6 +37,8 @@ mod hung_recovery;
 mod hung_stop;
 /// While nobody asks, nothing is done.
 mod idle;
+/// The structure of `src`: no import cycles.
+mod imports;
 /// Installing it as the documents say, with `kubectl` and Helm.
 mod install;
 /// The kubelet, gone, hanging or talking nonsense.

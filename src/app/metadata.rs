@@ -1,6 +1,6 @@
 //! Where metadata comes from, by the settings and by what is there.
 
-use super::AppError;
+use super::error::AppError;
 use crate::cluster::{Access, Api, ObjectsFile, Selections, Settings, WATCH_TIME};
 use crate::collect::MetadataSource;
 use crate::config::{Config, Kubernetes, KubernetesMode};

@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::{AppError, Cluster, Exporter};
+use super::Cluster;
+use super::error::AppError;
+use super::exporter::Exporter;
 use crate::collect::Collector;
 use crate::config::DfArgs;
 use crate::df::Report;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::AppError;
+use super::error::AppError;
 use super::metadata::{self, machine_name};
 use crate::cluster::Api;
 use crate::collect::Sources;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::values::{KubeletVolumeStats, KubeletVolumeStatsLabels, Source};
 use crate::volume::KubeletNames;
 

@@ -1,6 +1,6 @@
 //! What the client takes: `Accept` and `Accept-Encoding`, RFC 9110 section 12.5.
 
-use super::{Encoding, Format};
+use super::format::{Encoding, Format};
 
 /// Chooses by the values of the two headers. Who takes nothing of what there is gets the text format: an answer helps
 /// more than an error.

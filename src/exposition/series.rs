@@ -4,14 +4,10 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-
 use super::catalogue::{self as c, Family};
 use super::infos;
 use super::kept::Kept;
 use super::labels::LabelSet;
-use super::{Encoding, text};
-use crate::packed;
 use crate::snapshot::{
     ClaimStats, MeasuredVolume, MountTableStatus, ProcessStatus, RequestCount, Snapshot, VolumeState,
 };
@@ -134,12 +130,6 @@ impl Series {
         let own = [of_exporter(&snapshot, *dropped), of_process(snapshot.exporter.process)].concat();
         let claims = snapshot.claims.iter().map(infos::claim).collect();
         Self { snapshot, kept, errors, claims, own }
-    }
-
-    /// The exposition's bytes.
-    #[must_use]
-    pub fn encode(&self, encoding: Encoding) -> Bytes {
-        packed::body(encoding.gzip, |out| text::write(self, encoding.format, out))
     }
 
     /// The families that have series, in the catalogue's order.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
-use super::client::{KubeletClient, KubeletPath};
+use super::client::KubeletClient;
 use super::error::KubeletError;
+use super::path::KubeletPath;
 use crate::runtime::{Clients, Deadline, catch_panic};
 
 /// How many intervals an answer is used if no newer one comes.

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::error::KubeletError;
+use super::path::KubeletPath;
 use super::tls::TlsSettings;
 use super::token::Token;
 use crate::error_text::{error_chain, truncated};
@@ -31,39 +32,6 @@ const MAX_BODY_BYTES: usize = 16 << 20;
 const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
 /// hyper's buffer would grow to 400 KiB.
 const READ_BUFFER_BYTES: usize = 64 << 10;
-
-/// The endpoints that are requested.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KubeletPath {
-    /// The stats of all pods.
-    Summary,
-    /// The kubelet's own metrics.
-    Metrics,
-}
-
-impl KubeletPath {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Summary => "/stats/summary",
-            Self::Metrics => "/metrics",
-        }
-    }
-
-    /// The RBAC resource on which the service account needs `get`.
-    pub(super) fn rbac_resource(self) -> &'static str {
-        match self {
-            Self::Summary => "nodes/stats",
-            Self::Metrics => "nodes/metrics",
-        }
-    }
-
-    fn accept(self) -> &'static str {
-        match self {
-            Self::Summary => "application/json",
-            Self::Metrics => "text/plain;version=0.0.4",
-        }
-    }
-}
 
 /// Makes requests to one kubelet.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use super::client::KubeletPath;
+use super::path::KubeletPath;
 use crate::error_text::{error_chain, truncated};
 
 /// A request without an answer that can be used.

@@ -7,7 +7,7 @@ use std::thread::{self, Thread};
 
 use tokio::sync::oneshot;
 
-use super::Deadline;
+use super::deadline::Deadline;
 
 type Work = Box<dyn FnOnce() + Send>;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{CsiVolume, VolumeMount};
+use super::mount::{CsiVolume, VolumeMount};
 
 /// Labels of a Kubernetes object, sorted by key.
 pub type Labels = BTreeMap<String, String>;
@@ -54,7 +54,7 @@ pub struct ClaimKey {
 /// The kind of a volume's storage, and what identifies the volume in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeSource {
-    /// The kubelet's plugin that mounts it, as in [`super::VolumeMount::plugin`].
+    /// The kubelet's plugin that mounts it, as in [`VolumeMount::plugin`].
     pub plugin: String,
     /// A CSI driver's name, or the name of an in-tree plugin.
     pub kind: String,

@@ -2,31 +2,23 @@
 
 use std::io::{self, Write};
 
+use bytes::Bytes;
+
 use super::catalogue::{Family, Kind};
+use super::format::{Encoding, Format};
 use super::series::{Series, Value};
+use crate::packed;
 
-/// The format of an exposition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// Prometheus' text format, version 0.0.4.
-    Text,
-    /// `OpenMetrics`, version 1.0.
-    OpenMetrics,
-}
-
-impl Format {
-    /// What the answer's `Content-Type` says.
+impl Series {
+    /// The exposition's bytes.
     #[must_use]
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        }
+    pub fn encode(&self, encoding: Encoding) -> Bytes {
+        packed::body(encoding.gzip, |out| write(self, encoding.format, out))
     }
 }
 
 /// Writes an exposition in pieces; the writer buffers.
-pub(super) fn write(series: &Series, format: Format, out: &mut impl Write) -> io::Result<()> {
+fn write(series: &Series, format: Format, out: &mut impl Write) -> io::Result<()> {
     for (family, samples) in series.families() {
         write_head(&family, format, out)?;
         for (labels, value) in samples {

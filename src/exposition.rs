@@ -3,8 +3,8 @@
 mod catalogue;
 mod encoder;
 mod format;
-mod infos;
-mod kept;
+mod info_metrics;
+mod label_cache;
 mod labels;
 mod negotiate;
 mod series;
@@ -17,22 +17,22 @@ pub use negotiate::negotiate;
 pub use series::Series;
 
 use crate::snapshot::Snapshot;
-use kept::Kept;
+use label_cache::LabelCache;
 
 /// Makes series of snapshots; keeps the label sets that the next snapshot can use, and counts dropped series.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    kept: Arc<Kept>,
+    labels: Arc<LabelCache>,
     dropped_series: u64,
 }
 
 impl Encoder {
     /// The series of a snapshot, for all encodings.
     pub fn prepare(&mut self, snapshot: Snapshot) -> Series {
-        if !self.kept.are_of(&snapshot.volumes) {
-            self.kept = Arc::new(self.kept.renewed(&snapshot.volumes));
+        if !self.labels.is_current(&snapshot.volumes) {
+            self.labels = Arc::new(self.labels.update(&snapshot.volumes));
         }
-        Series::new(snapshot, Arc::clone(&self.kept), &mut self.dropped_series)
+        Series::new(snapshot, Arc::clone(&self.labels), &mut self.dropped_series)
     }
 }
 

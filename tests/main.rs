@@ -11,7 +11,7 @@ mod alerts;
 mod chart;
 /// The command line: errors, exit codes, the log.
 mod cli;
-/// The project's own rules: imports, sizes, the README's tables, the manifests.
+/// The project's own rules: sizes, the README's tables, the manifests.
 mod conformance;
 /// The dashboards: what they ask for, a real Prometheus has.
 mod dashboards;

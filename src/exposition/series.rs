@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::catalogue::{self as c, Family};
-use super::infos;
-use super::kept::Kept;
+use super::info_metrics;
+use super::label_cache::LabelCache;
 use super::labels::LabelSet;
 use crate::snapshot::{
     ClaimStats, MeasuredVolume, MountTableStatus, ProcessStatus, RequestCount, Snapshot, VolumeState,
@@ -55,7 +55,7 @@ impl From<Duration> for Value {
 #[derive(Debug)]
 pub struct Series {
     snapshot: Snapshot,
-    kept: Arc<Kept>,
+    labels: Arc<LabelCache>,
     /// Of volumes, in their order.
     errors: Vec<LabelSet>,
     /// Of claims, in their order.
@@ -118,34 +118,36 @@ impl AsRef<Snapshot> for Series {
 type Samples<'a> = Box<dyn Iterator<Item = (&'a LabelSet, Value)> + 'a>;
 
 impl Series {
-    /// Makes the series of a snapshot; `kept` are the label sets of its volumes. Each series that is left out because
+    /// Makes the series of a snapshot; `labels` are those of its volumes. Each series that is left out because
     /// one with its labels is there is counted in `dropped`, which counts on from earlier snapshots.
-    pub(super) fn new(snapshot: Snapshot, kept: Arc<Kept>, dropped: &mut u64) -> Self {
-        let errors = kept.volumes().flat_map(|(at, _)| {
+    pub(super) fn new(snapshot: Snapshot, labels: Arc<LabelCache>, dropped: &mut u64) -> Self {
+        let errors = labels.volumes().flat_map(|(at, _)| {
             let status = &snapshot.volumes[at];
-            status.errors().into_iter().map(|error| infos::error(&status.volume, error.reason))
+            status.errors().into_iter().map(|error| info_metrics::error(&status.volume, error.reason))
         });
         let errors = errors.collect();
-        *dropped += kept.repeated() as u64;
+        *dropped += labels.dropped();
         let own = [of_exporter(&snapshot, *dropped), of_process(snapshot.exporter.process)].concat();
-        let claims = snapshot.claims.iter().map(infos::claim).collect();
-        Self { snapshot, kept, errors, claims, own }
+        let claims = snapshot.claims.iter().map(info_metrics::claim).collect();
+        Self { snapshot, labels, errors, claims, own }
     }
 
     /// The families that have series, in the catalogue's order.
     pub(super) fn families(&self) -> impl Iterator<Item = (Family, Peekable<Samples<'_>>)> {
         let of_volumes = OF_VOLUMES.into_iter().map(move |(family, value)| {
-            let volumes = self.kept.volumes();
-            let samples =
-                volumes.filter_map(move |(at, labels)| Some((labels, value(&self.snapshot.volumes[at])?)));
+            let samples = self.labels.volumes().filter_map(move |(at, labels)| {
+                Some((&labels.volume_labels, value(&self.snapshot.volumes[at])?))
+            });
             (family, Box::new(samples) as Samples<'_>)
         });
         let one = |labels| (labels, Value::Count(1));
-        let requests = self.kept.requests().map(|(labels, bytes)| (labels, Value::Count(bytes)));
+        let encoded = || self.labels.volumes().map(|(_, labels)| labels);
+        let requests = encoded().filter_map(|labels| labels.request.as_ref());
+        let requests = requests.map(|(labels, bytes)| (labels, Value::Count(*bytes)));
         let infos: [(Family, Samples<'_>); 4] = [
             (c::ERROR, Box::new(self.errors.iter().map(one))),
-            (c::MOUNT_INFO, Box::new(self.kept.mounts().map(one))),
-            (c::VOLUME_INFO, Box::new(self.kept.infos().map(one))),
+            (c::MOUNT_INFO, Box::new(encoded().flat_map(|labels| &labels.mounts).map(one))),
+            (c::VOLUME_INFO, Box::new(encoded().map(|labels| &labels.info).map(one))),
             (c::CLAIM_REQUESTED_BYTES, Box::new(requests)),
         ];
         let of_claims = OF_CLAIMS.into_iter().map(move |(family, value)| {

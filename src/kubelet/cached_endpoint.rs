@@ -1,6 +1,5 @@
 //! One endpoint of the kubelet and its last answer: requested again when a collection finds the answer old.
 
-use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, Thread};
@@ -139,7 +138,7 @@ impl<T: Send + Sync + 'static> CachedEndpoint<T> {
             return;
         };
         let path = self.path.as_str();
-        let before = mem::replace(&mut self.reported, Some(outcome.clone()));
+        let before = self.reported.replace(outcome.clone());
         match (before, outcome) {
             (Some(Outcome::Failure(before, _)), Outcome::Failure(error, _)) if error.is_like(&before) => {}
             (_, Outcome::Failure(error, _)) => {

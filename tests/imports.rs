@@ -211,7 +211,7 @@ fn a_cycle_is_found_through_re_exports_and_paths() {
         ("a/inner.rs", "pub struct Inner(crate::b::B);"),
     ];
     let found = |files: &[(&str, &str)]| cycles(&crate_of_files(files).imports());
-    assert_eq!(found(&cyclic), [["a", "a::inner", "b"], ["a::inner", "b"]]);
+    assert_eq!(found(&cyclic), [vec!["a", "a::inner", "b"], vec!["a::inner", "b"]]);
     let acyclic = [
         lib,
         inner,

@@ -28,9 +28,9 @@ use exporter::Exporter;
 use sources::Found;
 
 /// How long serving goes on while an API server that is required does not answer.
-const SERVE_PATIENCE: Duration = Duration::from_secs(30);
+const REQUIRED_API_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first and the longest pause between collections at start while no source of measurements has answered.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Does what the settings say; what it comes to is for the shell.
@@ -40,15 +40,15 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// If it cannot.
 pub fn run(config: Config) -> Result<ExitCode, AppError> {
     match config.command {
-        Some(Command::Completions { shell }) => print::print(config::completions(shell).as_bytes())?,
-        Some(Command::Man) => print::print(&config::man()?)?,
-        _ => return show(config),
+        Some(Command::Completions { shell }) => print::write_stdout(config::completions(shell).as_bytes())?,
+        Some(Command::Man) => print::write_stdout(&config::man()?)?,
+        _ => return run_collecting_command(config),
     };
     Ok(ExitCode::SUCCESS)
 }
 
 /// Shows the node, once or for as long as the program runs.
-fn show(config: Config) -> Result<ExitCode, AppError> {
+fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Found { sources, api } = sources::find(&config)?;
     let collector = Collector::new(sources);
@@ -86,7 +86,7 @@ impl Cluster {
 async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -> Result<(), AppError> {
     let mut shutdown = Shutdown::listen()?;
     let listener = listen(config.listen_host.as_ref(), config.listen_port)?;
-    announce(listener.local_addr()?, config.node.fixture.as_ref());
+    log_listening(listener.local_addr()?, config.node.fixture.as_ref());
     let health = Arc::new(Health::default());
     let unsent = Unsent::default();
     let cancel = CancelHandle::default();
@@ -142,21 +142,21 @@ async fn become_ready(
     cluster: Option<Cluster>,
 ) -> Result<(), AppError> {
     let started = Instant::now();
-    collect_once(scrapes, stat_timeout, health).await;
+    collect_until_first_answer(scrapes, stat_timeout, health).await;
     if let Some(cluster) = &cluster {
         cluster.api.settled().await;
         health.set_settled();
-        cluster.reached(started, SERVE_PATIENCE).await?;
+        cluster.reached(started, REQUIRED_API_TIMEOUT).await?;
     }
     health.set_settled();
     Ok(())
 }
 
 /// Collects until a source of measurements has answered.
-async fn collect_once(scrapes: &SingleFlight<Form>, measuring: Duration, health: &Health) {
+async fn collect_until_first_answer(scrapes: &SingleFlight<Form>, measuring: Duration, health: &Health) {
     // Nobody reads it: compressed, it takes the least memory.
     let representation = Form::Metrics(Encoding { format: Format::Text, gzip: true });
-    let mut delay = RETRY_DELAY;
+    let mut delay = INITIAL_RETRY_DELAY;
     loop {
         let _ = scrapes.scrape(ScrapeRequest { measuring, representation }).await;
         if health.has_collected() {
@@ -178,7 +178,7 @@ fn listen(host: Option<&ListenHost>, port: u16) -> Result<tokio::net::TcpListene
     })
 }
 
-fn announce(address: SocketAddr, fixture: Option<&PathBuf>) {
+fn log_listening(address: SocketAddr, fixture: Option<&PathBuf>) {
     if let Some(fixture) = fixture {
         tracing::warn!(fixture = %fixture.display(), "showing a recorded node, not this machine");
     }

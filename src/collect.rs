@@ -22,7 +22,7 @@ use crate::kubelet::Kubelet;
 use crate::node::Node;
 use crate::runtime::Deadline;
 use crate::snapshot::{ExporterStatus, KubeletStatus, Snapshot, SourceStatus};
-use crate::volume::KubeletNames;
+use crate::volume::KubeletSeriesOptions;
 use metadata::MetadataStatus;
 use mounts::Mounts;
 use transition_log::TransitionLog;
@@ -36,7 +36,7 @@ pub struct Sources {
     /// The kubelet's directory as it is reached here, where none is found in the mount table.
     pub kubelet_directory: PathBuf,
     /// The series of the kubelet's names, if there are any.
-    pub names: Option<KubeletNames>,
+    pub names: Option<KubeletSeriesOptions>,
 }
 
 /// Makes snapshots; keeps what lasts from one to the next.
@@ -44,7 +44,7 @@ pub struct Collector {
     mounts: Option<Mounts>,
     kubelet: Option<Kubelet>,
     kubelet_directory: PathBuf,
-    names: Option<KubeletNames>,
+    names: Option<KubeletSeriesOptions>,
     log: TransitionLog,
 }
 
@@ -81,7 +81,7 @@ impl Collector {
             kubernetes_requests: requests,
             ..Snapshot::default()
         };
-        self.add_claims(&mut snapshot, start);
+        self.add_kubelet_volume_stats(&mut snapshot, start);
         snapshot.exporter = ExporterStatus { collect_time: start.elapsed(), ..ExporterStatus::default() };
         self.log.record(&snapshot);
         snapshot
@@ -115,7 +115,7 @@ impl Collector {
     }
 
     /// Adds the series of the kubelet's names, and how reading the kubelet's summary goes.
-    fn add_claims(&self, snapshot: &mut Snapshot, start: Instant) {
+    fn add_kubelet_volume_stats(&self, snapshot: &mut Snapshot, start: Instant) {
         let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
@@ -123,18 +123,18 @@ impl Collector {
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             errors: status.errors,
             answered: status.answered,
-            stale: summary.is_some().then(|| claims::stale(reported, time)),
+            stale: summary.is_some().then(|| claims::count_stale(reported, time)),
         });
         if let Some(names) = self.names {
             let exposed = kubelet.and_then(|kubelet| kubelet.exposed_claims(start));
             let nothing = HashSet::new();
-            let sources = claims::ClaimSources {
+            let sources = claims::ClaimStatsInputs {
                 volumes: &snapshot.volumes,
                 left_out_pods: self.mounts.as_ref().map_or(&nothing, Mounts::left_out_pods),
                 reported,
                 exposed: exposed.as_ref(),
             };
-            snapshot.claims = claims::claims(names, sources, time);
+            snapshot.claims = claims::claim_stats(names, sources, time);
         }
     }
 }

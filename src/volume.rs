@@ -11,11 +11,11 @@ pub(crate) mod samples;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub use kubelet_stats::{KubeletNames, ReportedVolume, VolumeStats};
+pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume, VolumeStats};
 pub use label_filter::{BadPattern, LabelFilter};
 pub use measurement::{Inodes, Measurement, ProbeError, ProbeResult, Reason, Usage};
 pub use metadata::{
-    Claim, ClaimKey, ClaimRef, Labels, Metadata, PersistentVolume, Pod, VolumeSource, is_object_name,
+    Claim, ClaimKey, ClaimRef, Labels, Metadata, PersistentVolume, Pod, VolumeSource, is_valid_object_name,
 };
 pub(crate) use mount::are_same;
 pub use mount::{CsiVolume, VolumeMode, VolumeMount};

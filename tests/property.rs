@@ -7,7 +7,7 @@ use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
 use disk_usage_exporter::runtime::Deadline;
-use disk_usage_exporter::volume::{Inodes, KubeletNames, Measurement, ProbeResult, Reason, Usage};
+use disk_usage_exporter::volume::{Inodes, KubeletSeriesOptions, Measurement, ProbeResult, Reason, Usage};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -169,7 +169,7 @@ proptest! {
             mounts: Some((node, MetadataSource::Objects(objects))),
             kubelet: None,
             kubelet_directory: "/var/lib/kubelet".into(),
-            names: Some(KubeletNames { only_missing: false, per_pod }),
+            names: Some(KubeletSeriesOptions { only_missing: false, per_pod }),
         });
         let snapshot = collector.collect(&Deadline::after(Duration::from_mins(1)));
         let volumes = snapshot.volumes.len();

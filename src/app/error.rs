@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cluster::{AccessError, ObjectsError};
-use crate::kubelet::BadAuthority;
+use crate::kubelet::CaFileError;
 use crate::node::{FixtureError, NoTable, OpenError};
 
 /// Why the program ends.
@@ -37,7 +37,7 @@ pub enum AppError {
     },
     /// `--kubelet-ca-file`.
     #[error(transparent)]
-    Authority(#[from] BadAuthority),
+    Authority(#[from] CaFileError),
     /// `--fixture`.
     #[error("--fixture: {0}; give a directory like those in fixtures/nodes")]
     Fixture(#[from] FixtureError),

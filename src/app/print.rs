@@ -15,11 +15,11 @@ use crate::runtime::Deadline;
 use crate::snapshot::Snapshot;
 
 /// How long the API server and the kubelet are waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// `df --over` has found a volume: neither success nor a failure of the program's.
-const FOUND: u8 = 3;
+const EXIT_OVER_THRESHOLD: u8 = 3;
 /// What makes a terminal go to its first line and empty it all.
-const CLEAR: &str = "\x1b[H\x1b[2J";
+const ANSI_CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
 /// One exposition.
 pub(super) async fn metrics(
@@ -27,9 +27,9 @@ pub(super) async fn metrics(
     cluster: Option<Cluster>,
     stat_timeout: Duration,
 ) -> Result<ExitCode, AppError> {
-    let snapshot = first(&mut exporter.collector, cluster, stat_timeout).await?;
+    let snapshot = first_complete_snapshot(&mut exporter.collector, cluster, stat_timeout).await?;
     let series = exporter.prepare(snapshot, None);
-    print(&series.encode(Encoding { format: Format::Text, gzip: false }))?;
+    write_stdout(&series.encode(Encoding { format: Format::Text, gzip: false }))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -43,20 +43,24 @@ pub(super) async fn df(
     let settings = args.settings();
     let is_terminal = io::stdout().is_terminal();
     let has_colours = is_terminal && DfArgs::may_colour();
-    let before = if is_terminal && args.watch.is_some() { CLEAR } else { "" };
-    let mut snapshot = first(&mut collector, cluster, stat_timeout).await?;
+    let before = if is_terminal && args.watch.is_some() { ANSI_CLEAR_SCREEN } else { "" };
+    let mut snapshot = first_complete_snapshot(&mut collector, cluster, stat_timeout).await?;
     if !snapshot.has_answer() {
         return Err(AppError::NoFigures);
     }
     loop {
         let report = Report::new(&snapshot, &settings);
-        let is_read = print((before.to_owned() + &report.text(has_colours)).as_bytes())?;
+        let is_read = write_stdout((before.to_owned() + &report.text(has_colours)).as_bytes())?;
         for note in report.notes() {
             // That nobody may read it changes nothing.
             let _ = writeln!(io::stderr(), "{note}");
         }
         let Some(pause) = args.watch.filter(|_| is_read) else {
-            return Ok(if report.is_over() { ExitCode::from(FOUND) } else { ExitCode::SUCCESS });
+            return Ok(if report.is_over() {
+                ExitCode::from(EXIT_OVER_THRESHOLD)
+            } else {
+                ExitCode::SUCCESS
+            });
         };
         tokio::time::sleep(pause).await;
         snapshot = collector.collect(&Deadline::after(stat_timeout));
@@ -64,7 +68,7 @@ pub(super) async fn df(
 }
 
 /// A snapshot of all that the sources tell within their time.
-async fn first(
+async fn first_complete_snapshot(
     collector: &mut Collector,
     cluster: Option<Cluster>,
     stat_timeout: Duration,
@@ -76,17 +80,17 @@ async fn first(
     if is_answered && cluster.is_none() {
         return Ok(snapshot);
     }
-    collector.wait_for_kubelet(&deadline.at(started + PATIENCE));
+    collector.wait_for_kubelet(&deadline.at(started + SOURCE_TIMEOUT));
     if let Some(cluster) = cluster {
         let started = Instant::now();
         cluster.api.settled().await;
-        cluster.reached(started, PATIENCE).await?;
+        cluster.reached(started, SOURCE_TIMEOUT).await?;
     }
     Ok(collector.collect(&Deadline::after(stat_timeout)))
 }
 
 /// Writes to standard output; whether it is still read.
-pub(super) fn print(text: &[u8]) -> Result<bool, AppError> {
+pub(super) fn write_stdout(text: &[u8]) -> Result<bool, AppError> {
     let mut stdout = io::stdout();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         // Whoever reads has read enough.

@@ -13,7 +13,7 @@ use crate::node::{self, Fixture, Measure, Node};
 use crate::runtime::{BlockingWorker, Clients};
 
 /// The kubelet's directory, where nothing else is known.
-const USUAL_KUBELET_ROOT: &str = "/var/lib/kubelet";
+const DEFAULT_KUBELET_ROOT: &str = "/var/lib/kubelet";
 
 /// The sources, and the API server if it is one of them.
 pub(super) struct Found {
@@ -34,7 +34,7 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
         let found = metadata::find(config)?;
         (mounts, api) = (Some((node, found.source)), found.api);
     }
-    let root = config.kubelet_root.as_deref().unwrap_or(Path::new(USUAL_KUBELET_ROOT));
+    let root = config.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
     let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));
     let sources = Sources { mounts, kubelet, kubelet_directory, names: config.sources.names };
     Ok(Found { sources, api })
@@ -61,8 +61,8 @@ fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> R
     let Asking { endpoint, ca_file, server_name, skip_verify, token, interval } =
         config.sources.asking.clone();
     let node_name = config.kubernetes.node_name.clone().unwrap_or_else(machine_name);
-    let tls = TlsSettings { anybody: skip_verify, ca_file, server_name, node_name: Some(node_name) };
-    tls.check()?;
+    let tls = TlsSettings { skip_verify, ca_file, server_name, node_name: Some(node_name) };
+    tls.validate_ca_file()?;
     if skip_verify && endpoint.scheme_str() == Some("https") {
         tracing::warn!(
             %endpoint,

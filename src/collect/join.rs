@@ -125,7 +125,7 @@ fn bound_claim(pv: &PersistentVolume, metadata: &Metadata) -> BoundClaim {
     };
     let key = Arc::new(reference.key.clone());
     let claims = metadata.claims.get(&reference.key);
-    let is_the_one = |claim: &&Arc<Claim>| reference.may_mean(claim.uid.as_deref());
+    let is_the_one = |claim: &&Arc<Claim>| reference.matches_uid(claim.uid.as_deref());
     let object = claims.and_then(|claims| claims.iter().find(is_the_one)).cloned();
     match object {
         _ if metadata.gone_claims.contains(reference) => BoundClaim::Gone(key, object),

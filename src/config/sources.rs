@@ -7,7 +7,7 @@ use hyper::Uri;
 
 use super::error::ConfigError;
 use super::values::{KubeletVolumeStats, KubeletVolumeStatsLabels, Source};
-use crate::volume::KubeletNames;
+use crate::volume::KubeletSeriesOptions;
 
 const ENDPOINT: &str = "https://127.0.0.1:10250";
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -21,7 +21,7 @@ pub struct Sources {
     /// The kubelet's `/stats/summary`.
     pub kubelet: bool,
     /// Series of the kubelet's names.
-    pub names: Option<KubeletNames>,
+    pub names: Option<KubeletSeriesOptions>,
     /// How the kubelet is asked, if it is.
     pub asking: Asking,
 }
@@ -75,7 +75,7 @@ impl TryFrom<Typed> for Sources {
         if !is_named && typed.labels == KubeletVolumeStatsLabels::Pod {
             return Err(ConfigError::LabelsForNothing);
         }
-        let names = KubeletNames {
+        let names = KubeletSeriesOptions {
             only_missing: typed.stats == KubeletVolumeStats::Missing,
             per_pod: typed.labels == KubeletVolumeStatsLabels::Pod,
         };
@@ -111,7 +111,7 @@ impl Typed {
 impl Sources {
     /// As a table for people needs them: of the claims that the kubelet knows all, with their pods.
     pub(super) fn for_table(self) -> Self {
-        let names = KubeletNames { only_missing: false, per_pod: true };
+        let names = KubeletSeriesOptions { only_missing: false, per_pod: true };
         Self { names: self.kubelet.then_some(names), ..self }
     }
 

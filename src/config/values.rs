@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 use rustls::pki_types::ServerName;
 use tracing::level_filters::LevelFilter;
 
-use crate::volume::is_object_name;
+use crate::volume::is_valid_object_name;
 
 /// The addresses that a name or number stands for, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,14 +157,14 @@ pub(super) fn kubeconfig(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn node_name(text: &str) -> Result<String, String> {
-    if is_object_name(text) {
+    if is_valid_object_name(text) {
         return Ok(text.to_owned());
     }
     Err("no name of a node; give it as `kubectl get nodes` prints it, in a pod from spec.nodeName".into())
 }
 
 pub(super) fn namespace(text: &str) -> Result<String, String> {
-    if is_object_name(text) {
+    if is_valid_object_name(text) {
         return Ok(text.to_owned());
     }
     Err("no name of a namespace; give it as `kubectl get namespaces` prints it".into())

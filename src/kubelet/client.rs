@@ -72,7 +72,7 @@ impl KubeletClient {
             return send(stream, request).await;
         }
         let connector = TlsConnector::from(self.tls_config(host, directories).await?);
-        let names = self.tls.names(host);
+        let names = self.tls.accepted_names(host);
         let name = ServerName::try_from(names[0].clone());
         let name = name.map_err(|error| KubeletError::Connect(format!("{}: {error}", names[0])))?;
         let stream = connector.connect(name, stream).await;
@@ -86,11 +86,11 @@ impl KubeletClient {
         directories: Vec<PathBuf>,
     ) -> Result<Arc<ClientConfig>, KubeletError> {
         let (tls, host) = (self.tls.clone(), host.to_owned());
-        let config = self.host_files.submit(move || tls.config(&host, &directories)).await;
+        let config = self.host_files.submit(move || tls.client_config(&host, &directories)).await;
         config.map_err(|JobPanicked| KubeletError::Panicked)?.map(Arc::new)
     }
 
-    /// The token is sent over TLS only: anybody on the way could use it.
+    /// The token is sent over TLS only: skip_verify on the way could use it.
     fn request(&self, path: KubeletPath, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
         let uri = format!("{}{}", self.endpoint.path().trim_end_matches('/'), path.as_str());
         let authority = self.endpoint.authority().map(ToString::to_string).unwrap_or_default();

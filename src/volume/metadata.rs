@@ -37,7 +37,7 @@ pub struct ClaimRef {
 impl ClaimRef {
     /// Whether a claim of this name and uid is the one that is meant: another one may have its name by now.
     #[must_use]
-    pub fn may_mean(&self, uid: Option<&str>) -> bool {
+    pub fn matches_uid(&self, uid: Option<&str>) -> bool {
         self.uid.is_none() || uid.is_none() || self.uid.as_deref() == uid
     }
 }
@@ -117,7 +117,7 @@ pub struct Metadata {
 
 /// Whether an object can have this name. What is mounted can have any: no request is made of `../pods`.
 #[must_use]
-pub fn is_object_name(name: &str) -> bool {
+pub fn is_valid_object_name(name: &str) -> bool {
     let is_good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
     let is_whole = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
     name.len() <= 253 && name.bytes().all(is_good) && name.split('.').all(is_whole)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::client::Resource;
 use super::failure::Failure;
 use super::lookup::{Answer, Lookup, Standing};
-use crate::volume::{Claim, ClaimRef, Metadata, PersistentVolume, is_object_name};
+use crate::volume::{Claim, ClaimRef, Metadata, PersistentVolume, is_valid_object_name};
 
 /// An object to ask about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,7 +82,7 @@ impl Cache {
         for name in names {
             if !self.volumes.contains_key(*name) {
                 let mut lookup = Lookup::new(now);
-                if !is_object_name(name) {
+                if !is_valid_object_name(name) {
                     lookup.standing = Standing::Absent;
                     lookup.due = None;
                 }
@@ -130,8 +130,10 @@ impl Cache {
 
     /// Asks again about what was being asked when the asking broke off.
     pub(super) fn ask_anew(&mut self, now: Instant) {
-        let volumes =
-            self.volumes.iter_mut().filter(|(name, lookup)| lookup.due.is_none() && is_object_name(name));
+        let volumes = self
+            .volumes
+            .iter_mut()
+            .filter(|(name, lookup)| lookup.due.is_none() && is_valid_object_name(name));
         let mut keys: Vec<Key> = Vec::new();
         for (name, lookup) in volumes {
             lookup.due = Some(now);

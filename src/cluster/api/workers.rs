@@ -52,7 +52,7 @@ impl Workers<'_> {
             Key::Claim(reference) => {
                 let path = format!("/api/v1/namespaces/{}/persistentvolumeclaims", reference.key.namespace);
                 let is_it =
-                    |claim: &PersistentVolumeClaim| reference.may_mean(claim.version().uid.as_deref());
+                    |claim: &PersistentVolumeClaim| reference.matches_uid(claim.version().uid.as_deref());
                 let found = self.look_up(Resource::PersistentVolumeClaims, &path, &reference.key.name, is_it);
                 let answer = answer(found.await, |claim: PersistentVolumeClaim| {
                     (claim.version(), claim.into_domain(self.selections).1)

@@ -53,7 +53,7 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let Found { sources, api } = sources::find(&config)?;
     let collector = Collector::new(sources);
     let cluster =
-        api.map(|api| Cluster { api, required: config.kubernetes.mode == KubernetesMode::Required });
+        api.map(|api| Cluster { api, required: config.kubernetes.kubernetes == KubernetesMode::Required });
     let timeout = config.stat_timeout;
     match &config.command {
         Some(Command::Metrics) => {
@@ -85,7 +85,7 @@ impl Cluster {
 
 async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -> Result<(), AppError> {
     let mut shutdown = Shutdown::listen()?;
-    let listener = listen(config.listen_host.as_ref(), config.listen_port)?;
+    let listener = listen(config.serving.listen_host.as_ref(), config.serving.listen_port)?;
     log_listening(listener.local_addr()?, config.node.fixture.as_ref());
     let health = Arc::new(Health::default());
     let unsent = Unsent::default();

@@ -3,7 +3,7 @@
 use super::error::AppError;
 use crate::cluster::{Access, Api, ObjectsFile, Selections, Settings, WATCH_TIME};
 use crate::collect::MetadataSource;
-use crate::config::{Config, Kubernetes, KubernetesMode};
+use crate::config::{Config, KubernetesArgs, KubernetesMode};
 
 /// The source, and the API server if it is that.
 pub(super) struct Found {
@@ -13,8 +13,8 @@ pub(super) struct Found {
 
 /// Opens the file of objects that was named, or else finds the API server.
 pub(super) fn find(config: &Config) -> Result<Found, AppError> {
-    let selections =
-        Selections { pv_labels: config.pv_labels.clone(), pvc_labels: config.pvc_labels.clone() };
+    let KubernetesArgs { pv_labels, pvc_labels, .. } = config.kubernetes.clone();
+    let selections = Selections { pv_labels, pvc_labels };
     if let Some(path) = &config.node.objects {
         let objects = ObjectsFile::open(path, selections)?;
         return Ok(Found { source: MetadataSource::Objects(objects), api: None });
@@ -22,7 +22,7 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
     let Some(access) = access(config)? else {
         return Ok(Found { source: MetadataSource::default(), api: None });
     };
-    let Kubernetes { node_name, label_refresh, .. } = &config.kubernetes;
+    let KubernetesArgs { node_name, label_refresh, .. } = &config.kubernetes;
     let node_name = node_name.clone().or_else(|| host_name(&access));
     tracing::info!(credentials = %access, node_name, "labels come from the Kubernetes API");
     let api = Api::start(Settings {
@@ -37,7 +37,7 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
 
 /// Whom to ask. What was asked for has to be usable; what was only found may fail.
 fn access(config: &Config) -> Result<Option<Access>, AppError> {
-    let Kubernetes { mode, kubeconfig, .. } = &config.kubernetes;
+    let KubernetesArgs { kubernetes: mode, kubeconfig, .. } = &config.kubernetes;
     if *mode == KubernetesMode::Off || config.node.fixture.is_some() {
         return Ok(None);
     }

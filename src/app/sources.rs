@@ -7,8 +7,8 @@ use super::error::AppError;
 use super::metadata::{self, machine_name};
 use crate::cluster::Api;
 use crate::collect::Sources;
-use crate::config::{Asking, Config, NodeConfig};
-use crate::kubelet::{Kubelet, KubeletSettings, TlsSettings};
+use crate::config::{Config, NodeConfig};
+use crate::kubelet::Kubelet;
 use crate::node::{self, Fixture, Measure, Node};
 use crate::runtime::{BlockingWorker, Clients};
 
@@ -25,7 +25,7 @@ pub(super) struct Found {
 pub(super) fn find(config: &Config) -> Result<Found, AppError> {
     let clients = Clients::start()?;
     let host_files = BlockingWorker::start("host-files")?;
-    let kubelet = config.sources.ask_kubelet().then(|| kubelet(config, &clients, &host_files));
+    let kubelet = config.sources.needs_kubelet().then(|| kubelet(config, &clients, &host_files));
     let kubelet = kubelet.transpose()?;
     let (mut mounts, mut api) = (None, None);
     if config.sources.mounts {
@@ -34,20 +34,20 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
         let found = metadata::find(config)?;
         (mounts, api) = (Some((node, found.source)), found.api);
     }
-    let root = config.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
+    let root = config.node.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
     let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));
-    let sources = Sources { mounts, kubelet, kubelet_directory, names: config.sources.names };
+    let sources = Sources { mounts, kubelet, kubelet_directory, names: config.sources.kubelet_series };
     Ok(Found { sources, api })
 }
 
 fn node(config: &Config) -> Result<Node, AppError> {
-    let NodeConfig { rootfs, mount_table, objects: _, fixture } = &config.node;
+    let NodeConfig { rootfs, mount_table, objects: _, fixture, kubelet_root, volume_regex } = &config.node;
     let settings = node::Settings {
         rootfs: rootfs.clone(),
         mount_table: mount_table.clone(),
         recognition: node::Recognition {
-            kubelet_root: config.kubelet_root.clone(),
-            volume_regex: config.volume_regex.clone(),
+            kubelet_root: kubelet_root.clone(),
+            volume_regex: volume_regex.clone(),
         },
     };
     let measure: Arc<dyn Measure> = match fixture {
@@ -58,19 +58,16 @@ fn node(config: &Config) -> Result<Node, AppError> {
 }
 
 fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {
-    let Asking { endpoint, ca_file, server_name, skip_verify, token, interval } =
-        config.sources.asking.clone();
     let node_name = config.kubernetes.node_name.clone().unwrap_or_else(machine_name);
-    let tls = TlsSettings { skip_verify, ca_file, server_name, node_name: Some(node_name) };
-    tls.validate_ca_file()?;
-    if skip_verify && endpoint.scheme_str() == Some("https") {
+    let settings = config.kubelet.settings(&config.sources, node_name);
+    settings.tls.validate_ca_file()?;
+    let endpoint = &settings.endpoint;
+    if settings.tls.skip_verify && endpoint.scheme_str() == Some("https") {
         tracing::warn!(
             %endpoint,
             "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)"
         );
     }
-    let (summary, exposed_claims) = (config.sources.kubelet, config.sources.only_missing());
-    tracing::info!(%endpoint, summary, metrics = exposed_claims, "the kubelet is asked");
-    let settings = KubeletSettings { endpoint, tls, token, interval, summary, exposed_claims };
+    tracing::info!(%endpoint, summary = settings.summary, metrics = settings.exposed_claims, "the kubelet is asked");
     Ok(Kubelet::start(settings, clients, host_files))
 }

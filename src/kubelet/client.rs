@@ -90,7 +90,7 @@ impl KubeletClient {
         config.map_err(|JobPanicked| KubeletError::Panicked)?.map(Arc::new)
     }
 
-    /// The token is sent over TLS only: skip_verify on the way could use it.
+    /// The token is sent over TLS only: anybody on the way could use it.
     fn request(&self, path: KubeletPath, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
         let uri = format!("{}{}", self.endpoint.path().trim_end_matches('/'), path.as_str());
         let authority = self.endpoint.authority().map(ToString::to_string).unwrap_or_default();

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 pub use error::AppError;
 
-use crate::cluster::Api;
-use crate::collect::{Collected, Collector, Request, Shared};
+use crate::cluster::ApiStatus;
+use crate::collect::{Collected, Collector, HOLD_BACK, Request, Shared};
 use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
 use crate::exposition::{Encoding, Exposition, Format, Prepared};
 use crate::health::Health;
@@ -64,7 +64,7 @@ fn show(config: Config) -> Result<ExitCode, AppError> {
 
 /// The API server that is asked, and whether the program can do without.
 struct Cluster {
-    api: Api,
+    api: ApiStatus,
     required: bool,
 }
 
@@ -74,7 +74,7 @@ impl Cluster {
         if !self.required {
             return Ok(());
         }
-        match self.api.reached(within.saturating_sub(started.elapsed())).await {
+        match self.api.wait_until_reached(within.saturating_sub(started.elapsed())).await {
             Err(Some(failure)) => Err(AppError::Unreachable { within, failure }),
             Err(None) | Ok(()) => Ok(()),
         }
@@ -126,6 +126,9 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
             let prepared = work.scrape(deadline, previous);
             if prepared.has_answer() {
                 collected.set_collected();
+                if prepared.snapshot().pending == 0 {
+                    collected.set_settled();
+                }
             }
             Collected { in_time: prepared.in_time(), value: prepared }
         },
@@ -141,11 +144,12 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
     let first = async {
         collect_once(&scrapes, config.stat_timeout, &at_start).await;
         if let Some(cluster) = &cluster {
-            cluster.api.settled().await;
-            at_start.set_settled();
+            while !at_start.has_settled() {
+                cluster.api.wait_until_answered(HOLD_BACK).await;
+                collect_once(&scrapes, config.stat_timeout, &at_start).await;
+            }
             cluster.reached(started, SERVE_PATIENCE).await?;
         }
-        at_start.set_settled();
         // Only the server's end is the program's.
         std::future::pending().await
     };

@@ -5,9 +5,8 @@ mod claims;
 mod earlier;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod hold_back;
 mod join;
-mod known;
-mod metadata;
 mod mounts;
 mod shared;
 
@@ -15,27 +14,32 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-pub use metadata::MetadataSource;
+pub(crate) use hold_back::HOLD_BACK;
 pub use shared::{Collected, CollectorGone, LEAST_PATIENCE, Request, Shared};
 
+use crate::cluster::MetadataHandle;
 use crate::kubelet::{self, Kubelet};
 use crate::node::{self, Node};
-use crate::snapshot::{ExporterStatus, KubeletStatus, Snapshot, SourceStatus};
+use crate::snapshot::{ExporterStatus, KubeletStatus, RequestCount, Snapshot, SourceStatus};
 use crate::volume::KubeletNames;
 use changes::Changes;
-use metadata::MetadataStatus;
 use mounts::Mounts;
 
 /// Where everything comes from, and what is made of it.
 pub struct Sources {
     /// The mount table and the kernel, and what is known of volumes.
-    pub mounts: Option<(Node, MetadataSource)>,
+    pub mounts: Option<(Node, MetadataHandle)>,
     /// The kubelet.
     pub kubelet: Option<Kubelet>,
     /// The kubelet's directory as it is reached here, where none is found in the mount table.
     pub kubelet_directory: PathBuf,
     /// The series of the kubelet's names, if there are any.
     pub names: Option<KubeletNames>,
+}
+
+fn request_counts(handle: &MetadataHandle) -> Vec<RequestCount> {
+    let count = |(resource, verb, code, count)| RequestCount { resource, verb, code, count };
+    handle.requests().into_iter().map(count).collect()
 }
 
 /// Makes snapshots; keeps what lasts from one to the next.
@@ -94,17 +98,18 @@ impl Collector {
         let measured = self.mounts.as_mut().map(|mounts| mounts.measure(start, deadline));
         let (volumes, measured) = measured.unwrap_or((Vec::new(), true));
         let answered = self.await_kubelet(deadline);
-        let MetadataStatus { sources, age, requests } =
-            self.mounts.as_ref().map(Mounts::metadata_status).unwrap_or_default();
+        let handle = self.mounts.as_ref().map(Mounts::metadata);
+        let metadata = handle.map(MetadataHandle::metadata).unwrap_or_default();
+        let age = |oldest| SystemTime::now().duration_since(oldest).unwrap_or_default();
         let mut snapshot = Snapshot {
             volumes,
             in_time: measured && answered,
             ambiguous: self.mounts.as_ref().map_or(0, Mounts::ambiguous),
             pending: self.mounts.as_ref().map_or(0, Mounts::pending),
             table: self.mounts.as_ref().map(Mounts::table),
-            sources: [self.source_status(), sources].concat(),
-            metadata_age: age,
-            kubernetes_requests: requests,
+            sources: [self.source_status(), metadata.sources.clone()].concat(),
+            metadata_age: metadata.oldest.map(age),
+            kubernetes_requests: handle.map(request_counts).unwrap_or_default(),
             ..Snapshot::default()
         };
         self.add_claims(&mut snapshot, start);

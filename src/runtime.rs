@@ -20,7 +20,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 pub use blocking_worker::{BlockingWorker, Job, JobPanicked};
-pub use clients::{Clients, restart_on_panic};
+pub use clients::{Clients, RestartableTask, restart_on_panic, restart_task_on_panic};
 
 /// Ends the waits of all deadlines that were made from it, now and later.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::{AppError, Cluster, Scraper};
-use crate::collect::Collector;
+use crate::collect::{Collector, HOLD_BACK};
 use crate::config::DfArgs;
 use crate::df::Report;
 use crate::exposition::{Encoding, Format};
@@ -75,7 +75,7 @@ async fn first(
     collector.await_kubelet(started + PATIENCE);
     if let Some(cluster) = cluster {
         let started = Instant::now();
-        cluster.api.settled().await;
+        cluster.api.wait_until_answered(HOLD_BACK).await;
         cluster.reached(started, PATIENCE).await?;
     }
     Ok(collector.collect(Instant::now() + stat_timeout))

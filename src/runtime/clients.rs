@@ -49,6 +49,20 @@ pub async fn restart_on_panic(mut task: impl AsyncFnMut()) {
     }
 }
 
+/// A task that can run again after a panic. Unlike of an async closure that borrows, the compiler sees of it that it can be
+/// sent to another thread.
+pub trait RestartableTask: Send {
+    /// Runs it.
+    fn run(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// The same as [`restart_on_panic`].
+pub async fn restart_task_on_panic(mut task: impl RestartableTask) {
+    while catch_panic(task.run()).await.is_err() {
+        tokio::time::sleep(RESTART_DELAY).await;
+    }
+}
+
 /// The future's output, or the fact that it panicked.
 async fn catch_panic<T>(future: impl Future<Output = T>) -> thread::Result<T> {
     let mut future = pin!(future);

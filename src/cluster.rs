@@ -18,7 +18,7 @@ mod requests;
 mod slim_pod;
 mod store;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -32,7 +32,7 @@ pub use request_error::RequestError;
 use crate::runtime::restart_task_on_panic;
 use crate::volume::{self, LabelFilter, Metadata, VolumeMount};
 use pods::PodWatcher;
-use requests::{ApiClient, RequestCounts};
+use requests::{ApiClient, ApiResource, RequestCounts};
 use store::{Store, StoreChannels};
 
 /// Events of pods that the store has not taken yet.
@@ -124,7 +124,11 @@ impl MetadataHandle {
     /// Requests since the start: resource, verb, code and count.
     #[must_use]
     pub fn requests(&self) -> Vec<(&'static str, &'static str, String, u64)> {
-        self.requests.to_vec()
+        let counts = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |((ApiResource { name, verb }, code), count): (&(ApiResource, String), &u64)| {
+            (*name, *verb, code.clone(), *count)
+        };
+        counts.iter().map(count).collect()
     }
 }
 
@@ -169,18 +173,17 @@ pub fn follow(
     };
     let (mounted, counts) = (handle.mounted.subscribe(), handle.requests.clone());
     let work = async move {
-        let ApiSettings { node_name, label_refresh, selections } = settings;
         let api = ApiClient { kube: connect(), counts };
         let (events, pod_events) = mpsc::channel(MAX_QUEUED_EVENTS);
         let channels = StoreChannels { mounted, pod_events, metadata, server };
-        let store = Store::new(api.clone(), selections, label_refresh, node_name.is_some(), channels);
-        let watcher = node_name.map(|node_name| PodWatcher::new(api, &node_name, events));
+        let node_name = settings.node_name.as_ref();
+        let watcher = node_name.map(|node_name| PodWatcher::new(api.clone(), node_name, events));
         let watch_pods = async {
             if let Some(watcher) = watcher {
                 restart_task_on_panic(watcher).await;
             }
         };
-        tokio::join!(restart_task_on_panic(store), watch_pods);
+        tokio::join!(restart_task_on_panic(Store::new(api, settings, channels)), watch_pods);
     };
     (handle, status, work)
 }

@@ -10,10 +10,9 @@ use tokio_util::time::delay_queue;
 
 use super::backoff::{self, Backoff};
 use super::convert::Version;
-use super::lookup::{Answer, Answers, LookupRequest, Outcome};
+use super::lookup::{Answers, LookupRequest, Outcome};
 use super::pod_index::PodIndex;
-use super::request_error::RequestError;
-use crate::volume::{Claim, ClaimRef, Lookup, PersistentVolume, VolumeMetadata};
+use crate::volume::{Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, VolumeMetadata};
 
 /// How soon an object that is absent or forbidden is asked for again; doubling.
 const ABSENT_PAUSE: Duration = Duration::from_mins(1);
@@ -29,62 +28,45 @@ const RETENTION: Duration = Duration::from_mins(10);
 pub(super) struct CachedObject<T> {
     /// Its last state. Kept when the object is gone, so that labels do not flap.
     contents: Option<(Version, Arc<T>)>,
-    /// The last answer without its object.
-    answer: Option<Lookup<()>>,
+    /// The last answer that was no object.
+    missing: Option<Lookup<T>>,
     confirmed: Option<Instant>,
     is_failing: bool,
 }
 
-impl<T> Default for CachedObject<T> {
-    fn default() -> Self {
-        Self { contents: None, answer: None, confirmed: None, is_failing: false }
-    }
-}
-
 impl<T: PartialEq> CachedObject<T> {
-    pub(super) fn lookup(&self) -> Option<Lookup<T>> {
-        if let Some((_, contents)) = &self.contents {
-            return Some(Lookup::Found(Arc::clone(contents)));
-        }
-        match self.answer.as_ref()? {
-            Lookup::Found(_) => None,
-            Lookup::Absent => Some(Lookup::Absent),
+    const UNKNOWN: Self = Self { contents: None, missing: None, confirmed: None, is_failing: false };
+
+    fn lookup(&self) -> Option<Lookup<T>> {
+        let found = self.contents.as_ref().map(|(_, contents)| Lookup::Found(Arc::clone(contents)));
+        found.or(match self.missing.as_ref()? {
             Lookup::Forbidden => Some(Lookup::Forbidden),
-        }
+            Lookup::Absent | Lookup::Found(_) => Some(Lookup::Absent),
+        })
     }
 
-    fn version(&self) -> Option<&Version> {
-        self.contents.as_ref().map(|(version, _)| version)
+    fn version(&self) -> Option<Version> {
+        self.contents.as_ref().map(|(version, _)| version.clone())
     }
 
-    /// Whether the last request was answered, and not with no.
-    pub(super) fn is_good(&self) -> bool {
-        !self.is_failing && self.answer != Some(Lookup::Forbidden)
+    /// Whether the last request came to something, if there was any.
+    pub(super) fn success(&self) -> Option<bool> {
+        let is_tried = self.is_failing || self.contents.is_some() || self.missing.is_some();
+        is_tried.then_some(!self.is_failing && !matches!(self.missing, Some(Lookup::Forbidden)))
     }
 
-    pub(super) fn is_tried(&self) -> bool {
-        self.answer.is_some() || self.is_failing
-    }
-
-    /// Takes what came of asking; whether anything that is shown changed.
-    fn take(&mut self, outcome: Outcome<T>, now: Instant) -> bool {
-        self.is_failing = outcome.is_err();
-        let Ok(answer) = outcome else { return false };
-        let is_known = self.contents.is_some();
-        let (answer, changed) = match answer {
-            Answer::Found(version, found) => {
-                self.confirmed = Some(now);
-                let before = self.contents.take().map(|(_, contents)| contents);
-                let is_same = before.as_ref().is_some_and(|contents| **contents == found);
-                let contents = before.filter(|_| is_same).unwrap_or_else(|| Arc::new(found));
-                self.contents = Some((version, contents));
-                (Lookup::Found(Arc::default()), !is_same)
+    fn take(&mut self, outcome: Outcome<T>, now: Instant) {
+        self.is_failing = false;
+        match outcome {
+            Ok(Some((version, found))) => {
+                let known = self.contents.take().map(|(_, contents)| contents);
+                let contents = known.filter(|known| **known == found).unwrap_or_else(|| Arc::new(found));
+                (self.contents, self.missing, self.confirmed) = (Some((version, contents)), None, Some(now));
             }
-            Answer::Absent => (Lookup::Absent, !is_known && self.answer != Some(Lookup::Absent)),
-            Answer::Forbidden(_) => (Lookup::Forbidden, !is_known && self.answer != Some(Lookup::Forbidden)),
-        };
-        self.answer = Some(answer);
-        changed
+            Ok(None) => self.missing = Some(Lookup::Absent),
+            Err(error) if error.is_forbidden() => self.missing = Some(Lookup::Forbidden),
+            Err(_) => self.is_failing = true,
+        }
     }
 }
 
@@ -92,17 +74,15 @@ impl<T: PartialEq> CachedObject<T> {
 #[derive(Debug)]
 pub(super) struct CachedVolume {
     pub(super) pv: CachedObject<PersistentVolume>,
-    claim: Option<(ClaimRef, CachedObject<Claim>)>,
+    pub(super) claim: Option<(ClaimRef, CachedObject<Claim>)>,
     /// The pods that mount it; none once it is unmounted.
     pods: BTreeSet<String>,
     /// Those of them for which the answers hold.
-    confirmed: Arc<BTreeSet<String>>,
-    /// Those that use another claim, as far as can be told, though the server was asked about that.
-    accepted: BTreeSet<String>,
-    backoff: Backoff,
+    answered: Arc<BTreeSet<String>>,
+    pub(super) backoff: Backoff,
     /// How often in a row something was absent or forbidden.
     absences: u32,
-    /// Asked about once the pods are known.
+    /// It is asked about once its pods are known.
     awaits_pods: bool,
     pub(super) due: Instant,
     pub(super) key: Option<delay_queue::Key>,
@@ -114,11 +94,10 @@ pub(super) struct CachedVolume {
 impl CachedVolume {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            pv: CachedObject::default(),
+            pv: CachedObject::UNKNOWN,
             claim: None,
             pods: BTreeSet::new(),
-            confirmed: Arc::default(),
-            accepted: BTreeSet::new(),
+            answered: Arc::default(),
             backoff: Backoff::new(Duration::from_secs(1), MAX_OBJECT_BACKOFF_WINDOW),
             absences: 0,
             awaits_pods: false,
@@ -129,183 +108,119 @@ impl CachedVolume {
         }
     }
 
-    /// The claim that the `PersistentVolume` names, as far as it is known.
-    pub(super) fn claim(&self) -> Option<&CachedObject<Claim>> {
-        self.claim.as_ref().map(|(_, claim)| claim)
-    }
-
     pub(super) fn is_mounted(&self) -> bool {
         !self.pods.is_empty()
     }
 
-    /// Whether something about its mounts was never answered.
-    pub(super) fn is_unanswered(&self) -> bool {
-        let is_claim_missing = self.claim().is_some_and(|claim| claim.lookup().is_none());
-        self.pv.answer.is_none() || is_claim_missing || !self.pods.is_subset(&self.confirmed)
+    pub(super) fn is_failing(&self) -> bool {
+        self.pv.is_failing || self.claim.as_ref().is_some_and(|(_, claim)| claim.is_failing)
     }
 
-    /// Takes the pods that mount it now, and asks at once if that is another volume than before, as far as can be told;
-    /// whether what is shown changed.
-    pub(super) fn set_pods(
-        &mut self,
-        pods: BTreeSet<String>,
-        index: Option<&PodIndex>,
-        now: Instant,
-    ) -> bool {
+    /// Whether something about its mounts was never answered.
+    pub(super) fn is_unanswered(&self) -> bool {
+        !self.pods.is_subset(&self.answered) || !self.metadata().is_some_and(|volume| volume.is_answered())
+    }
+
+    fn claim_key(&self) -> Option<&ClaimKey> {
+        self.claim.as_ref().map(|(reference, _)| &reference.key)
+    }
+
+    /// Takes the pods that mount it now. Answers hold for pods that share the volume with one for which they do; a volume
+    /// that is mounted again may be another one, and is asked about at once.
+    pub(super) fn set_pods(&mut self, pods: BTreeSet<String>, index: Option<&PodIndex>, now: Instant) {
         if pods.is_empty() && self.is_mounted() {
             self.due = now + RETENTION;
         }
-        let is_kept = pods.iter().any(|uid| self.confirmed.contains(uid));
-        let confirmed: BTreeSet<String> = pods
-            .iter()
-            .filter(|uid| (is_kept || self.confirmed.contains(*uid)) && !self.is_disputed(uid, index))
-            .cloned()
-            .collect();
-        let is_disputed_now = pods.iter().any(|uid| self.confirmed.contains(uid) && !confirmed.contains(uid));
+        let is_shared = pods.iter().any(|uid| self.answered.contains(uid));
+        let uses_claim = |uid: &str| match (index, self.claim_key()) {
+            (Some(index), Some(claim)) => index.get(uid).is_some_and(|pod| pod.uses(claim) != Some(false)),
+            _ => true,
+        };
+        let holds = |uid: &&String| self.answered.contains(*uid) || (is_shared && uses_claim(uid));
+        let answered = Arc::new(pods.iter().filter(holds).cloned().collect());
         let is_new = !pods.is_subset(&self.pods);
-        self.pods = pods;
-        self.accepted.retain(|uid| self.pods.contains(uid));
-        let changed = *self.confirmed != confirmed;
-        if changed {
-            self.confirmed = Arc::new(confirmed);
+        (self.pods, self.answered) = (pods, answered);
+        let is_known =
+            index.is_none_or(|index| self.pods.iter().all(|uid| uid.is_empty() || index.get(uid).is_some()));
+        if is_new && self.is_unanswered() {
+            self.awaits_pods = !is_known;
+            self.due = if is_known { now } else { now + POD_WAIT };
+        } else if is_known && std::mem::take(&mut self.awaits_pods) {
+            self.due = now;
         }
-        if self.is_mounted() && self.is_unanswered() {
-            let is_known = index
-                .is_none_or(|index| self.pods.iter().all(|uid| uid.is_empty() || index.get(uid).is_some()));
-            if is_new || is_disputed_now {
-                self.awaits_pods = !is_known;
-                self.due = now + if is_known { Duration::ZERO } else { POD_WAIT };
-            } else if is_known && std::mem::take(&mut self.awaits_pods) {
-                self.due = now;
-            }
-        }
-        changed
-    }
-
-    /// Whether the pod uses another claim than the `PersistentVolume` names, and the server was not asked about that.
-    fn is_disputed(&self, pod_uid: &str, index: Option<&PodIndex>) -> bool {
-        !self.accepted.contains(pod_uid) && self.uses_another_claim(pod_uid, index)
-    }
-
-    fn uses_another_claim(&self, pod_uid: &str, index: Option<&PodIndex>) -> bool {
-        let claim = self.claim.as_ref().map(|(reference, _)| &reference.key);
-        let pod = index.and_then(|index| index.get(pod_uid));
-        claim.zip(pod).is_some_and(|(claim, pod)| pod.uses(claim) == Some(false))
     }
 
     /// What to ask now.
-    pub(super) fn request(&self, name: &str, index: Option<&PodIndex>) -> LookupRequest {
-        let is_open = |uid: &&String| !self.accepted.contains(*uid);
-        let pod = |uid: &String| Some((uid.clone(), Arc::clone(index?.get(uid)?)));
+    pub(super) fn request(&mut self, name: &str, index: Option<&PodIndex>) -> LookupRequest {
+        self.awaits_pods = false;
+        let known_claim =
+            |(reference, claim): &(ClaimRef, CachedObject<Claim>)| (reference.clone(), claim.version());
+        // Pods that were asked about before cannot tell anything new.
+        let users = self.pods.iter().filter(|uid| !uid.is_empty() && !self.answered.contains(*uid));
         LookupRequest {
             name: name.to_owned(),
-            known_pv: self.pv.version().cloned(),
-            known_claim: self
-                .claim
-                .as_ref()
-                .map(|(reference, claim)| (reference.clone(), claim.version().cloned())),
+            known_pv: self.pv.version(),
+            known_claim: self.claim.as_ref().map(known_claim),
+            users: index.map(|index| users.map(|uid| index.get(uid).cloned()).collect()).unwrap_or_default(),
             pods: self.pods.clone(),
-            users: self.pods.iter().filter(is_open).filter_map(pod).collect(),
-            is_claim_only: self.claim().is_some_and(|claim| claim.is_failing)
-                && !self.pv.is_failing
-                && self.pods.is_subset(&self.confirmed),
         }
     }
 
-    /// Takes what came of a lookup; whether anything that is shown changed.
-    pub(super) fn take(
-        &mut self,
-        answers: Answers,
-        index: Option<&PodIndex>,
-        refresh: Duration,
-        now: Instant,
-    ) -> bool {
-        let Answers { name: _, pods, users, pv, claim } = answers;
-        let mut changed = false;
-        let is_pv_answered = pv.as_ref().is_none_or(Result::is_ok);
-        if let Some(outcome) = pv {
-            if matches!(outcome, Ok(Answer::Absent | Answer::Forbidden(_))) && !self.is_about_mounts(index) {
-                // What is known is about an earlier volume of that name.
-                changed |= self.pv.contents.take().is_some();
-                self.claim = None;
-            }
-            changed |= self.pv.take(outcome, now);
+    /// Takes what came of a lookup.
+    pub(super) fn take(&mut self, answers: Answers, index: Option<&PodIndex>, now: Instant) {
+        let Answers { name: _, pods, pv, claim } = answers;
+        let is_object = matches!(pv, Ok(Some(_)));
+        let is_answer = pv.as_ref().err().is_none_or(super::RequestError::is_forbidden);
+        if is_answer && !is_object && !self.is_about_mounts(index) {
+            // What is known is about an earlier volume of that name.
+            (self.pv, self.claim) = (CachedObject::UNKNOWN, None);
         }
-        let named = self.pv.contents.as_ref().and_then(|(_, pv)| pv.claim.clone());
-        if self.claim.as_ref().map(|(reference, _)| reference) != named.as_ref() {
-            self.claim = named.map(|reference| (reference, CachedObject::default()));
-            changed = true;
+        self.pv.take(pv, now);
+        let named = self.pv.contents.as_ref().and_then(|(_, pv)| pv.claim.as_ref());
+        if self.claim.as_ref().map(|(reference, _)| reference) != named {
+            self.claim = named.map(|reference| (reference.clone(), CachedObject::UNKNOWN));
         }
-        if let Some((reference, outcome)) = claim
-            && let Some((known, cached)) = &mut self.claim
+        if let (Some((reference, outcome)), Some((known, cached))) = (claim, &mut self.claim)
             && *known == reference
         {
-            changed |= cached.take(outcome, now);
+            cached.take(outcome, now);
         }
-        if is_pv_answered {
-            let accepted = users.into_iter().filter(|uid| self.pods.contains(uid));
-            let accepted: Vec<String> = accepted.filter(|uid| self.uses_another_claim(uid, index)).collect();
-            self.accepted.extend(accepted);
-            let holds = |uid: &&String| {
-                (pods.contains(*uid) || self.confirmed.contains(*uid)) && !self.is_disputed(uid, index)
-            };
-            let confirmed: BTreeSet<String> = self.pods.iter().filter(holds).cloned().collect();
-            if *self.confirmed != confirmed {
-                self.confirmed = Arc::new(confirmed);
-                changed = true;
-            }
+        if is_answer {
+            let holds = |uid: &&String| pods.contains(*uid) || self.answered.contains(*uid);
+            self.answered = Arc::new(self.pods.iter().filter(holds).cloned().collect());
         }
-        if self.is_mounted() {
-            self.due = now + self.next_pause(refresh);
-        }
-        changed
     }
 
     /// Whether what is known is about the volume that is mounted now.
     fn is_about_mounts(&self, index: Option<&PodIndex>) -> bool {
-        let claim = self.claim.as_ref().map(|(reference, _)| &reference.key);
-        let uses = |uid: &String| index?.get(uid)?.uses(claim?);
-        !self.confirmed.is_empty() || self.pods.iter().any(|uid| uses(uid) == Some(true))
+        let uses = |uid: &String| index?.get(uid)?.uses(self.claim_key()?);
+        !self.answered.is_empty() || self.pods.iter().any(|uid| uses(uid) == Some(true))
     }
 
-    fn next_pause(&mut self, refresh: Duration) -> Duration {
-        if !self.pods.is_subset(&self.confirmed) {
+    /// The pause after an answer.
+    pub(super) fn next_pause(&mut self, refresh: Duration) -> Duration {
+        if !self.pods.is_subset(&self.answered) {
             return Duration::ZERO;
         }
-        let claim = self.claim();
-        let is_missing =
-            |answer: Option<&Lookup<()>>| matches!(answer, Some(Lookup::Absent | Lookup::Forbidden));
-        if is_missing(self.pv.answer.as_ref()) || is_missing(claim.and_then(|claim| claim.answer.as_ref())) {
-            let doubled = ABSENT_PAUSE.saturating_mul(1_u32.checked_shl(self.absences).unwrap_or(u32::MAX));
-            self.absences = self.absences.saturating_add(1);
-            self.backoff.reset();
-            return backoff::jittered(doubled.min(refresh.max(ABSENT_PAUSE)));
-        }
-        self.absences = 0;
         self.backoff.reset();
-        backoff::jittered(refresh)
-    }
-
-    /// The pause after a failure that only this volume has.
-    pub(super) fn pause_after(&mut self, error: &RequestError) -> Duration {
-        self.backoff.next_pause(error.retry_after())
-    }
-
-    pub(super) fn is_failing(&self) -> bool {
-        self.pv.is_failing || self.claim().is_some_and(|claim| claim.is_failing)
+        if self.pv.missing.is_none() && self.claim.as_ref().is_none_or(|(_, claim)| claim.missing.is_none()) {
+            self.absences = 0;
+            return backoff::jittered(refresh);
+        }
+        let factor = 1_u32.checked_shl(self.absences).unwrap_or(u32::MAX);
+        self.absences = self.absences.saturating_add(1);
+        backoff::jittered(ABSENT_PAUSE.saturating_mul(factor).min(refresh.max(ABSENT_PAUSE)))
     }
 
     /// When the older of its objects was confirmed.
     pub(super) fn confirmed(&self) -> Option<Instant> {
-        self.pv.confirmed.into_iter().chain(self.claim().and_then(|claim| claim.confirmed)).min()
+        let claim = self.claim.as_ref().and_then(|(_, claim)| claim.confirmed);
+        self.pv.confirmed.into_iter().chain(claim).min()
     }
 
     /// What is published.
     pub(super) fn metadata(&self) -> Option<VolumeMetadata> {
-        Some(VolumeMetadata {
-            pv: self.pv.lookup()?,
-            claim: self.claim().and_then(CachedObject::lookup),
-            pods: Some(Arc::clone(&self.confirmed)),
-        })
+        let claim = self.claim.as_ref().and_then(|(_, claim)| claim.lookup());
+        Some(VolumeMetadata { pv: self.pv.lookup()?, claim, pods: Some(Arc::clone(&self.answered)) })
     }
 }

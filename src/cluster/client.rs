@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use hyper::header::RETRY_AFTER;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -54,95 +54,56 @@ pub(super) struct ResponseTooLong;
 /// A client of the API server. It reads its credentials when it is first used, and again after the server refused them
 /// or could not be trusted. Must be called within a runtime.
 pub fn connect(access: Access) -> kube::Client {
-    let mut session: Option<Session> = None;
+    let mut session: Option<HttpService> = None;
     let is_refused = Arc::new(AtomicBool::new(false));
     limited(move |request| {
         if is_refused.swap(false, Ordering::Relaxed) {
             session = None;
         }
-        let opened = match &mut session {
-            Some(session) => Ok(session),
-            None => Session::open(&access).map(|opened| session.insert(opened)),
+        let opened = match &session {
+            Some(session) => Ok(session.clone()),
+            None => open(&access).map(|opened| session.insert(opened).clone()),
         };
-        let sent = opened.and_then(|session| session.send(request));
         let is_refused = Arc::clone(&is_refused);
         async move {
-            let response = sent?.await;
-            if match &response {
+            let response = opened?.oneshot(request).await;
+            let is_no = match &response {
                 Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
                 Err(error) => is_tls(&**error),
-            } {
-                is_refused.store(true, Ordering::Relaxed);
-            }
+            };
+            is_refused.fetch_or(is_no, Ordering::Relaxed);
             response
         }
     })
 }
 
 /// Connections to one server with one set of credentials.
-struct Session {
-    service: HttpService,
-    token: Option<TokenFile>,
-}
-
-/// A token that is read from its file for each request. kube's own use of a token file takes a line end for a part of it.
-struct TokenFile {
-    path: String,
-    header: HeaderValue,
-}
-
-impl TokenFile {
-    fn read(path: &str) -> Result<HeaderValue, AccessError> {
-        let invalid = |error| AccessError::Token(path.to_owned(), error);
-        let token = std::fs::read_to_string(path).map_err(invalid)?;
-        let header = HeaderValue::try_from(format!("Bearer {}", token.trim()));
-        let mut header = header.map_err(|error| invalid(std::io::Error::other(error)))?;
-        header.set_sensitive(true);
-        Ok(header)
-    }
-}
-
-impl Session {
-    fn open(access: &Access) -> Result<Self, AccessError> {
-        let mut config = access.load()?;
-        let token_path = config.auth_info.token_file.take().filter(|_| config.auth_info.token.is_none());
-        let token = match token_path {
-            Some(path) => Some(TokenFile { header: TokenFile::read(&path)?, path }),
-            None => None,
-        };
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(RESPONSE_TIMEOUT));
-        connector.set_keepalive(Some(KEEPALIVE));
-        connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-        connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
-        connector.set_nodelay(true);
-        let http = HttpClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_CONCURRENT_LOOKUPS)
-            .http1_max_buf_size(MAX_BUFFER_BYTES)
-            .build(config.rustls_https_connector_with_connector(connector)?);
-        let service = config.extra_headers_layer()?.layer(MapErr::new(http, BoxError::from));
-        let service = option_layer(config.auth_layer()?).layer(service);
-        let service = HttpService::new(config.base_uri_layer().layer(service));
-        Ok(Self { service, token })
-    }
-
-    fn send(
-        &mut self,
-        mut request: Request<kube::client::Body>,
-    ) -> Result<impl Future<Output = Result<Response<Incoming>, BoxError>> + use<>, AccessError> {
-        if let Some(TokenFile { path, header }) = &mut self.token {
-            // A file that cannot be read may be about to be replaced: the last token may still be good.
-            match TokenFile::read(path) {
-                Ok(read) => *header = read,
-                Err(error) => tracing::debug!(%error, "the last token stays in use"),
-            }
-            request.headers_mut().insert(AUTHORIZATION, header.clone());
+fn open(access: &Access) -> Result<HttpService, AccessError> {
+    let mut config = access.load()?;
+    // kube takes a line end for a part of the token: such a token is read again when it is refused. Others it reads again
+    // every minute.
+    if let Some(path) = &config.auth_info.token_file {
+        let token = std::fs::read_to_string(path).map_err(|error| AccessError::Token(path.clone(), error))?;
+        if token.trim() != token && config.auth_info.token.is_none() {
+            config.auth_info.token = Some(token.trim().to_owned().into());
         }
-        Ok(self.service.clone().oneshot(request))
     }
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(RESPONSE_TIMEOUT));
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    connector.set_nodelay(true);
+    let http = HttpClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(MAX_CONCURRENT_LOOKUPS)
+        .http1_max_buf_size(MAX_BUFFER_BYTES)
+        .build(config.rustls_https_connector_with_connector(connector)?);
+    let service = config.extra_headers_layer()?.layer(MapErr::new(http, BoxError::from));
+    let service = option_layer(config.auth_layer()?).layer(service);
+    Ok(HttpService::new(config.base_uri_layer().layer(service)))
 }
 
 /// A client whose responses are limited in size, and that reports a `Retry-After`. Must be called within a runtime.

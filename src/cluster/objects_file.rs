@@ -265,7 +265,7 @@ impl Objects<'_> {
 
     fn add_pod(&mut self, value: &RawValue) -> serde_json::Result<()> {
         let pod: SlimPod = serde_json::from_str(value.get())?;
-        if !pod.has_name() {
+        if pod.name.is_none() {
             return Err(serde_json::Error::missing_field("name"));
         }
         self.pods.put(pod);

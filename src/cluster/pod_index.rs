@@ -40,34 +40,30 @@ impl PodIndex {
         false
     }
 
-    /// Adds or replaces a pod; whether anything that is used changed.
-    pub(super) fn put(&mut self, pod: SlimPod) -> bool {
+    /// Adds or replaces a pod.
+    pub(super) fn put(&mut self, pod: SlimPod) {
         let version = pod.version();
-        let Some((uids, pod)) = pod.into_domain() else { return false };
+        let Some((uids, pod)) = pod.into_domain() else { return };
         let pod = Arc::new(pod);
-        let mut changed = false;
         for uid in uids {
-            let entry =
-                IndexedPod { version: version.clone(), pod: Arc::clone(&pod), is_seen: true, is_gone: false };
-            let Some(known) = self.by_uid.get_mut(&uid) else {
-                self.by_uid.insert(uid, entry);
-                changed = true;
-                continue;
-            };
-            // Any pod can have any annotation: it does not replace the pod of that very uid.
-            if known.version.uid.as_ref() == Some(&uid) && version.uid != known.version.uid {
-                continue;
+            let mut pod = Arc::clone(&pod);
+            if let Some(known) = self.by_uid.get_mut(&uid) {
+                // Any pod can have any annotation: it does not replace the pod of that very uid.
+                if known.version.uid.as_ref() == Some(&uid) && version.uid != known.version.uid {
+                    continue;
+                }
+                if version.is_before(&known.version) {
+                    // A server that lags behind sends an older state.
+                    (known.is_seen, known.is_gone) = (true, false);
+                    continue;
+                }
+                if known.pod == pod {
+                    pod = Arc::clone(&known.pod);
+                }
             }
-            if version.is_before(&known.version) {
-                // A server that lags behind sends an older state.
-                (known.is_seen, known.is_gone) = (true, false);
-                continue;
-            }
-            changed |= known.pod != entry.pod;
-            let pod = if known.pod == entry.pod { Arc::clone(&known.pod) } else { entry.pod };
-            *known = IndexedPod { pod, ..entry };
+            let indexed = IndexedPod { version: version.clone(), pod, is_seen: true, is_gone: false };
+            self.by_uid.insert(uid, indexed);
         }
-        changed
     }
 
     /// Marks the pod of this uid as gone.
@@ -77,11 +73,9 @@ impl PodIndex {
         entries.for_each(|entry| entry.is_gone = true);
     }
 
-    /// Drops pods that are gone and mount nothing here; whether there were any.
-    pub(super) fn drop_gone(&mut self, mounting: &HashSet<&str>) -> bool {
-        let before = self.by_uid.len();
+    /// Drops pods that are gone and mount nothing here.
+    pub(super) fn drop_gone(&mut self, mounting: &HashSet<&str>) {
         self.by_uid.retain(|uid, entry| !entry.is_gone || mounting.contains(uid.as_str()));
-        before != self.by_uid.len()
     }
 
     pub(super) fn get(&self, uid: &str) -> Option<&Arc<Pod>> {
@@ -112,11 +106,10 @@ mod tests {
     #[test]
     fn an_older_state_from_a_lagging_server_changes_nothing() {
         let mut index = PodIndex::default();
-        assert!(index.put(pod("new", "u", 9, None)));
-        assert!(!index.put(pod("old", "u", 3, None)));
-        assert!(!index.put(pod("new", "u", 10, None)), "nothing that is used changed");
-        assert!(index.put(pod("newer", "u", 11, None)));
-        assert_eq!(index.get("u").unwrap().name, "newer");
+        for (name, version) in [("new", 9), ("old", 3)] {
+            index.put(pod(name, "u", version, None));
+            assert_eq!(index.get("u").unwrap().name, "new");
+        }
     }
 
     #[test]
@@ -127,9 +120,10 @@ mod tests {
         }
         index.restart();
         index.put(pod("sent", "sent", 1, None));
-        assert!(!index.drop_gone(&HashSet::new()), "not before all were sent");
+        index.drop_gone(&HashSet::new());
+        assert!(index.get("gone").is_some(), "not before all were sent");
         assert!(index.finish_restart() && !index.finish_restart());
-        assert!(index.drop_gone(&HashSet::from(["mounts"])));
+        index.drop_gone(&HashSet::from(["mounts"]));
         assert!(index.get("sent").is_some() && index.get("mounts").is_some() && index.get("gone").is_none());
         index.remove(&pod("sent", "sent", 2, None));
         index.drop_gone(&HashSet::new());

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backoff::{self, Backoff};
-use super::request_error::RequestError;
-use super::requests::{ApiClient, ApiResource};
+use super::request_error::{RequestError, RequestErrorKind};
+use super::requests::{ApiClient, PODS};
 use super::slim_pod::SlimPod;
 use crate::runtime::RestartableTask;
 
@@ -24,10 +24,10 @@ const MIN_WATCH_TIME: Duration = Duration::from_secs(5);
 /// The nodes of a cluster come back to a server that was restarted within this time.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(10);
 /// With this and the store's own, a node averages at most 2 requests a minute while the server fails.
-pub(super) const MAX_BACKOFF_WINDOW: Duration = Duration::from_secs(150);
-/// How soon pods are asked for again where that is forbidden; it doubles so many times.
-const FORBIDDEN_PAUSE: Duration = Duration::from_mins(1);
-const MAX_FORBIDDEN_DOUBLINGS: u32 = 4;
+pub(super) const MAX_BACKOFF_WINDOW: Duration = Duration::from_mins(3);
+/// The same where pods must not be read.
+const FORBIDDEN_WINDOW: Duration = Duration::from_mins(2);
+const MAX_FORBIDDEN_WINDOW: Duration = Duration::from_mins(32);
 
 /// What the watch tells the store.
 #[derive(Debug)]
@@ -71,11 +71,16 @@ impl PodWatcher {
         let from = self.version.clone().unwrap_or_else(|| "0".into());
         let events = self.api.watch_pods(&self.selector, seconds, &from).await?;
         let read = timeout(max_time, self.read(events)).await;
-        let result = read.unwrap_or(Err(RequestError::Timeout(max_time)));
+        let result = read.unwrap_or_else(|_| {
+            Err(RequestError::new(
+                RequestErrorKind::Timeout,
+                "the watch is silent for longer than it was to last",
+            ))
+        });
         if let Err(error) = &result
-            && error.status() != Some(410)
+            && error.kind != RequestErrorKind::Status(410)
         {
-            self.api.counts.count(ApiResource::Pods, Some(error));
+            self.api.count(PODS, Some(error));
         }
         result
     }
@@ -104,14 +109,12 @@ impl PodWatcher {
                     (None, PodEvent::Bookmark)
                 }
                 Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => {
-                    (pod.resource_version().map(ToOwned::to_owned), PodEvent::Changed(pod))
+                    (pod.resource_version.clone(), PodEvent::Changed(pod))
                 }
-                Some(Ok(WatchEvent::Deleted(pod))) => {
-                    (pod.resource_version().map(ToOwned::to_owned), PodEvent::Deleted(pod))
-                }
+                Some(Ok(WatchEvent::Deleted(pod))) => (pod.resource_version.clone(), PodEvent::Deleted(pod)),
                 Some(Err(error)) if is_of_one_event(&error) => {
                     let error = RequestError::from(error);
-                    self.api.counts.count(ApiResource::Pods, Some(&error));
+                    self.api.count(PODS, Some(&error));
                     // Once: where one event makes no sense, all may.
                     if !std::mem::replace(&mut is_warned, true) {
                         tracing::warn!(failure = %error, "passed over events of the watch of pods");
@@ -137,15 +140,16 @@ impl RestartableTask for PodWatcher {
     /// Watches for as long as the store takes events.
     async fn run(&mut self) {
         let mut backoff = Backoff::new(RECONNECT_WINDOW, MAX_BACKOFF_WINDOW);
-        let (mut has_expired, mut forbidden) = (false, 0);
+        let mut forbidden = Backoff::new(FORBIDDEN_WINDOW, MAX_FORBIDDEN_WINDOW);
+        let mut has_expired = false;
         while !self.events.is_closed() {
             let seconds = backoff::between(&WATCH_SECONDS);
             let (started, version) = (Instant::now(), self.version.clone());
             let result = self.watch(seconds).await;
             let lasted = started.elapsed();
             if lasted >= MIN_WATCH_TIME || (result.is_ok() && self.version != version) {
-                (has_expired, forbidden) = (false, 0);
-                backoff.reset();
+                has_expired = false;
+                [&mut backoff, &mut forbidden].into_iter().for_each(Backoff::reset);
                 if result.is_ok() {
                     let is_whole = lasted >= Duration::from_secs(seconds.into());
                     // Sooner, the server is stopping, for all nodes at once.
@@ -154,23 +158,17 @@ impl RestartableTask for PodWatcher {
                     continue;
                 }
             }
-            let error = match result.err().unwrap_or(RequestError::WatchEnded) {
-                error if error.status() == Some(410) => {
-                    self.version = None;
-                    if !std::mem::replace(&mut has_expired, true) {
-                        continue;
-                    }
-                    RequestError::WatchExpired
+            let failure = |note| RequestError::new(RequestErrorKind::Connect, note);
+            let mut error = result.err().unwrap_or_else(|| failure("the watch ended at once"));
+            if error.kind == RequestErrorKind::Status(410) {
+                self.version = None;
+                if !std::mem::replace(&mut has_expired, true) {
+                    continue;
                 }
-                error => error,
-            };
-            let pause = if error.is_forbidden() {
-                forbidden = (forbidden + 1).min(MAX_FORBIDDEN_DOUBLINGS + 1);
-                backoff::jittered(FORBIDDEN_PAUSE * (1 << (forbidden - 1)))
-            } else {
-                forbidden = 0;
-                backoff.next_pause(error.retry_after())
-            };
+                error = failure("the watch expires again and again");
+            }
+            let backoff = if error.is_forbidden() { &mut forbidden } else { &mut backoff };
+            let pause = backoff.next_pause(error.retry_after);
             self.send(PodEvent::Failed(error)).await;
             sleep(pause).await;
         }

@@ -1,139 +1,126 @@
 //! What can come of a request to the API server besides an object.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::AccessError;
 use super::client::{ResponseTooLong, RetryLater};
 use crate::remote::{begin, chain};
 
-/// A request that was not answered with what it asked for.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum RequestError {
-    /// No response, or not all of it, in time.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    /// Any error of the client, a status of the server included.
-    #[error("{}", describe(.0))]
-    Kube(#[source] Arc<kube::Error>),
-    /// The response is about another object.
-    #[error("an answer that cannot be understood: it is of {0:?}")]
-    OtherObject(String),
-    /// A watch that ended before it was of any use.
-    #[error("cannot connect: the watch ended at once")]
-    WatchEnded,
-    /// A watch that expired right after it had started from the beginning.
-    #[error("cannot connect: the watch expires again and again")]
-    WatchExpired,
-    /// The request panicked.
-    #[error("a fault of this program; the log tells it")]
-    Panicked,
-}
-
-/// What went wrong, by where.
+/// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RequestErrorKind {
+pub(super) enum RequestErrorKind {
     Status(u16),
+    Timeout,
     Connect,
     Tls,
     Decode,
     Credentials,
+    Panic,
+}
+
+/// A request that was not answered with what it asked for.
+#[derive(Debug, Clone)]
+pub struct RequestError {
+    pub(super) kind: RequestErrorKind,
+    /// For how long the server wants to be left alone.
+    pub(super) retry_after: Option<Duration>,
+    source: Option<Arc<kube::Error>>,
+    note: &'static str,
 }
 
 impl RequestError {
-    /// Its name in `disk_usage_exporter_kubernetes_requests_total`; `None` where there was no request.
-    pub(super) fn code(&self) -> Option<String> {
-        let code = match self {
-            Self::Timeout(_) => "timeout",
-            Self::WatchEnded | Self::WatchExpired => "connect",
-            Self::OtherObject(_) => "decode",
-            Self::Panicked => return None,
-            Self::Kube(error) => match kind(error) {
-                RequestErrorKind::Status(code) => return Some(code.to_string()),
-                RequestErrorKind::Connect => "connect",
-                RequestErrorKind::Tls => "tls",
-                RequestErrorKind::Decode => "decode",
-                RequestErrorKind::Credentials => return None,
-            },
-        };
-        Some(code.to_owned())
+    /// An error that the client does not know.
+    pub(super) fn new(kind: RequestErrorKind, note: &'static str) -> Self {
+        Self { kind, retry_after: None, source: None, note }
     }
 
-    /// The HTTP status.
-    pub(super) fn status(&self) -> Option<u16> {
-        match self {
-            Self::Kube(error) => match kind(error) {
-                RequestErrorKind::Status(code) => Some(code),
-                _ => None,
-            },
-            _ => None,
-        }
+    /// Its name in `disk_usage_exporter_kubernetes_requests_total`; `None` where there was no request.
+    pub(super) fn code(&self) -> Option<String> {
+        Some(match self.kind {
+            RequestErrorKind::Status(code) => code.to_string(),
+            RequestErrorKind::Timeout => "timeout".into(),
+            RequestErrorKind::Connect => "connect".into(),
+            RequestErrorKind::Tls => "tls".into(),
+            RequestErrorKind::Decode => "decode".into(),
+            RequestErrorKind::Credentials | RequestErrorKind::Panic => return None,
+        })
     }
 
     /// Whether the server knows who asks, and says no.
     pub(super) fn is_forbidden(&self) -> bool {
-        self.status() == Some(403)
-    }
-
-    /// For how long the server wants to be left alone.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        let Self::Kube(error) = self else { return None };
-        causes(&**error).find_map(|cause| cause.downcast_ref::<RetryLater>()).map(|later| later.after)
+        self.kind == RequestErrorKind::Status(403)
     }
 
     /// Whether the server may answer about other objects as before.
     pub(super) fn is_of_one_object(&self) -> bool {
-        match self {
-            Self::Panicked | Self::OtherObject(_) => true,
-            Self::Kube(error) => match kind(error) {
-                RequestErrorKind::Status(code) => code == 500 && self.retry_after().is_none(),
-                kind => kind == RequestErrorKind::Decode,
-            },
-            Self::Timeout(_) | Self::WatchEnded | Self::WatchExpired => false,
+        use RequestErrorKind::{Decode, Panic, Status};
+        self.retry_after.is_none() && matches!(self.kind, Status(500) | Decode | Panic)
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            RequestErrorKind::Status(code) => write!(formatter, "HTTP status {code}: ")?,
+            RequestErrorKind::Timeout | RequestErrorKind::Panic => {}
+            RequestErrorKind::Connect => formatter.write_str("cannot connect: ")?,
+            RequestErrorKind::Tls => formatter.write_str("no TLS connection: ")?,
+            RequestErrorKind::Decode => formatter.write_str("an answer that cannot be understood: ")?,
+            RequestErrorKind::Credentials => formatter.write_str("no credentials: ")?,
         }
+        // What a server says, or is quoted, is kept short.
+        formatter.write_str(&match self.source.as_deref() {
+            None => self.note.to_owned(),
+            Some(kube::Error::Api(status)) => begin(&status.message),
+            Some(kube::Error::Service(error)) => begin(&chain(&**error)),
+            Some(error) => begin(&chain(error)),
+        })
+    }
+}
+
+impl Error for RequestError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|error| error as _)
     }
 }
 
 impl From<kube::Error> for RequestError {
     fn from(error: kube::Error) -> Self {
-        Self::Kube(Arc::new(error))
+        let later = causes(&error).find_map(|cause| cause.downcast_ref::<RetryLater>());
+        let kind = match &error {
+            kube::Error::Api(status) if status.code != 0 => RequestErrorKind::Status(status.code),
+            kube::Error::Api(_)
+            | kube::Error::SerdeError(_)
+            | kube::Error::FromUtf8(_)
+            | kube::Error::BuildRequest(_) => RequestErrorKind::Decode,
+            error => match later {
+                Some(later) => RequestErrorKind::Status(later.status),
+                None => causes(error).find_map(kind_of_cause).unwrap_or(RequestErrorKind::Connect),
+            },
+        };
+        Self { kind, retry_after: later.map(|later| later.after), source: Some(Arc::new(error)), note: "" }
     }
 }
 
-fn kind(error: &kube::Error) -> RequestErrorKind {
-    match error {
-        kube::Error::Api(status) if status.code != 0 => return RequestErrorKind::Status(status.code),
-        kube::Error::Api(_)
-        | kube::Error::SerdeError(_)
-        | kube::Error::FromUtf8(_)
-        | kube::Error::BuildRequest(_) => return RequestErrorKind::Decode,
-        _ => {}
+fn kind_of_cause(cause: &(dyn Error + 'static)) -> Option<RequestErrorKind> {
+    if cause.is::<ResponseTooLong>() {
+        return Some(RequestErrorKind::Decode);
     }
-    causes(error)
-        .find_map(|cause| {
-            if let Some(later) = cause.downcast_ref::<RetryLater>() {
-                return Some(RequestErrorKind::Status(later.status));
-            }
-            let io = cause.downcast_ref::<io::Error>();
-            // What is wrong with a handshake arrives as such an error, around the TLS library's own.
-            let is_tls = io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData);
-            let is_credentials =
-                cause.is::<kube::client::AuthError>() || cause.is::<super::access::AccessError>();
-            match () {
-                () if cause.is::<ResponseTooLong>() => Some(RequestErrorKind::Decode),
-                () if is_credentials => Some(RequestErrorKind::Credentials),
-                () if is_tls => Some(RequestErrorKind::Tls),
-                () => None,
-            }
-        })
-        .unwrap_or(RequestErrorKind::Connect)
+    if cause.is::<AccessError>() || cause.is::<kube::client::AuthError>() {
+        return Some(RequestErrorKind::Credentials);
+    }
+    // What is wrong with a handshake arrives as such an error, around the TLS library's own.
+    let is_tls = |io: &io::Error| io.kind() == io::ErrorKind::InvalidData;
+    cause.downcast_ref::<io::Error>().is_some_and(is_tls).then_some(RequestErrorKind::Tls)
 }
 
 /// Whether an error of a connection is about the server's certificate.
 pub(super) fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    let is_invalid = |io: &io::Error| io.kind() == io::ErrorKind::InvalidData;
-    causes(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_invalid))
+    causes(error).find_map(kind_of_cause) == Some(RequestErrorKind::Tls)
 }
 
 /// An error and its causes. An I/O error that wraps another one names the causes of that one as its own.
@@ -143,23 +130,4 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
     })
-}
-
-/// What a server says, or is quoted, is kept short.
-fn describe(error: &kube::Error) -> String {
-    let prefix = match (kind(error), error) {
-        (RequestErrorKind::Status(code), kube::Error::Api(status)) => {
-            return format!("HTTP status {code}: {}", begin(&status.message));
-        }
-        (RequestErrorKind::Status(_), _) => "",
-        (RequestErrorKind::Connect, _) => "cannot connect: ",
-        (RequestErrorKind::Tls, _) => "no TLS connection: ",
-        (RequestErrorKind::Decode, _) => "an answer that cannot be understood: ",
-        (RequestErrorKind::Credentials, _) => "no credentials: ",
-    };
-    let text = match error {
-        kube::Error::Service(inner) => chain(&**inner),
-        error => chain(error),
-    };
-    format!("{prefix}{}", begin(&text))
 }

@@ -11,56 +11,22 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::client::RESPONSE_TIMEOUT;
-use super::request_error::RequestError;
+use super::request_error::{RequestError, RequestErrorKind};
 use super::slim_pod::SlimPod;
 
-/// What is asked about, by the names of the API.
+/// What is asked about, and how, by the names of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum ApiResource {
-    Pods,
-    PersistentVolumes,
-    PersistentVolumeClaims,
+pub(super) struct ApiResource {
+    pub(super) name: &'static str,
+    pub(super) verb: &'static str,
 }
 
-impl ApiResource {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Pods => "pods",
-            Self::PersistentVolumes => "persistentvolumes",
-            Self::PersistentVolumeClaims => "persistentvolumeclaims",
-        }
-    }
-
-    pub(super) fn verb(self) -> &'static str {
-        match self {
-            Self::Pods => "watch",
-            Self::PersistentVolumes | Self::PersistentVolumeClaims => "get",
-        }
-    }
-}
+pub(super) const PODS: ApiResource = ApiResource { name: "pods", verb: "watch" };
+pub(super) const PVS: ApiResource = ApiResource { name: "persistentvolumes", verb: "get" };
+pub(super) const CLAIMS: ApiResource = ApiResource { name: "persistentvolumeclaims", verb: "get" };
 
 /// Requests since the start by resource and code.
-#[derive(Debug, Clone, Default)]
-pub(super) struct RequestCounts(Arc<Mutex<BTreeMap<(ApiResource, String), u64>>>);
-
-impl RequestCounts {
-    /// Counts a request that was answered, or what it came to instead.
-    pub(super) fn count(&self, resource: ApiResource, error: Option<&RequestError>) {
-        let Some(code) = error.map_or(Some("200".into()), RequestError::code) else { return };
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((resource, code)).or_default() += 1;
-    }
-
-    /// Resource, verb, code and count.
-    #[must_use]
-    pub(super) fn to_vec(&self) -> Vec<(&'static str, &'static str, String, u64)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |((resource, code), count): (&(ApiResource, String), &u64)| {
-            (resource.as_str(), resource.verb(), code.clone(), *count)
-        };
-        counts.iter().map(count).collect()
-    }
-}
+pub(super) type RequestCounts = Arc<Mutex<BTreeMap<(ApiResource, String), u64>>>;
 
 /// Asks one API server.
 #[derive(Clone)]
@@ -82,34 +48,24 @@ impl ApiClient {
     where
         T: kube::Resource + Clone + DeserializeOwned + Debug,
     {
-        match self.get(resource, &api, name, &GetParams::any()).await {
-            Ok(object) if is_current(&object) => return Ok(Some(object)),
-            Err(error) if error.status() != Some(404) => return Err(error),
-            Ok(_) | Err(_) => {}
-        }
-        match self.get(resource, &api, name, &GetParams::default()).await {
-            Err(error) if error.status() == Some(404) => Ok(None),
-            answer => answer.map(Some),
-        }
-    }
-
-    async fn get<T>(
-        &self,
-        resource: ApiResource,
-        api: &Api<T>,
-        name: &str,
-        params: &GetParams,
-    ) -> Result<T, RequestError>
-    where
-        T: kube::Resource + Clone + DeserializeOwned + Debug,
-    {
-        let answer = match timeout(RESPONSE_TIMEOUT, api.get_with(name, params)).await {
-            Ok(Ok(object)) if object.name_any() != name => Err(RequestError::OtherObject(object.name_any())),
-            Ok(answer) => answer.map_err(RequestError::from),
-            Err(_) => Err(RequestError::Timeout(RESPONSE_TIMEOUT)),
+        let get = async |params: GetParams| {
+            let answer = match timeout(RESPONSE_TIMEOUT, api.get_with(name, &params)).await {
+                Ok(Ok(object)) if object.name_any() != name => {
+                    Err(RequestError::new(RequestErrorKind::Decode, "it is of another object"))
+                }
+                Ok(answer) => answer.map_err(RequestError::from),
+                Err(_) => Err(no_response()),
+            };
+            self.count(resource, answer.as_ref().err());
+            match answer {
+                Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
+                answer => answer.map(Some),
+            }
         };
-        self.counts.count(resource, answer.as_ref().err());
-        answer
+        match get(GetParams::any()).await? {
+            Some(object) if is_current(&object) => Ok(Some(object)),
+            _ => get(GetParams::default()).await,
+        }
     }
 
     /// The events of pods from a version on, for so many seconds.
@@ -125,9 +81,20 @@ impl ApiClient {
         let request = request.map_err(kube::Error::BuildRequest)?;
         let events = match timeout(RESPONSE_TIMEOUT, self.kube.request_events(request)).await {
             Ok(events) => events.map_err(RequestError::from),
-            Err(_) => Err(RequestError::Timeout(RESPONSE_TIMEOUT)),
+            Err(_) => Err(no_response()),
         };
-        self.counts.count(ApiResource::Pods, events.as_ref().err());
+        self.count(PODS, events.as_ref().err());
         events
     }
+
+    /// Counts a request that was answered, or what it came to instead.
+    pub(super) fn count(&self, resource: ApiResource, error: Option<&RequestError>) {
+        let Some(code) = error.map_or(Some("200".into()), RequestError::code) else { return };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((resource, code)).or_default() += 1;
+    }
+}
+
+fn no_response() -> RequestError {
+    RequestError::new(RequestErrorKind::Timeout, "no answer within 5s")
 }

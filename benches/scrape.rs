@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use disk_usage_exporter::cluster::{ObjectsFile, Selections};
-use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
+use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
+use disk_usage_exporter::collect::{Collector, Sources};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
 use disk_usage_exporter::page::Page;
-use disk_usage_exporter::runtime::Deadline;
+use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::volume::{Inodes, Measurement, ProbeResult, Usage};
 use serde_json::json;
 
@@ -85,7 +85,8 @@ fn collector(directory: &Path, size: (usize, usize)) -> Collector {
     let file = directory.join("objects.json");
     std::fs::write(&file, objects(size)).unwrap();
     let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
-    let objects = MetadataSource::Objects(ObjectsFile::open(&file, selections).unwrap());
+    let worker = BlockingWorker::start("host-files").unwrap();
+    let objects = MetadataHandle::objects(ObjectsFile::open(&file, selections, &worker).unwrap());
     Collector::new(Sources {
         mounts: Some((node(directory, size), objects)),
         kubelet: None,

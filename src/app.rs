@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 pub use error::AppError;
 
-use crate::cluster::Api;
-use crate::collect::{Collector, ScrapeRequest, SingleFlight};
+use crate::cluster::ApiStatus;
+use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
 use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
 use crate::exposition::{Encoding, Format, Series};
 use crate::health::Health;
@@ -66,7 +66,7 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
 
 /// The API server that is asked, and whether the program can do without.
 struct Cluster {
-    api: Api,
+    api: ApiStatus,
     required: bool,
 }
 
@@ -76,7 +76,7 @@ impl Cluster {
         if !self.required {
             return Ok(());
         }
-        match self.api.reached(within.saturating_sub(started.elapsed())).await {
+        match self.api.wait_until_reached(within.saturating_sub(started.elapsed())).await {
             Err(Some(failure)) => Err(AppError::Unreachable { within, failure }),
             Err(None) | Ok(()) => Ok(()),
         }
@@ -122,6 +122,9 @@ fn start_collecting(
         let series = exporter.scrape(deadline, previous);
         if series.as_ref().has_answer() {
             health.set_collected();
+            if series.as_ref().pending == 0 {
+                health.set_settled();
+            }
         }
         series
     };
@@ -144,11 +147,12 @@ async fn become_ready(
     let started = Instant::now();
     collect_until_first_answer(scrapes, stat_timeout, health).await;
     if let Some(cluster) = &cluster {
-        cluster.api.settled().await;
-        health.set_settled();
+        while !health.has_settled() {
+            cluster.api.wait_until_answered(HOLD_BACK).await;
+            collect_until_first_answer(scrapes, stat_timeout, health).await;
+        }
         cluster.reached(started, REQUIRED_API_TIMEOUT).await?;
     }
-    health.set_settled();
     Ok(())
 }
 

@@ -4,9 +4,8 @@ mod claims;
 mod earlier;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod hold_back;
 mod join;
-mod known;
-mod metadata;
 mod mounts;
 mod single_flight;
 mod transition_log;
@@ -15,28 +14,33 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-pub use metadata::MetadataSource;
+pub(crate) use hold_back::HOLD_BACK;
 pub use single_flight::{CollectionPanicked, MIN_MEASURING_TIME, ScrapeRequest, SingleFlight};
 
+use crate::cluster::MetadataHandle;
 use crate::kubelet::Kubelet;
 use crate::node::Node;
 use crate::runtime::Deadline;
-use crate::snapshot::{ExporterStatus, KubeletStatus, Snapshot, SourceStatus};
+use crate::snapshot::{ExporterStatus, KubeletStatus, RequestCount, Snapshot, SourceStatus};
 use crate::volume::KubeletSeriesOptions;
-use metadata::MetadataStatus;
 use mounts::Mounts;
 use transition_log::TransitionLog;
 
 /// What a collector reads, and which series it makes of it.
 pub struct Sources {
     /// The mount table and the kernel, and the metadata of volumes.
-    pub mounts: Option<(Node, MetadataSource)>,
+    pub mounts: Option<(Node, MetadataHandle)>,
     /// The kubelet.
     pub kubelet: Option<Kubelet>,
     /// The kubelet's directory as it is reached here, where none is found in the mount table.
     pub kubelet_directory: PathBuf,
     /// The series of the kubelet's names, if there are any.
     pub names: Option<KubeletSeriesOptions>,
+}
+
+fn request_counts(handle: &MetadataHandle) -> Vec<RequestCount> {
+    let count = |(resource, verb, code, count)| RequestCount { resource, verb, code, count };
+    handle.requests().into_iter().map(count).collect()
 }
 
 /// Makes snapshots; keeps what lasts from one to the next.
@@ -68,17 +72,18 @@ impl Collector {
         let measured = self.mounts.as_mut().map(|mounts| mounts.measure(start, deadline));
         let (volumes, all_measured) = measured.unwrap_or((Vec::new(), true));
         let has_answered = self.wait_for_kubelet(deadline);
-        let MetadataStatus { sources, age, requests } =
-            self.mounts.as_ref().map(Mounts::metadata_status).unwrap_or_default();
+        let handle = self.mounts.as_ref().map(Mounts::metadata);
+        let metadata = handle.map(MetadataHandle::metadata).unwrap_or_default();
+        let age = |oldest| SystemTime::now().duration_since(oldest).unwrap_or_default();
         let mut snapshot = Snapshot {
             volumes,
             complete: all_measured && has_answered,
             ambiguous: self.mounts.as_ref().map_or(0, Mounts::ambiguous),
             pending: self.mounts.as_ref().map_or(0, Mounts::pending),
             table: self.mounts.as_ref().map(Mounts::table),
-            sources: [self.source_status(), sources].concat(),
-            metadata_age: age,
-            kubernetes_requests: requests,
+            sources: [self.source_status(), metadata.sources.clone()].concat(),
+            metadata_age: metadata.oldest.map(age),
+            kubernetes_requests: handle.map(request_counts).unwrap_or_default(),
             ..Snapshot::default()
         };
         self.add_kubelet_volume_stats(&mut snapshot, start);

@@ -51,7 +51,6 @@ mod packed;
 pub mod page;
 pub mod panics;
 pub mod process;
-mod remote;
 pub mod runtime;
 pub mod server;
 pub mod shutdown;

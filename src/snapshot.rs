@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use crate::volume::SourceStatus;
 use crate::volume::{
     ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount, VolumeStats,
 };
@@ -219,15 +220,6 @@ pub struct KubeletStatus {
     pub answered: Option<SystemTime>,
     /// Volumes of its answer, if that is known, that it measured too long ago.
     pub stale: Option<usize>,
-}
-
-/// Whether a source could be read the last time.
-#[derive(Debug, Clone, Copy)]
-pub struct SourceStatus {
-    /// Its name in `disk_usage_exporter_source_success`.
-    pub name: &'static str,
-    /// The outcome.
-    pub success: bool,
 }
 
 /// About this program.

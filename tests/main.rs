@@ -60,7 +60,6 @@ mod kubernetes_requests;
 /// What a large cluster, large objects and many volumes cost.
 mod kubernetes_scale;
 /// The pods of the node, listed and watched.
-mod kubernetes_watch;
 /// The log, when nobody reads it.
 mod log;
 /// What `kubectl` makes of the manifests.

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use disk_usage_exporter::cluster::{ObjectsFile, Selections};
-use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
+use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
+use disk_usage_exporter::collect::{Collector, Sources};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
-use disk_usage_exporter::runtime::Deadline;
+use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::volume::{Inodes, KubeletSeriesOptions, Measurement, ProbeResult, Reason, Usage};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -157,7 +157,8 @@ proptest! {
         std::fs::write(&objects_file, objects(&cluster).to_string()).unwrap();
 
         let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
-        let objects = ObjectsFile::open(&objects_file, selections).unwrap();
+        let worker = BlockingWorker::start("host-files").unwrap();
+        let objects = ObjectsFile::open(&objects_file, selections, &worker).unwrap();
         let answers = rows.iter().enumerate().map(|(at, row)| (at as u64, row.answer)).collect();
         let settings = Settings {
             rootfs: directory.path().to_owned(),
@@ -166,7 +167,7 @@ proptest! {
         };
         let node = Node::open(settings, Arc::new(Answers(answers))).unwrap();
         let mut collector = Collector::new(Sources {
-            mounts: Some((node, MetadataSource::Objects(objects))),
+            mounts: Some((node, MetadataHandle::objects(objects))),
             kubelet: None,
             kubelet_directory: "/var/lib/kubelet".into(),
             names: Some(KubeletSeriesOptions { only_missing: false, per_pod }),

@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
+use disk_usage_exporter::cluster::MetadataHandle;
+use disk_usage_exporter::collect::{Collector, Sources};
 use disk_usage_exporter::node::{Kernel, Measure, Node, Recognition, Settings, Target};
 use disk_usage_exporter::runtime::Deadline;
 use disk_usage_exporter::snapshot::Snapshot;
@@ -36,7 +37,7 @@ fn settings(mount_table: Option<PathBuf>) -> Settings {
 fn collector(mount_table: Option<PathBuf>, measure: impl Measure + 'static) -> Collector {
     let node = Node::open(settings(mount_table), Arc::new(measure)).unwrap();
     Collector::new(Sources {
-        mounts: Some((node, MetadataSource::default())),
+        mounts: Some((node, MetadataHandle::none())),
         kubelet: None,
         kubelet_directory: "/var/lib/kubelet".into(),
         names: None,

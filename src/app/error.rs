@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::cluster::{AccessError, ObjectsError};
+use crate::cluster::{AccessError, ObjectsError, RequestError};
 use crate::kubelet::CaFileError;
 use crate::node::{FixtureError, NoTable, OpenError};
 
@@ -32,8 +32,9 @@ pub enum AppError {
     Unreachable {
         /// How long it was tried.
         within: Duration,
-        /// What came of it last.
-        failure: String,
+        /// The last failure.
+        #[source]
+        failure: RequestError,
     },
     /// `--kubelet-ca-file`.
     #[error(transparent)]

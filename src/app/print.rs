@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Cluster;
 use super::error::AppError;
 use super::exporter::Exporter;
-use crate::collect::Collector;
+use crate::collect::{Collector, HOLD_BACK};
 use crate::config::DfArgs;
 use crate::df::Report;
 use crate::exposition::{Encoding, Format};
@@ -83,7 +83,7 @@ async fn first_complete_snapshot(
     collector.wait_for_kubelet(&deadline.at(started + SOURCE_TIMEOUT));
     if let Some(cluster) = cluster {
         let started = Instant::now();
-        cluster.api.settled().await;
+        cluster.api.wait_until_answered(HOLD_BACK).await;
         cluster.reached(started, SOURCE_TIMEOUT).await?;
     }
     Ok(collector.collect(&Deadline::after(stat_timeout)))

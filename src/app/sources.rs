@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::AppError;
 use super::metadata::{self, machine_name};
-use crate::cluster::Api;
+use crate::cluster::ApiStatus;
 use crate::collect::Sources;
 use crate::config::{Config, NodeConfig};
 use crate::kubelet::Kubelet;
@@ -18,7 +18,7 @@ const DEFAULT_KUBELET_ROOT: &str = "/var/lib/kubelet";
 /// The sources, and the API server if it is one of them.
 pub(super) struct Found {
     pub(super) sources: Sources,
-    pub(super) api: Option<Api>,
+    pub(super) api: Option<ApiStatus>,
 }
 
 /// Opens what is to be read.
@@ -32,7 +32,7 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
         let node = node(config)?;
         // The kubelet tells the claims of its volumes itself: objects are for those of mounts.
         let found = metadata::find(config)?;
-        (mounts, api) = (Some((node, found.source)), found.api);
+        (mounts, api) = (Some((node, found.metadata)), found.api);
     }
     let root = config.node.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
     let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::earlier::Earlier;
-use super::known::Known;
-use super::metadata::{MetadataSource, MetadataStatus};
+use super::join::JoinedVolumes;
+use crate::cluster::MetadataHandle;
 use crate::node::Node;
 use crate::runtime::Deadline;
 use crate::snapshot::{MeasuredVolume, MountTableStatus};
@@ -20,20 +20,20 @@ const EXTRA_SHARE: u32 = 20;
 /// A node, and what is known of its volumes.
 pub(super) struct Mounts {
     node: Node,
-    metadata: MetadataSource,
-    known: Known,
+    metadata: MetadataHandle,
+    known: JoinedVolumes,
 }
 
 impl Mounts {
-    pub(super) fn new(node: Node, metadata: MetadataSource) -> Self {
-        Self { node, metadata, known: Known::default() }
+    pub(super) fn new(node: Node, metadata: MetadataHandle) -> Self {
+        Self { node, metadata, known: JoinedVolumes::default() }
     }
 
     /// Finds the volumes that are mounted now.
     pub(super) fn look(&mut self, deadline: &Deadline) {
         let mounts = self.node.scan(Instant::now(), deadline.instant());
-        let metadata = self.metadata.metadata(&mounts);
-        self.known.update(mounts, metadata);
+        let metadata = self.metadata.update(&mounts);
+        self.known.update(mounts, metadata, Instant::now());
     }
 
     /// The volumes that were found, measured, and whether the deadline cut nothing off. Where the mount table changed
@@ -92,7 +92,7 @@ impl Mounts {
         self.node.status()
     }
 
-    pub(super) fn metadata_status(&self) -> MetadataStatus {
-        self.metadata.status()
+    pub(super) fn metadata(&self) -> &MetadataHandle {
+        &self.metadata
     }
 }

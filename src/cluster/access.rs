@@ -3,32 +3,11 @@
 use std::env;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kube::client::{Body, ConfigExt};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use tower::util::{BoxCloneSyncService, MapErr, option_layer};
-use tower::{BoxError, Layer};
+use kube::config::{Kubeconfig, KubeconfigError};
 
-use super::failure::Failure;
-use super::pace::MOST_AT_A_TIME;
-use crate::remote::chain;
-
-/// Connections that are not used are closed after this; a lookup of many objects keeps its own open.
-const IDLE: Duration = Duration::from_secs(5);
-/// Bytes that are read at once; by itself the buffer of a connection grows to 400 KiB for a long list.
-const READ_AT_ONCE: usize = 16 << 10;
-/// How long a connection may be silent before the kernel asks whether the server is still there, and asks again.
-const KEEPALIVE: Duration = Duration::from_secs(20);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
-/// How long the token of a file is used before it is read again.
-const TOKEN_USE: Duration = Duration::from_secs(30);
+use crate::error_text::error_chain;
 
 /// Where the credentials are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,17 +32,16 @@ impl Access {
         usual.is_file().then(|| Self::Kubeconfig(vec![usual]))
     }
 
-    /// Reads it.
+    /// Reads the credentials.
     ///
     /// # Errors
     ///
     /// If there is nothing that could be used.
-    pub(super) async fn load(&self) -> Result<kube::Config, AccessError> {
+    pub fn load(&self) -> Result<kube::Config, AccessError> {
         match self {
             Self::InCluster => Ok(kube::Config::incluster()?),
             Self::Kubeconfig(paths) => {
-                let context = KubeConfigOptions::default();
-                let config = kube::Config::from_custom_kubeconfig(read(paths)?, &context).await;
+                let config = kube::Config::try_from(read(paths)?);
                 let config = config.map_err(|error| AccessError::kubeconfig(paths, &error))?;
                 match &config.proxy_url {
                     // Its user and password stay out.
@@ -88,7 +66,7 @@ impl fmt::Display for Access {
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// The pod has no service account's token.
-    #[error("the pod's service account cannot be used: {}; is automountServiceAccountToken on?", chain(.0))]
+    #[error("the pod's service account cannot be used: {}; is automountServiceAccountToken on?", error_chain(.0))]
     InCluster(#[from] kube::config::InClusterError),
     /// A kubeconfig that says nothing that could be used.
     #[error("the kubeconfig {paths} cannot be used: {cause}; check it by `kubectl --kubeconfig`")]
@@ -107,20 +85,17 @@ pub enum AccessError {
     )]
     Proxy(String),
     /// A certificate, key or credential plugin that fails.
-    #[error("{}", chain(.0))]
+    #[error("{}", error_chain(.0))]
     Credentials(#[from] kube::Error),
-    /// The system gives not even what reading takes.
-    #[error("cannot start: {0}")]
-    System(#[source] io::Error),
     /// The file that the token is in.
-    #[error("cannot read the token in {0}: {1}")]
+    #[error("cannot use the token in {0}: {1}")]
     Token(String, #[source] io::Error),
 }
 
 impl AccessError {
     /// Without the lines of the file that a parser quotes: they may be secret.
     fn kubeconfig(paths: &[PathBuf], error: &KubeconfigError) -> Self {
-        let cause = chain(error).lines().next().unwrap_or_default().to_owned();
+        let cause = error_chain(error).lines().next().unwrap_or_default().to_owned();
         Self::Kubeconfig { paths: list(paths), cause }
     }
 }
@@ -144,75 +119,6 @@ fn read(paths: &[PathBuf]) -> Result<Kubeconfig, AccessError> {
     merged.ok_or_else(|| AccessError::NoFile(list(paths)))
 }
 
-type Connections = BoxCloneSyncService<hyper::Request<Body>, hyper::Response<Incoming>, BoxError>;
-
-/// Connections to one server, and what to show it.
-pub(super) struct Session {
-    connections: Connections,
-    config: kube::Config,
-    client: kube::Client,
-    /// When the file with the token was read, if it is in one.
-    token_read: Option<Instant>,
-}
-
-impl Session {
-    /// Reads credentials; connects when it is first asked something.
-    pub(super) async fn open(access: &Access) -> Result<Self, AccessError> {
-        let config = access.load().await?;
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_keepalive(Some(KEEPALIVE));
-        connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-        connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
-        connector.set_nodelay(true);
-        let http = HttpClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MOST_AT_A_TIME)
-            .http1_max_buf_size(READ_AT_ONCE)
-            .build(config.rustls_https_connector_with_connector(connector)?);
-        let connections = BoxCloneSyncService::new(MapErr::new(http, BoxError::from));
-        let (client, token_read) = client(&config, connections.clone())?;
-        Ok(Self { connections, config, client, token_read })
-    }
-
-    /// What asks, with a token that is not old.
-    pub(super) fn client(&mut self) -> kube::Client {
-        if self.token_read.is_some_and(|read| read.elapsed() > TOKEN_USE) {
-            // A file that cannot be read right now may be just being replaced: the token may still be good.
-            match client(&self.config, self.connections.clone()) {
-                Ok(renewed) => (self.client, self.token_read) = renewed,
-                Err(error) => tracing::debug!(%error, "the last token stays in use"),
-            }
-        }
-        self.client.clone()
-    }
-}
-
-fn client(
-    config: &kube::Config,
-    connections: Connections,
-) -> Result<(kube::Client, Option<Instant>), AccessError> {
-    let mut config = config.clone();
-    // Read here: a line end after the token is no part of it.
-    let file = config.auth_info.token_file.take();
-    if let Some(path) = file.as_ref().filter(|_| config.auth_info.token.is_none()) {
-        let token = std::fs::read_to_string(Path::new(path));
-        let token = token.map_err(|error| AccessError::Token(path.clone(), error))?;
-        config.auth_info.token = Some(token.trim().to_owned().into());
-    }
-    let service = config.extra_headers_layer()?.layer(connections);
-    let service = option_layer(config.auth_layer()?).layer(service);
-    let service = config.base_uri_layer().layer(service);
-    Ok((kube::Client::new(service, config.default_namespace), file.map(|_| Instant::now())))
-}
-
-impl From<AccessError> for Failure {
-    fn from(error: AccessError) -> Self {
-        Self::Credentials(error.to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,7 +128,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kubeconfig");
         std::fs::write(&path, kubeconfig).unwrap();
-        Access::Kubeconfig(vec![path]).check().unwrap_err().to_string()
+        Access::Kubeconfig(vec![path]).load().unwrap_err().to_string()
     }
 
     #[test]

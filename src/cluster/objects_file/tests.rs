@@ -10,14 +10,31 @@ fn parsed(json: &Value) -> Result<Metadata, ObjectsError> {
     parse(json.to_string().as_bytes(), Path::new("objects.json"), &selections())
 }
 
-fn names(metadata: &Metadata) -> (Vec<&str>, Vec<&str>, Vec<&str>) {
-    let mut pvs: Vec<_> = metadata.persistent_volumes.keys().map(String::as_str).collect();
-    let mut claims: Vec<_> = metadata.claims.keys().map(|key| key.name.as_str()).collect();
+fn names(metadata: &Metadata) -> (Vec<&str>, Vec<&str>) {
+    let mut pvs: Vec<_> = metadata.volumes.keys().map(String::as_str).collect();
     let mut pods: Vec<_> = metadata.pods.keys().map(String::as_str).collect();
     pvs.sort_unstable();
-    claims.sort_unstable();
     pods.sort_unstable();
-    (pvs, claims, pods)
+    (pvs, pods)
+}
+
+/// A file in a directory of its own, and the worker that reads it.
+fn file(contents: &Value) -> (tempfile::TempPath, ObjectsFile, BlockingWorker) {
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&path, contents.to_string()).unwrap();
+    let worker = BlockingWorker::start("test").unwrap();
+    let file = ObjectsFile::open(&path, selections(), &worker).unwrap();
+    (path, file, worker)
+}
+
+impl ObjectsFile {
+    /// The names of the volumes after looking at the file, and whether it could be read.
+    fn refreshed(&mut self) -> (Vec<String>, bool) {
+        self.refresh();
+        let metadata = self.metadata.borrow();
+        let names = names(&metadata).0.into_iter().map(ToOwned::to_owned).collect();
+        (names, metadata.sources[0].success)
+    }
 }
 
 fn pv(name: &str) -> Value {
@@ -36,13 +53,13 @@ fn pod(uid: &str) -> Value {
 fn lists_of_lists_single_objects_and_missing_kinds_are_fine() {
     let list = |items: &[Value]| json!({"kind": "List", "items": items});
     let nested = list(&[list(&[pv("a")]), pv("b"), list(&[list(&[claim("c"), pod("u")])])]);
-    assert_eq!(names(&parsed(&nested).unwrap()), (vec!["a", "b"], vec!["c"], vec!["u"]));
-    assert_eq!(names(&parsed(&pv("a")).unwrap()), (vec!["a"], vec![], vec![]));
-    assert_eq!(names(&parsed(&list(&[])).unwrap()), (vec![], vec![], vec![]));
+    assert_eq!(names(&parsed(&nested).unwrap()), (vec!["a", "b"], vec!["u"]));
+    assert_eq!(names(&parsed(&pv("a")).unwrap()), (vec!["a"], vec![]));
+    assert_eq!(names(&parsed(&list(&[])).unwrap()), (vec![], vec![]));
     let mixed = list(&[json!({"kind": "ConfigMap", "metadata": {"name": "x"}}), claim("c")]);
-    assert_eq!(names(&parsed(&mixed).unwrap()), (vec![], vec!["c"], vec![]));
+    assert_eq!(names(&parsed(&mixed).unwrap()), (vec![], vec![]));
     let typed = json!({"kind": "PodList", "items": [{"metadata": {"name": "p", "uid": "u"}, "spec": {}}]});
-    assert_eq!(names(&parsed(&typed).unwrap()), (vec![], vec![], vec!["u"]));
+    assert_eq!(names(&parsed(&typed).unwrap()), (vec![], vec!["u"]));
 }
 
 #[test]
@@ -51,14 +68,15 @@ fn an_object_that_does_not_parse_costs_itself() {
         pv("good"),
         {"kind": "PersistentVolume", "metadata": {"name": "bad"}, "spec": 7},
         {"kind": "PersistentVolume", "metadata": {"name": "worse", "labels": {"a": 1}}, "spec": {}},
+        {"kind": "PersistentVolume", "metadata": {}, "spec": {}},
+        {"kind": "PersistentVolumeClaim", "metadata": {}, "spec": {}},
         {"kind": "Pod", "spec": {}},
         3,
         null,
         {"kind": ["Pod"]},
-        {"kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "n"},
-         "spec": {"resources": {"requests": {"storage": 5}}}},
+        pod("u"),
     ]});
-    assert_eq!(names(&parsed(&list).unwrap()), (vec!["good"], vec!["c"], vec![]));
+    assert_eq!(names(&parsed(&list).unwrap()), (vec!["good"], vec!["u"]));
 }
 
 #[test]
@@ -78,7 +96,9 @@ fn what_has_no_such_objects_is_an_error_that_says_so() {
         assert!(error.ends_with("`kubectl get pv,pvc,pods -A -o json`"), "{error}");
     }
     let directory = std::env::temp_dir();
-    let error = ObjectsFile::open(&directory, selections()).unwrap_err().to_string();
+    let error = ObjectsFile::open(&directory, selections(), &BlockingWorker::start("test").unwrap())
+        .unwrap_err()
+        .to_string();
     assert!(error.ends_with("not a file"), "{error}");
     for text in ["", "{", "NAME  CAPACITY", "{}x", "\u{feff}{}"] {
         let error = parse(text.as_bytes(), Path::new("o"), &selections()).unwrap_err().to_string();
@@ -103,7 +123,7 @@ fn an_annotation_does_not_take_the_place_of_another_pod() {
 #[test]
 fn a_list_without_end_ends() {
     let mut list = pv("deep");
-    for _ in 0..=DEEPEST {
+    for _ in 0..=MAX_DEPTH {
         list = json!({"items": [list, pv("shallow")]});
     }
     assert_eq!(names(&parsed(&list).unwrap()).0, ["shallow"]);
@@ -126,16 +146,17 @@ fn the_fields_that_are_used() {
             {"name": "inline", "nfs": {}}]}},
     ]});
     let metadata = parsed(&list).unwrap();
-    let pv = &metadata.persistent_volumes["pv"];
+    let volume = &metadata.volumes["pv"];
+    let pv = volume.pv.found().unwrap();
     let key = ClaimKey { namespace: "shop".into(), name: "c".into() };
-    assert_eq!(pv.claim, Some(ClaimRef { key: key.clone(), uid: Some("1".into()) }));
+    assert_eq!(pv.claim, Some(ClaimRef { key, uid: Some("1".into()) }));
     assert_eq!(pv.labels["tier"], "gold");
     assert_eq!(pv.storage_class.as_deref(), Some("fast"));
     assert_eq!(pv.mode.as_deref(), Some("Filesystem"));
     assert_eq!(pv.access_modes, ["ReadWriteOnce"]);
     let source = pv.source.as_ref().unwrap();
     assert_eq!((&*source.kind, source.instance.as_deref()), ("nfs", Some("s:/p")));
-    let claim = &metadata.claims[&key][0];
+    let claim = volume.claim.as_ref().unwrap().found().unwrap();
     assert_eq!((claim.uid.as_deref(), claim.requested_bytes), (Some("1"), Some(64 << 20)));
     assert_eq!(claim.labels["app"], "web");
     assert!(Arc::ptr_eq(&metadata.pods["u"], &metadata.pods["h"]));
@@ -143,48 +164,69 @@ fn the_fields_that_are_used() {
 }
 
 #[test]
+fn a_claim_is_that_of_the_uid_that_the_pv_names() {
+    let claim = |name: &str, uid: Option<&str>| {
+        json!({"kind": "PersistentVolumeClaim", "spec": {},
+            "metadata": {"name": name, "namespace": "n", "uid": uid, "labels": {"uid": uid.unwrap_or("none")}}})
+    };
+    let found = |reference: Value, claims: &[Value]| {
+        let pv =
+            json!({"kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": {"claimRef": reference}});
+        let items = [claims, &[pv]].concat();
+        let metadata = parsed(&json!({"items": items})).unwrap();
+        match &metadata.volumes["pv"].claim {
+            Some(Lookup::Found(claim)) => claim.labels["uid"].clone(),
+            other => format!("{other:?}"),
+        }
+    };
+    let reference = |uid: Option<&str>| json!({"namespace": "n", "name": "c", "uid": uid});
+    let claims = [claim("other", Some("1")), claim("c", Some("2")), claim("c", Some("3"))];
+    for (reference, claims, expected) in [
+        (reference(Some("3")), &claims[..], "3"),
+        (reference(None), &claims[..], "2"),
+        (reference(Some("4")), &claims[..], "Some(Absent)"),
+        (reference(Some("4")), &[claim("c", None)][..], "none"),
+        (reference(Some("1")), &claims[..1], "None"),
+        (json!(null), &claims[..], "None"),
+        (json!({"name": "c"}), &claims[..], "None"),
+    ] {
+        assert_eq!(found(reference.clone(), claims), expected, "{reference}");
+    }
+}
+
+#[test]
 fn the_file_is_read_again_when_it_changes_and_its_last_objects_outlive_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("objects.json");
-    std::fs::write(&path, pv("first").to_string()).unwrap();
-    let mut file = ObjectsFile::open(&path, selections()).unwrap();
-    let first = file.metadata();
-    assert_eq!(names(&first).0, ["first"]);
-    assert!(Arc::ptr_eq(&first, &file.metadata()), "an unchanged file is not read again");
-    assert!(file.age(SystemTime::now()).is_some());
+    let (path, mut file, _worker) = file(&pv("first"));
+    let first = Arc::clone(&file.metadata.borrow());
+    assert!(first.oldest.is_some());
+    assert_eq!(file.refreshed(), (vec!["first".into()], true));
+    assert!(Arc::ptr_eq(&first, &file.metadata.borrow()), "an unchanged file is not read again");
     std::fs::write(&path, pv("second").to_string()).unwrap();
-    assert_eq!(names(&file.metadata()).0, ["second"]);
+    assert_eq!(file.refreshed(), (vec!["second".into()], true));
     for broken in ["{", "[]"] {
         std::fs::write(&path, broken).unwrap();
-        assert_eq!((names(&file.metadata()).0, file.success()), (vec!["second"], false));
+        assert_eq!(file.refreshed(), (vec!["second".into()], false));
     }
     std::fs::remove_file(&path).unwrap();
-    assert_eq!((names(&file.metadata()).0, file.success()), (vec!["second"], false));
+    assert_eq!(file.refreshed(), (vec!["second".into()], false));
     std::fs::write(&path, pv("third").to_string()).unwrap();
-    assert_eq!((names(&file.metadata()).0, file.success()), (vec!["third"], true));
+    assert_eq!(file.refreshed(), (vec!["third".into()], true));
 }
 
 #[test]
 fn a_file_that_hangs_cannot_be_read_until_it_can() {
+    let (_path, mut file, worker) = file(&pv("first"));
     let (go_on, gate) = std::sync::mpsc::channel::<()>();
-    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
-    std::fs::write(&path, pv("first").to_string()).unwrap();
-    let mut file = ObjectsFile::open(&path, selections()).unwrap();
-    let hangs = path.to_owned();
-    file.reader = Aside::start("test", move |before| {
-        let _ = gate.recv();
-        read_changed(&hangs, before, &selections())
-    })
-    .unwrap();
-    file.metadata();
-    assert!(file.success(), "it may be large");
+    // The worker is at a file that hangs.
+    let hanging = worker.run(thread::current(), move || gate.recv());
+    assert_eq!(file.refreshed(), (vec!["first".into()], true), "it may be large");
+    assert_eq!(file.refreshed(), (vec!["first".into()], true));
     file.hung_after = Duration::ZERO;
-    assert_eq!((names(&file.metadata()).0, file.success()), (vec!["first"], false));
+    assert_eq!(file.refreshed(), (vec!["first".into()], false));
     drop(go_on);
-    let start = std::time::Instant::now();
-    while !file.success() {
-        assert!(start.elapsed().as_secs() < 60, "it can be read again");
-        file.hung_after = HUNG_AFTER;
-        file.metadata();
-    }
+    let long = Deadline::after(Duration::from_mins(1));
+    assert!(hanging.wait(&long).is_some());
+    let (job, _) = file.reading.take().unwrap();
+    assert!(job.wait(&long).is_some());
+    assert_eq!(file.refreshed(), (vec!["first".into()], true), "it can be read again");
 }

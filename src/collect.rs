@@ -1,7 +1,6 @@
 //! One collection: the node's volumes, their measurements and metadata, and the kubelet's stats, as a snapshot.
 
 mod claims;
-mod earlier;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod hold_back;
@@ -23,6 +22,7 @@ use crate::node::Node;
 use crate::runtime::Deadline;
 use crate::snapshot::{ExporterStatus, KubeletStatus, RequestCount, Snapshot, SourceStatus};
 use crate::volume::KubeletSeriesOptions;
+use join::JoinedVolumes;
 use mounts::Mounts;
 use transition_log::TransitionLog;
 
@@ -57,7 +57,8 @@ impl Collector {
     #[must_use]
     pub fn new(sources: Sources) -> Self {
         let Sources { mounts, kubelet, kubelet_directory, names } = sources;
-        let mounts = mounts.map(|(node, metadata)| Mounts::new(node, metadata));
+        let mounts =
+            mounts.map(|(node, metadata)| Mounts { node, metadata, joined: JoinedVolumes::default() });
         Self { mounts, kubelet, kubelet_directory, names, log: TransitionLog::default() }
     }
 
@@ -65,22 +66,22 @@ impl Collector {
     pub fn collect(&mut self, deadline: &Deadline) -> Snapshot {
         let start = Instant::now();
         if let Some(mounts) = &mut self.mounts {
-            mounts.look(deadline);
+            mounts.scan(start, deadline);
         }
         // The kubelet answers while the mounts are measured.
         self.refresh_kubelet(start);
-        let measured = self.mounts.as_mut().map(|mounts| mounts.measure(start, deadline));
-        let (volumes, all_measured) = measured.unwrap_or((Vec::new(), true));
+        let volumes = self.mounts.as_mut().map(|mounts| mounts.measure(deadline)).unwrap_or_default();
+        let all_measured = !deadline.is_over();
         let has_answered = self.wait_for_kubelet(deadline);
-        let handle = self.mounts.as_ref().map(Mounts::metadata);
+        let handle = self.mounts.as_ref().map(|mounts| &mounts.metadata);
         let metadata = handle.map(MetadataHandle::metadata).unwrap_or_default();
         let age = |oldest| SystemTime::now().duration_since(oldest).unwrap_or_default();
         let mut snapshot = Snapshot {
             volumes,
             complete: all_measured && has_answered,
-            ambiguous: self.mounts.as_ref().map_or(0, Mounts::ambiguous),
-            pending: self.mounts.as_ref().map_or(0, Mounts::pending),
-            table: self.mounts.as_ref().map(Mounts::table),
+            ambiguous: self.mounts.as_ref().map_or(0, |mounts| mounts.joined.ambiguous),
+            pending: self.mounts.as_ref().map_or(0, |mounts| mounts.joined.pending),
+            table: self.mounts.as_ref().map(|mounts| mounts.node.status()),
             sources: [self.source_status(), metadata.sources.clone()].concat(),
             metadata_age: metadata.oldest.map(age),
             kubernetes_requests: handle.map(request_counts).unwrap_or_default(),
@@ -99,7 +100,8 @@ impl Collector {
 
     fn refresh_kubelet(&mut self, now: Instant) {
         if let Some(kubelet) = &mut self.kubelet {
-            let mut directories = self.mounts.as_ref().map(Mounts::kubelet_directories).unwrap_or_default();
+            let mut directories =
+                self.mounts.as_ref().map(|mounts| mounts.node.kubelet_directories()).unwrap_or_default();
             if directories.is_empty() {
                 directories.push(self.kubelet_directory.clone());
             }
@@ -111,7 +113,7 @@ impl Collector {
     fn source_status(&self) -> Vec<SourceStatus> {
         let kubelet = self.kubelet.as_ref();
         let sources = [
-            ("mounts", self.mounts.as_ref().map(|mounts| mounts.table().readable)),
+            ("mounts", self.mounts.as_ref().map(|mounts| mounts.node.status().readable)),
             ("kubelet", kubelet.and_then(Kubelet::summary_status).map(|status| status.success)),
             ("kubelet_metrics", kubelet.and_then(Kubelet::exposed_claims_success)),
         ];
@@ -135,7 +137,7 @@ impl Collector {
             let nothing = HashSet::new();
             let sources = claims::ClaimStatsInputs {
                 volumes: &snapshot.volumes,
-                left_out_pods: self.mounts.as_ref().map_or(&nothing, Mounts::left_out_pods),
+                left_out_pods: self.mounts.as_ref().map_or(&nothing, |mounts| &mounts.joined.left_out_pods),
                 reported,
                 exposed: exposed.as_ref(),
             };

@@ -33,7 +33,6 @@
 //! `cluster` what is mounted, and takes what is known of it by then.
 
 pub mod app;
-mod aside;
 pub mod cluster;
 pub mod collect;
 pub mod config;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cluster::{AccessError, ObjectsError, RequestError};
 use crate::kubelet::CaFileError;
-use crate::node::{FixtureError, NoTable, OpenError};
+use crate::node::{FixtureError, NoTable};
 
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
@@ -81,15 +81,6 @@ impl AppError {
             | Self::NoFigures
             | Self::Output(_)
             | Self::System(_) => ExitCode::FAILURE,
-        }
-    }
-}
-
-impl From<OpenError> for AppError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Table(error) => Self::Table(error),
-            OpenError::System(error) => Self::System(error),
         }
     }
 }

@@ -12,12 +12,15 @@ pub(super) struct Found {
 }
 
 /// Opens the file of objects that was named, or else finds the API server.
-pub(super) fn find(config: &Config) -> Result<Found, AppError> {
+pub(super) fn find(
+    config: &Config,
+    clients: &Clients,
+    host_files: &BlockingWorker,
+) -> Result<Found, AppError> {
     let KubernetesArgs { pv_labels, pvc_labels, .. } = config.kubernetes.clone();
     let selections = Selections { pv_labels, pvc_labels };
     if let Some(path) = &config.node.objects {
-        let worker = BlockingWorker::start("host-files")?;
-        let file = ObjectsFile::open(path, selections, &worker)?;
+        let file = ObjectsFile::open(path, selections, host_files)?;
         return Ok(Found { metadata: MetadataHandle::objects(file), api: None });
     }
     let Some(access) = access(config)? else {
@@ -28,7 +31,7 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
     tracing::info!(credentials = %access, node_name, "labels come from the Kubernetes API");
     let settings = ApiSettings { node_name, label_refresh: *label_refresh, selections };
     let (metadata, status, work) = cluster::follow(settings, || cluster::connect(access));
-    Clients::start()?.spawn(work);
+    clients.spawn(work);
     Ok(Found { metadata, api: Some(status) })
 }
 

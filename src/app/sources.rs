@@ -9,7 +9,7 @@ use crate::cluster::ApiStatus;
 use crate::collect::Sources;
 use crate::config::{Config, NodeConfig};
 use crate::kubelet::Kubelet;
-use crate::node::{self, Fixture, Measure, Node};
+use crate::node::{Fixture, MountRootProof, Node, NodeSettings, Probe, VolumeMatcher};
 use crate::runtime::{BlockingWorker, Clients};
 
 /// The kubelet's directory, where nothing else is known.
@@ -29,9 +29,9 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
     let kubelet = kubelet.transpose()?;
     let (mut mounts, mut api) = (None, None);
     if config.sources.mounts {
-        let node = node(config)?;
+        let node = node(config, &host_files)?;
         // The kubelet tells the claims of its volumes itself: objects are for those of mounts.
-        let found = metadata::find(config)?;
+        let found = metadata::find(config, &clients, &host_files)?;
         (mounts, api) = (Some((node, found.metadata)), found.api);
     }
     let root = config.node.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
@@ -40,21 +40,18 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
     Ok(Found { sources, api })
 }
 
-fn node(config: &Config) -> Result<Node, AppError> {
+fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> {
     let NodeConfig { rootfs, mount_table, objects: _, fixture, kubelet_root, volume_regex } = &config.node;
-    let settings = node::Settings {
+    let settings = NodeSettings {
         rootfs: rootfs.clone(),
         mount_table: mount_table.clone(),
-        recognition: node::Recognition {
-            kubelet_root: kubelet_root.clone(),
-            volume_regex: volume_regex.clone(),
-        },
+        matcher: VolumeMatcher { kubelet_root: kubelet_root.clone(), volume_regex: volume_regex.clone() },
     };
-    let measure: Arc<dyn Measure> = match fixture {
+    let probe: Arc<dyn Probe> = match fixture {
         Some(fixture) => Arc::new(Fixture::load(fixture)?),
-        None => Arc::new(settings.kernel()),
+        None => Arc::new(settings.kernel(MountRootProof::default())),
     };
-    Ok(Node::open(settings, measure)?)
+    Ok(Node::open(settings, probe, host_files)?)
 }
 
 fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {

@@ -1,11 +1,14 @@
-//! Which mountpoints are volumes: the kubelet's directory layout; pure.
+//! The kubelet's directory layout: which mountpoints are volumes.
 
 use std::collections::HashSet;
 
 use regex::bytes::Regex;
 
+use crate::node::host_path;
+use crate::volume::VolumeMode;
+
 /// Where the kubelet keeps its files unless it is told otherwise.
-const DEFAULT_KUBELET_ROOT: &[u8] = b"/var/lib/kubelet";
+pub(crate) const DEFAULT_KUBELET_ROOT: &[u8] = b"/var/lib/kubelet";
 
 /// GKE mounts some volumes by a helper with a root of its own, which shows the node's mounts again.
 const GKE_MOUNTER: &[u8] = b"/home/kubernetes/containerized_mounter/";
@@ -35,29 +38,24 @@ const PLUGINS: [&[u8]; 20] = [
     b"storageos",
 ];
 
-/// What a mountpoint is; names are bytes as in the path.
+/// What the path of a mountpoint tells of a volume; names are bytes as in the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place<'a> {
-    /// A file system of a pod.
-    Filesystem(Volume<'a>),
-    /// A block device whose path has its name.
-    Block(Volume<'a>),
-    /// A block device that only the pod's own link to it names.
-    UnnamedBlock {
-        /// The kubelet's root.
-        root: &'a [u8],
-        plugin: &'a [u8],
-        pod_uid: &'a [u8],
-    },
-}
-
-/// The parts of a volume's path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Volume<'a> {
+pub(crate) struct PathIdentity<'a> {
     /// Without `kubernetes.io~`; empty where a regular expression does not tell it.
     pub(crate) plugin: &'a [u8],
-    pub(crate) name: &'a [u8],
+    pub(crate) name: PathName<'a>,
     pub(crate) pod_uid: Option<&'a [u8]>,
+    pub(crate) mode: VolumeMode,
+}
+
+/// Whether the path names the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PathName<'a> {
+    Known(&'a [u8]),
+    /// Only the pod's links to its devices do, below this kubelet root.
+    InDeviceLinks {
+        kubelet_root: &'a [u8],
+    },
 }
 
 /// How mountpoints are told apart.
@@ -71,47 +69,52 @@ pub(crate) enum Layout {
 
 impl Layout {
     /// What the mountpoint `path`, as the host sees it, is.
-    pub(crate) fn classify<'a>(&'a self, path: &'a [u8]) -> Option<Place<'a>> {
+    pub(crate) fn classify<'a>(&'a self, path: &'a [u8]) -> Option<PathIdentity<'a>> {
         match self {
-            Self::Kubelet { roots } => roots.iter().find_map(|root| below_kubelet(path, root)),
-            Self::Regex(regex) => by_regex(path, regex),
+            Self::Kubelet { roots } => roots.iter().find_map(|root| classify_kubelet_path(path, root)),
+            Self::Regex(regex) => classify_by_regex(path, regex),
         }
     }
 }
 
-fn below_kubelet<'a>(path: &'a [u8], root: &'a [u8]) -> Option<Place<'a>> {
-    let names: Vec<&[u8]> = super::paths::strip(path, root)?.split(|&b| b == b'/').skip(1).collect();
+fn classify_kubelet_path<'a>(path: &'a [u8], root: &'a [u8]) -> Option<PathIdentity<'a>> {
+    let names: Vec<&[u8]> = host_path::strip(path, root)?.split(|&b| b == b'/').skip(1).collect();
     if names.iter().any(|name| matches!(*name, b"" | b"." | b"..")) {
         return None;
     }
     match names[..] {
         [b"pods", pod_uid, b"volumes", b"kubernetes.io~csi", name, b"mount"] => {
-            Some(Place::Filesystem(volume(b"csi", name, pod_uid)))
+            Some(identity(b"csi", name, pod_uid, VolumeMode::Filesystem))
         }
         [b"pods", pod_uid, b"volumes", escaped, name] => {
             let plugin = plugin(escaped).filter(|plugin| *plugin != b"csi")?;
-            Some(Place::Filesystem(volume(plugin, name, pod_uid)))
+            Some(identity(plugin, name, pod_uid, VolumeMode::Filesystem))
         }
         // The kubelet mounts a CSI device twice; `publish` holds the other one, under the volume's name.
         [b"plugins", b"kubernetes.io", b"csi", b"volumeDevices", name, b"dev", pod_uid]
             if name != b"publish" =>
         {
-            Some(Place::Block(volume(b"csi", name, pod_uid)))
+            Some(identity(b"csi", name, pod_uid, VolumeMode::Block))
         }
         [b"plugins", b"kubernetes.io~local-volume", b"volumeDevices", name, pod_uid] => {
-            Some(Place::Block(volume(b"local-volume", name, pod_uid)))
+            Some(identity(b"local-volume", name, pod_uid, VolumeMode::Block))
         }
         [b"plugins", b"kubernetes.io", plugin, b"volumeDevices", .., pod_uid]
             if plugin != b"csi" && PLUGINS.contains(&plugin) && is_pod_uid(pod_uid) =>
         {
-            Some(Place::UnnamedBlock { root, plugin, pod_uid })
+            Some(PathIdentity {
+                plugin,
+                name: PathName::InDeviceLinks { kubelet_root: root },
+                pod_uid: Some(pod_uid),
+                mode: VolumeMode::Block,
+            })
         }
         _ => None,
     }
 }
 
-fn volume<'a>(plugin: &'a [u8], name: &'a [u8], pod_uid: &'a [u8]) -> Volume<'a> {
-    Volume { plugin, name, pod_uid: Some(pod_uid) }
+fn identity<'a>(plugin: &'a [u8], name: &'a [u8], pod_uid: &'a [u8], mode: VolumeMode) -> PathIdentity<'a> {
+    PathIdentity { plugin, name: PathName::Known(name), pod_uid: Some(pod_uid), mode }
 }
 
 /// The plugin behind a directory's name, if it can hold a `PersistentVolume`: one of the kubelet's own, or a
@@ -124,7 +127,7 @@ fn plugin(escaped: &[u8]) -> Option<&[u8]> {
 }
 
 /// A plugin as users may write it: `nfs`, `kubernetes.io/nfs`, `kubernetes.io~nfs`, `vendor~driver`.
-fn named_plugin(name: &[u8]) -> Option<&[u8]> {
+fn normalize_plugin(name: &[u8]) -> Option<&[u8]> {
     let own = name
         .strip_prefix(b"kubernetes.io")
         .and_then(|rest| rest.strip_prefix(b"~").or(rest.strip_prefix(b"/")));
@@ -132,14 +135,15 @@ fn named_plugin(name: &[u8]) -> Option<&[u8]> {
     if PLUGINS.contains(&own) { Some(own) } else { plugin(name) }
 }
 
-fn by_regex<'a>(path: &'a [u8], regex: &Regex) -> Option<Place<'a>> {
+fn classify_by_regex<'a>(path: &'a [u8], regex: &Regex) -> Option<PathIdentity<'a>> {
     let groups = regex.captures(path)?;
     let group = |name| groups.name(name).map(|found| found.as_bytes());
-    Some(Place::Filesystem(Volume {
-        plugin: group("plugin").and_then(named_plugin).unwrap_or_default(),
-        name: group("name").filter(|name| !name.is_empty())?,
+    Some(PathIdentity {
+        plugin: group("plugin").and_then(normalize_plugin).unwrap_or_default(),
+        name: PathName::Known(group("name").filter(|name| !name.is_empty())?),
         pod_uid: group("pod_uid"),
-    }))
+        mode: VolumeMode::Filesystem,
+    })
 }
 
 /// A pod's uid as in the API, or a static pod's hash.
@@ -158,8 +162,8 @@ fn is_pod_uid(name: &[u8]) -> bool {
 /// volume or a container of another.
 pub(crate) fn kubelet_roots<'a>(mountpoints: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<Vec<u8>> {
     let containers: Vec<&[u8]> = mountpoints.clone().filter(|path| is_container_root(path)).collect();
-    let inside = |path: &[u8], outer: &[u8]| super::paths::strip(path, outer).is_some();
-    let mut found: HashSet<&[u8]> = mountpoints.filter_map(root_of).collect();
+    let inside = |path: &[u8], outer: &[u8]| host_path::strip(path, outer).is_some();
+    let mut found: HashSet<&[u8]> = mountpoints.filter_map(kubelet_root_of).collect();
     found.retain(|root| !root.starts_with(GKE_MOUNTER) && !containers.iter().any(|c| inside(root, c)));
     found.insert(DEFAULT_KUBELET_ROOT);
     let mut roots: Vec<&[u8]> = found.into_iter().collect();
@@ -174,7 +178,7 @@ fn is_container_root(mountpoint: &[u8]) -> bool {
 }
 
 /// `<root>` of `<root>/pods/<uid>/volumes/…`, the shortest there is.
-pub(crate) fn root_of(path: &[u8]) -> Option<&[u8]> {
+pub(crate) fn kubelet_root_of(path: &[u8]) -> Option<&[u8]> {
     const PODS: &[u8] = b"/pods/";
     let starts = path.windows(PODS.len()).enumerate().filter(|(_, window)| *window == PODS).map(|(at, _)| at);
     starts.filter(|at| *at > 0).find_map(|at| {

@@ -2,14 +2,14 @@ use super::*;
 
 const POD: &str = "var/lib/kubelet/pods/6ad83273-bbc5-4a23-9e8c-d796d288e15a/volumes/kubernetes.io~nfs";
 
-/// The mountpoints found in a table of these mountpoints; `own` as in `discover`.
+/// The mountpoints found in a table of these mountpoints; `own` as in `read_table`.
 fn found(mountpoints: &[String], rootfs: &str, own: bool) -> Vec<String> {
     let rows = mountpoints.iter().enumerate();
     let rows = rows.map(|(id, path)| format!("{id} 0 0:{id} / {path} rw - nfs4 nas:/e rw\n"));
     let table = rows.collect::<Vec<_>>().concat();
     let rootfs = Rootfs::new(rootfs.into());
-    let discovery = discover(table.as_bytes(), &rootfs, &Recognition::default(), own);
-    let mounts = discovery.candidates.into_iter().map(|candidate| candidate.mount);
+    let reading = read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), own);
+    let mounts = reading.candidates.into_iter().map(|candidate| candidate.mount);
     mounts.map(|mount| mount.mountpoint.display().to_string()).collect()
 }
 
@@ -56,20 +56,20 @@ fn a_host_may_have_a_mount_named_rootfs() {
 fn the_later_of_two_rows_on_one_path_counts() {
     let table = format!("7 0 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 7 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
     let rootfs = Rootfs::new("/".into());
-    let discovery = discover(table.as_bytes(), &rootfs, &Recognition::default(), true);
-    let ids: Vec<_> = discovery.candidates.iter().map(|candidate| candidate.mount.id).collect();
-    assert_eq!((ids, discovery.rows), (vec![Some(9)], 2));
+    let reading = read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), true);
+    let ids: Vec<_> = reading.candidates.iter().map(|candidate| candidate.mount.id).collect();
+    assert_eq!((ids, reading.rows), (vec![Some(9)], 2));
     // A mount that was moved here keeps its place in the table.
     let moved = format!("7 9 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 1 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
-    let discovery = discover(moved.as_bytes(), &rootfs, &Recognition::default(), true);
-    assert_eq!(discovery.candidates[0].mount.id, Some(7));
+    let reading = read_table(moved.as_bytes(), &rootfs, &VolumeMatcher::default(), true);
+    assert_eq!(reading.candidates[0].mount.id, Some(7));
 }
 
 #[test]
 fn propagation_is_that_of_the_rows_that_hold_the_kubelets_roots() {
     let told = |table: &str, rootfs: &str, own| {
         let rootfs = Rootfs::new(rootfs.into());
-        discover(table.as_bytes(), &rootfs, &Recognition::default(), own).propagation
+        read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), own).propagation
     };
     let slave = "1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /rootfs rw master:1 - ext4 /dev/sda rw\n";
     assert_eq!(told(slave, "/rootfs", true), Some(true));

@@ -1,69 +1,11 @@
-//! Figures: the only place that asks the kernel about a path of a volume.
-
-use std::ffi::OsString;
-use std::path::PathBuf;
+//! What the fields of statvfs and the errors of a mount mean.
 
 use rustix::fs::{StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use super::block;
-use super::proof::Found;
-use crate::volume::{Inodes, Measurement, ProbeError, ProbeResult, Reason, Usage, VolumeMode};
+use crate::volume::{Inodes, ProbeError, Reason, Usage};
 
-/// A mount to be measured.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Target {
-    /// Where this process reaches it.
-    pub path: PathBuf,
-    /// Its mountpoint, as the host sees it.
-    pub mountpoint: PathBuf,
-    /// What is mounted: without an id it tells one mount from the next on the same path.
-    pub device: OsString,
-    /// Its id in the table it was read from.
-    pub id: Option<u64>,
-    /// Whether that table is this process's own, so that its ids can be compared.
-    pub own_table: bool,
-    /// File system or block device.
-    pub mode: VolumeMode,
-}
-
-/// Whoever gives the figures of a mount: the kernel, or a fixture. May block for ever.
-pub trait Measure: Send + Sync {
-    /// Measures one mount.
-    ///
-    /// # Errors
-    ///
-    /// Why there are no figures.
-    fn measure(&self, target: &Target) -> ProbeResult;
-}
-
-/// The kernel.
-#[derive(Debug)]
-pub struct Kernel {
-    /// The node's `/sys`.
-    pub sysfs: PathBuf,
-}
-
-impl Measure for Kernel {
-    fn measure(&self, target: &Target) -> ProbeResult {
-        let before = Found::at(target)?;
-        // Asked for its file system, a device would answer for the one that its file is in.
-        if let Some(number) = before.block_device() {
-            let size = block::size(&self.sysfs, number).filter(|size| *size > 0);
-            return size.map(|size| Measurement::Block { size }).ok_or_else(|| Reason::NoFigures.into());
-        }
-        if target.mode == VolumeMode::Block {
-            return Err(Reason::NotMounted.into());
-        }
-        let figures = rustix::fs::statvfs(&target.path).map_err(failure)?;
-        if !Found::at(target)?.is(&before) {
-            return Err(Reason::NotMounted.into());
-        }
-        usage(&figures).map(Measurement::Filesystem)
-    }
-}
-
-/// The kernel's figures as what they mean; free and available can be no more than there is.
+/// The usage of a file system. Free and available bytes above its size are cut.
 pub(crate) fn usage(figures: &StatVfs) -> Result<Usage, ProbeError> {
     let unit = u128::from(figures.f_frsize);
     let total = u128::from(figures.f_blocks) * unit;
@@ -81,8 +23,8 @@ pub(crate) fn usage(figures: &StatVfs) -> Result<Usage, ProbeError> {
     })
 }
 
-/// A broken mount's error as the closed set of reasons.
-pub(crate) fn failure(errno: Errno) -> ProbeError {
+/// The reason behind an error number.
+pub(crate) fn probe_error(errno: Errno) -> ProbeError {
     let reason = match errno {
         Errno::TIMEDOUT => Reason::Timeout,
         Errno::NOENT | Errno::NOTDIR => Reason::NotMounted,
@@ -155,7 +97,7 @@ mod tests {
 
     #[test]
     fn every_error_has_a_reason() {
-        let reason = |errno| failure(errno).reason;
+        let reason = |errno| probe_error(errno).reason;
         assert_eq!(reason(Errno::NOTCONN), Reason::NotConnected);
         assert_eq!(reason(Errno::HOSTDOWN), Reason::NotConnected);
         assert_eq!(reason(Errno::STALE), Reason::Stale);
@@ -164,6 +106,6 @@ mod tests {
         assert_eq!(reason(Errno::NOENT), Reason::NotMounted);
         assert_eq!(reason(Errno::TIMEDOUT), Reason::Timeout);
         assert_eq!(reason(Errno::AGAIN), Reason::Other);
-        assert_eq!(failure(Errno::AGAIN).errno, Some(11));
+        assert_eq!(probe_error(Errno::AGAIN).errno, Some(11));
     }
 }

@@ -9,11 +9,13 @@ fn kubelet(root: &str) -> Layout {
 
 fn found(path: &str) -> Option<(String, String, bool)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    match kubelet("/var/lib/kubelet").classify(path.as_bytes())? {
-        Place::Filesystem(v) => Some((text(v.plugin), text(v.name), false)),
-        Place::Block(v) => Some((text(v.plugin), text(v.name), true)),
-        Place::UnnamedBlock { plugin, .. } => Some((text(plugin), String::new(), true)),
-    }
+    let layout = kubelet("/var/lib/kubelet");
+    let found = layout.classify(path.as_bytes())?;
+    let name = match found.name {
+        PathName::Known(name) => text(name),
+        PathName::InDeviceLinks { .. } => String::new(),
+    };
+    Some((text(found.plugin), name, found.mode == VolumeMode::Block))
 }
 
 #[test]
@@ -112,9 +114,9 @@ fn a_regex_names_its_groups() {
     let layout =
         Layout::Regex(Regex::new(r"^/k/pods/(?P<pod_uid>[^/]+)/(?P<plugin>[^/]+)/(?P<name>[^/]*)$").unwrap());
     let place = layout.classify(b"/k/pods/u/kubernetes.io~nfs/pv");
-    assert_eq!(place, Some(Place::Filesystem(volume(b"nfs", b"pv", b"u"))));
+    assert_eq!(place, Some(identity(b"nfs", b"pv", b"u", VolumeMode::Filesystem)));
     let plugin = |path| match layout.classify(path) {
-        Some(Place::Filesystem(volume)) => volume.plugin,
+        Some(identity) => identity.plugin,
         other => panic!("{other:?}"),
     };
     assert_eq!(plugin(b"/k/pods/u/nfs/pv"), b"nfs");

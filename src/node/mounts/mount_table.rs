@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::paths::Rootfs;
+use crate::node::host_path::Rootfs;
 
 /// The kernel does not tell when a superblock turns read-only, so a reading is never trusted for longer.
 const MOST_AGE: Duration = Duration::from_mins(1);
@@ -93,19 +93,11 @@ impl MountTable {
     /// The table's bytes, where they may differ from the last reading; `None` where they do not.
     pub(crate) fn refresh(&mut self, now: Instant) -> io::Result<Option<Vec<u8>>> {
         let fresh = self.read_at.is_some_and(|at| now.duration_since(at) < MOST_AGE);
-        // The descriptor is always asked: that also forgets changes that the next reading shows.
+        // Poll in any case: polling clears the change flag, and the read below covers those changes.
         if !self.changed()? && fresh {
             return Ok(None);
         }
         self.read(now).map(Some)
-    }
-
-    /// As `refresh`, but only if the kernel says that the table changed.
-    pub(crate) fn refresh_if_told(&mut self, now: Instant) -> io::Result<Option<Vec<u8>>> {
-        match self.kind {
-            Kind::Live(_) if self.changed()? => self.read(now).map(Some),
-            _ => Ok(None),
-        }
     }
 
     fn changed(&self) -> io::Result<bool> {
@@ -118,7 +110,8 @@ impl MountTable {
         Ok(told.intersects(PollFlags::PRI | PollFlags::ERR))
     }
 
-    fn read(&mut self, now: Instant) -> io::Result<Vec<u8>> {
+    /// The table's bytes, whether or not they differ from the last reading.
+    pub(crate) fn read(&mut self, now: Instant) -> io::Result<Vec<u8>> {
         // A reading that fails leaves nothing that could be trusted.
         self.read_at = None;
         let mut bytes = Vec::new();
@@ -166,7 +159,6 @@ mod tests {
         let now = Instant::now();
         assert_eq!(table.refresh(now).unwrap(), Some(b"one".to_vec()));
         std::fs::write(&path, "two").unwrap();
-        assert_eq!(table.refresh_if_told(now).unwrap(), None);
         assert_eq!(table.refresh(now).unwrap(), Some(b"two".to_vec()));
         std::fs::remove_file(&path).unwrap();
         assert!(table.refresh(now).is_err());

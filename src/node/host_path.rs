@@ -1,4 +1,4 @@
-//! Paths as the host sees them, and where this process reaches them: one join, one strip.
+//! Paths as the host sees them, and where this process reaches them.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,7 @@ pub(crate) struct Rootfs {
 const USUAL_PREFIX: &[u8] = b"/rootfs";
 
 /// How many symbolic links a path may lead through: the kernel's own limit.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 impl Rootfs {
     pub(crate) fn new(path: PathBuf) -> Self {
@@ -67,7 +67,7 @@ impl Rootfs {
                 continue;
             };
             links += 1;
-            if links > MOST_LINKS {
+            if links > MAX_LINKS {
                 return None;
             }
             resolved.pop();

@@ -59,6 +59,12 @@ impl Cluster {
         self.table.write();
     }
 
+    /// Mounts one volume for this pod, and nothing else.
+    pub(crate) fn mount_only_by(&mut self, pv_name: &str, pod_uid: &str) {
+        self.table.clear();
+        self.mount_by(pv_name, pod_uid);
+    }
+
     /// Mounts a CSI volume of which the path is all that is known.
     pub(crate) fn mount_csi(&mut self, name: &str, pod_uid: &str) {
         self.table.mount_csi(name, pod_uid);

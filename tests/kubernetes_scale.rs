@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::support::apiserver::{Recorded, Resource, Verb};
-use crate::support::cluster::{Cluster, NODE, claim_of, pod, pv, requests, volumes};
+use crate::support::cluster::{Cluster, NODE, claim_of, pod, pod_of, pv, requests, volumes};
 use crate::support::exporter::Exporter;
 use crate::support::fixture::POD;
 
@@ -38,6 +38,7 @@ fn start(in_cluster: usize) -> Cost {
     });
     let names: Vec<String> = (0..HERE).map(|number| format!("pv-{number}")).collect();
     cluster.mount_only(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    cluster.server.put(pod_of("app", POD, &names.iter().map(|name| claim_of(name)).collect::<Vec<_>>()));
     let exporter = cluster.start(&[]);
     exporter.wait_until_ready();
     cluster.server.wait_for_counts("a watch is open", |counts| counts.watches == 1);
@@ -121,13 +122,13 @@ fn a_thousand_volumes_of_which_a_tenth_is_new() {
     for name in &names {
         cluster.put(name);
     }
-    cluster.mount_only(&names[..1000]);
+    cluster.mount_by_many(&names[..1000]);
     let exporter = cluster.start(&[]);
     exporter.scrape();
     let gets = |requests: &[Recorded]| requests.iter().filter(|request| request.verb == Verb::Get).count();
     cluster.server.wait_for("all answers", |requests| gets(requests) == 2000);
     exporter.scrape_until("all labels", |scrape| scrape.label("pv_disk_usage_up", "pvc_name").len() == 1000);
-    cluster.mount_only(&names[100..]);
+    cluster.mount_by_many(&names[100..]);
     let scrape = exporter.scrape();
     assert_eq!((scrape.all("pv_disk_usage_up", &[]).len(), volumes(&scrape, "pending")), (900, 100.0));
     let scrape = exporter.scrape_until("the new ones", |scrape| volumes(scrape, "pending") == 0.0);

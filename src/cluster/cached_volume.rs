@@ -38,11 +38,12 @@ impl<T: PartialEq> CachedObject<T> {
     const UNKNOWN: Self = Self { contents: None, missing: None, confirmed: None, is_failing: false };
 
     fn lookup(&self) -> Option<Lookup<T>> {
-        let found = self.contents.as_ref().map(|(_, contents)| Lookup::Found(Arc::clone(contents)));
-        found.or(match self.missing.as_ref()? {
-            Lookup::Forbidden => Some(Lookup::Forbidden),
-            Lookup::Absent | Lookup::Found(_) => Some(Lookup::Absent),
-        })
+        match (&self.contents, &self.missing) {
+            (Some((_, contents)), _) => Some(Lookup::Found(Arc::clone(contents))),
+            (None, Some(Lookup::Forbidden)) => Some(Lookup::Forbidden),
+            (None, Some(_)) => Some(Lookup::Absent),
+            (None, None) => None,
+        }
     }
 
     fn version(&self) -> Option<Version> {
@@ -127,21 +128,21 @@ impl CachedVolume {
 
     /// Takes the pods that mount it now. Answers hold for pods that share the volume with one for which they do; a volume
     /// that is mounted again may be another one, and is asked about at once.
-    pub(super) fn set_pods(&mut self, pods: BTreeSet<String>, index: Option<&PodIndex>, now: Instant) {
+    pub(super) fn set_pods(&mut self, pods: BTreeSet<String>, pods_known: &PodIndex, now: Instant) {
         if pods.is_empty() && self.is_mounted() {
             self.due = now + RETENTION;
         }
         let is_shared = pods.iter().any(|uid| self.answered.contains(uid));
-        let uses_claim = |uid: &str| match (index, self.claim_key()) {
-            (Some(index), Some(claim)) => index.get(uid).is_some_and(|pod| pod.uses(claim) != Some(false)),
-            _ => true,
+        let uses_claim = |uid: &str| match (pods_known.get(uid), self.claim_key()) {
+            (Some(pod), Some(claim)) => pod.uses(claim) != Some(false),
+            (pod, _) => pod.is_some() || !pods_known.is_awaited(),
         };
         let holds = |uid: &&String| self.answered.contains(*uid) || (is_shared && uses_claim(uid));
         let answered = Arc::new(pods.iter().filter(holds).cloned().collect());
         let is_new = !pods.is_subset(&self.pods);
         (self.pods, self.answered) = (pods, answered);
-        let is_known =
-            index.is_none_or(|index| self.pods.iter().all(|uid| uid.is_empty() || index.get(uid).is_some()));
+        let is_pod_known = |uid: &String| uid.is_empty() || pods_known.get(uid).is_some();
+        let is_known = !pods_known.is_awaited() || self.pods.iter().all(is_pod_known);
         if is_new && self.is_unanswered() {
             self.awaits_pods = !is_known;
             self.due = if is_known { now } else { now + POD_WAIT };
@@ -151,7 +152,7 @@ impl CachedVolume {
     }
 
     /// What to ask now.
-    pub(super) fn request(&mut self, name: &str, index: Option<&PodIndex>) -> LookupRequest {
+    pub(super) fn request(&mut self, name: &str, pods_known: &PodIndex) -> LookupRequest {
         self.awaits_pods = false;
         let known_claim =
             |(reference, claim): &(ClaimRef, CachedObject<Claim>)| (reference.clone(), claim.version());
@@ -161,17 +162,20 @@ impl CachedVolume {
             name: name.to_owned(),
             known_pv: self.pv.version(),
             known_claim: self.claim.as_ref().map(known_claim),
-            users: index.map(|index| users.map(|uid| index.get(uid).cloned()).collect()).unwrap_or_default(),
+            users: users
+                .map(|uid| pods_known.get(uid).cloned())
+                .filter(|pod| pod.is_some() || pods_known.is_awaited())
+                .collect(),
             pods: self.pods.clone(),
         }
     }
 
     /// Takes what came of a lookup.
-    pub(super) fn take(&mut self, answers: Answers, index: Option<&PodIndex>, now: Instant) {
+    pub(super) fn take(&mut self, answers: Answers, pods_known: &PodIndex, now: Instant) {
         let Answers { name: _, pods, pv, claim } = answers;
         let is_object = matches!(pv, Ok(Some(_)));
         let is_answer = pv.as_ref().err().is_none_or(super::RequestError::is_forbidden);
-        if is_answer && !is_object && !self.is_about_mounts(index) {
+        if is_answer && !is_object && !self.is_about_mounts(pods_known) {
             // What is known is about an earlier volume of that name.
             (self.pv, self.claim) = (CachedObject::UNKNOWN, None);
         }
@@ -192,8 +196,8 @@ impl CachedVolume {
     }
 
     /// Whether what is known is about the volume that is mounted now.
-    fn is_about_mounts(&self, index: Option<&PodIndex>) -> bool {
-        let uses = |uid: &String| index?.get(uid)?.uses(self.claim_key()?);
+    fn is_about_mounts(&self, pods_known: &PodIndex) -> bool {
+        let uses = |uid: &String| pods_known.get(uid)?.uses(self.claim_key()?);
         !self.answered.is_empty() || self.pods.iter().any(|uid| uses(uid) == Some(true))
     }
 

@@ -265,8 +265,8 @@ impl Objects<'_> {
 
     fn add_pod(&mut self, value: &RawValue) -> serde_json::Result<()> {
         let pod: SlimPod = serde_json::from_str(value.get())?;
-        if pod.name.is_none() {
-            return Err(serde_json::Error::missing_field("name"));
+        if pod.name.is_none() || !pod.has_spec {
+            return Err(serde_json::Error::custom("it has no name or no spec"));
         }
         self.pods.put(pod);
         Ok(())

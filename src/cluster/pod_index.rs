@@ -22,9 +22,20 @@ struct IndexedPod {
 pub(super) struct PodIndex {
     by_uid: HashMap<String, IndexedPod>,
     is_restarted: bool,
+    /// Pods that are not known yet will be told.
+    is_awaited: bool,
 }
 
 impl PodIndex {
+    /// Whether pods that are not known yet will be told.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_awaited
+    }
+
+    pub(super) fn set_awaited(&mut self, is_awaited: bool) {
+        self.is_awaited = is_awaited;
+    }
+
     /// The watch sends every pod again.
     pub(super) fn restart(&mut self) {
         self.is_restarted = true;

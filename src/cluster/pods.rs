@@ -24,7 +24,7 @@ const MIN_WATCH_TIME: Duration = Duration::from_secs(5);
 /// The nodes of a cluster come back to a server that was restarted within this time.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(10);
 /// With this and the store's own, a node averages at most 2 requests a minute while the server fails.
-pub(super) const MAX_BACKOFF_WINDOW: Duration = Duration::from_mins(3);
+pub(super) const MAX_BACKOFF_WINDOW: Duration = Duration::from_secs(200);
 /// The same where pods must not be read.
 const FORBIDDEN_WINDOW: Duration = Duration::from_mins(2);
 const MAX_FORBIDDEN_WINDOW: Duration = Duration::from_mins(32);
@@ -54,16 +54,19 @@ pub(super) struct PodWatcher {
     /// From where to go on; `None` from the beginning. A version is good only after the first bookmark: until then pods are
     /// sent in any order of their versions.
     version: Option<String>,
+    /// The watch has stayed open for a while.
+    is_open: bool,
 }
 
 impl PodWatcher {
     pub(super) fn new(api: ApiClient, node_name: &str, events: mpsc::Sender<PodEvent>) -> Self {
         let selector = format!("spec.nodeName={node_name},status.phase!=Failed,status.phase!=Succeeded");
-        Self { api, events, selector, version: None }
+        Self { api, events, selector, version: None, is_open: false }
     }
 
     /// One watch, until it ends.
     async fn watch(&mut self, seconds: u32) -> Result<(), RequestError> {
+        self.is_open = false;
         if self.version.is_none() {
             self.send(PodEvent::Restarted).await;
         }
@@ -91,12 +94,12 @@ impl PodWatcher {
     ) -> Result<(), RequestError> {
         let mut events = pin!(events);
         let open_at = Instant::now() + MIN_WATCH_TIME;
-        let (mut is_open, mut is_warned) = (false, false);
+        let mut is_warned = false;
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
-                () = sleep_until(open_at), if !is_open => {
-                    is_open = true;
+                () = sleep_until(open_at), if !self.is_open => {
+                    self.is_open = true;
                     self.send(PodEvent::Open).await;
                     continue;
                 }
@@ -147,7 +150,7 @@ impl RestartableTask for PodWatcher {
             let (started, version) = (Instant::now(), self.version.clone());
             let result = self.watch(seconds).await;
             let lasted = started.elapsed();
-            if lasted >= MIN_WATCH_TIME || (result.is_ok() && self.version != version) {
+            if self.is_open || (result.is_ok() && self.version != version) {
                 has_expired = false;
                 [&mut backoff, &mut forbidden].into_iter().for_each(Backoff::reset);
                 if result.is_ok() {

@@ -31,6 +31,8 @@ pub(super) struct SlimPod {
     pub(super) resource_version: Option<String>,
     /// A static pod's directory is named after the hash in its annotations, not after its uid.
     config_hashes: Vec<String>,
+    /// It has a spec, whose volumes are no map.
+    pub(super) has_spec: bool,
     volumes: Vec<PodVolume>,
     has_more_volumes: bool,
 }
@@ -86,6 +88,12 @@ impl SlimPod {
     }
 
     fn begin_object(&mut self, path: &[&str]) {
+        match path {
+            ["spec"] => self.has_spec = true,
+            // An item of a list has the path of the list.
+            ["spec", "volumes"] => self.has_spec = !self.volumes.is_empty(),
+            _ => {}
+        }
         if let (["spec", "volumes", source], Some(volume)) = (path, self.volumes.last_mut()) {
             volume.is_ephemeral |= *source == "ephemeral";
             let plugin = PLUGINS.iter().find(|(field, _)| field == source);

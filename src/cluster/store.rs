@@ -40,24 +40,16 @@ pub(super) struct StoreChannels {
     pub(super) server: watch::Sender<ServerStatus>,
 }
 
-/// The pods, and how it goes with them.
-#[derive(Debug, Default)]
-struct Pods {
-    index: PodIndex,
-    /// Whether the watch works, where it was tried.
-    success: Option<bool>,
-    is_forbidden: bool,
-    confirmed: Option<Instant>,
-}
-
 /// The store.
 pub(super) struct Store {
     api: ApiClient,
     settings: ApiSettings,
     channels: StoreChannels,
     volumes: HashMap<String, CachedVolume>,
-    /// `None` where it is not known whose pods they would be.
-    pods: Option<Pods>,
+    pods: PodIndex,
+    /// Whether the watch of pods works, where it was tried.
+    pods_success: Option<bool>,
+    pods_confirmed: Option<Instant>,
     /// Of failures of the server.
     backoff: Backoff,
     not_before: Instant,
@@ -88,14 +80,13 @@ impl RestartableTask for Store {
                     }
                     self.update_wanted(&mut due);
                 }
-                _ = self.channels.pod_events.recv_many(&mut events, MAX_EVENTS), if self.pods.is_some() => {
+                _ = self.channels.pod_events.recv_many(&mut events, MAX_EVENTS), if self.settings.node_name.is_some() => {
                     events.drain(..).for_each(|event| self.take_event(event));
                     self.update_wanted(&mut due);
                 }
                 Some(ended) = requests.join_next_with_id() => self.take_answers(ended, &mut due),
                 Some(name) = next_due(&mut due, not_before), if may_ask => {
                     self.ask(name, &mut due, &mut requests);
-                    continue;
                 }
                 () = sleep_until(publish_at.unwrap_or(not_before)), if publish_at.is_some() => {
                     publish_at = None;
@@ -111,9 +102,13 @@ impl RestartableTask for Store {
 impl Store {
     pub(super) fn new(api: ApiClient, settings: ApiSettings, channels: StoreChannels) -> Self {
         let now = Instant::now();
+        let mut pods = PodIndex::default();
+        pods.set_awaited(settings.node_name.is_some());
         Self {
             api,
-            pods: settings.node_name.is_some().then(Pods::default),
+            pods,
+            pods_success: None,
+            pods_confirmed: None,
             settings,
             channels,
             volumes: HashMap::new(),
@@ -128,13 +123,10 @@ impl Store {
     fn update_wanted(&mut self, due: &mut DelayQueue<String>) {
         let now = Instant::now();
         let mounts = self.channels.mounted.borrow_and_update().clone();
-        if let Some(pods) = &mut self.pods {
-            pods.index.drop_gone(&mounts.iter().filter_map(|mount| mount.pod_uid.as_deref()).collect());
-        }
-        let index = readable(self.pods.as_ref());
+        self.pods.drop_gone(&mounts.iter().filter_map(|mount| mount.pod_uid.as_deref()).collect());
         let mut wanted: HashMap<&str, BTreeSet<String>> = HashMap::new();
         for mount in &mounts {
-            let pod = mount.pod_uid.as_ref().and_then(|uid| index?.get(uid));
+            let pod = mount.pod_uid.as_ref().and_then(|uid| self.pods.get(uid));
             // What is mounted can have any name.
             if is_valid_object_name(&mount.name) && !pod.is_some_and(|pod| pod.has_inline(mount)) {
                 wanted.entry(&mount.name).or_default().insert(mount.pod_uid.clone().unwrap_or_default());
@@ -145,7 +137,7 @@ impl Store {
         }
         for (name, volume) in &mut self.volumes {
             let before = volume.due;
-            volume.set_pods(wanted.remove(name.as_str()).unwrap_or_default(), index, now);
+            volume.set_pods(wanted.remove(name.as_str()).unwrap_or_default(), &self.pods, now);
             if volume.task.is_none() && (volume.due != before || volume.key.is_none()) {
                 schedule(name, volume, due);
             }
@@ -153,20 +145,20 @@ impl Store {
     }
 
     fn take_event(&mut self, event: PodEvent) {
-        let Some(pods) = &mut self.pods else { return };
         match event {
-            PodEvent::Restarted => return pods.index.restart(),
+            PodEvent::Restarted => return self.pods.restart(),
             PodEvent::Failed(error) => {
                 self.log.log_failure(PODS, &error);
-                (pods.success, pods.is_forbidden) = (Some(false), pods.is_forbidden || error.is_forbidden());
+                self.pods_success = Some(false);
+                self.pods.set_awaited(self.pods.is_awaited() && !error.is_forbidden());
                 return self.report(Some(&error));
             }
-            PodEvent::Changed(pod) => pods.index.put(pod),
-            PodEvent::Deleted(pod) => pods.index.remove(&pod),
+            PodEvent::Changed(pod) => self.pods.put(pod),
+            PodEvent::Deleted(pod) => self.pods.remove(&pod),
             PodEvent::Bookmark => {
                 let mounts = self.channels.mounted.borrow();
                 let has_mounts = || mounts.iter().any(|mount| mount.pod_uid.is_some());
-                if pods.index.finish_restart() && pods.index.is_empty() && has_mounts() {
+                if self.pods.finish_restart() && self.pods.is_empty() && has_mounts() {
                     let node_name = &self.settings.node_name;
                     tracing::warn!(node_name, "the cluster has no pod on this node: is --node-name right?");
                 }
@@ -174,11 +166,12 @@ impl Store {
             PodEvent::Open => {}
         }
         self.log.log_recovery(PODS);
-        if pods.success.replace(true) == Some(false) && self.backoff.is_failing() {
+        if self.pods_success.replace(true) == Some(false) && self.backoff.is_failing() {
             // The server answers again: there is no need to wait for a probe's turn.
             self.not_before = Instant::now();
         }
-        (pods.is_forbidden, pods.confirmed) = (false, Some(Instant::now()));
+        self.pods.set_awaited(true);
+        self.pods_confirmed = Some(Instant::now());
         self.report(None);
     }
 
@@ -199,7 +192,7 @@ impl Store {
                 return schedule(&name, volume, due);
             }
         }
-        let request = volume.request(&name, readable(self.pods.as_ref()));
+        let request = volume.request(&name, &self.pods);
         let lookup = request.run(self.api.clone(), self.settings.selections.clone());
         volume.task = Some(requests.spawn(lookup).id());
     }
@@ -222,7 +215,7 @@ impl Store {
         let name = answers.name.clone();
         let Some(volume) = self.volumes.get_mut(&name) else { return };
         volume.task = None;
-        volume.take(answers, readable(self.pods.as_ref()), now);
+        volume.take(answers, &self.pods, now);
         let failing = self.volumes.values().filter(|volume| volume.is_failing()).count();
         for resource in [PVS, CLAIMS] {
             // As long as one object fails, the others' answers are no news.
@@ -246,7 +239,7 @@ impl Store {
                     let later = now + self.backoff.next_pause(failure.retry_after);
                     self.not_before = self.not_before.max(later);
                 }
-                self.not_before
+                now
             }
         };
         if volume.is_mounted() {
@@ -268,7 +261,7 @@ impl Store {
     fn success(&self, resource: ApiResource) -> Option<bool> {
         let claims = || self.volumes.values().filter_map(|volume| volume.claim.as_ref()?.1.success());
         match resource {
-            PODS => self.pods.as_ref()?.success,
+            PODS => self.pods_success,
             PVS => self.volumes.values().filter_map(|volume| volume.pv.success()).reduce(|a, b| a && b),
             _ => claims().reduce(|a, b| a && b),
         }
@@ -279,27 +272,21 @@ impl Store {
         let before = Arc::clone(&self.channels.metadata.borrow());
         let volumes =
             self.volumes.iter().filter_map(|(name, volume)| Some((name.clone(), volume.metadata()?)));
-        let pods = self.pods.as_ref().map(|pods| pods.index.to_map()).unwrap_or_default();
         let source = |resource: ApiResource| {
             Some(SourceStatus { name: resource.name, success: self.success(resource)? })
         };
         let confirmed = self.volumes.values().filter_map(CachedVolume::confirmed);
-        let confirmed = confirmed.chain(self.pods.as_ref().and_then(|pods| pods.confirmed)).min();
+        let confirmed = confirmed.chain(self.pods_confirmed).min();
         let now = Instant::now();
         self.channels.metadata.send_replace(Arc::new(Metadata {
             volumes: kept_if_same(&before.volumes, volumes.collect()),
-            pods: kept_if_same(&before.pods, pods),
+            pods: kept_if_same(&before.pods, self.pods.to_map()),
             awaits_volumes: true,
-            awaits_pods: readable(self.pods.as_ref()).is_some(),
+            awaits_pods: self.pods.is_awaited(),
             sources: [PODS, PVS, CLAIMS].into_iter().filter_map(source).collect(),
             oldest: confirmed.and_then(|confirmed| SystemTime::now().checked_sub(now - confirmed)),
         }));
     }
-}
-
-/// The pods, unless they must not be read.
-fn readable(pods: Option<&Pods>) -> Option<&PodIndex> {
-    pods.filter(|pods| !pods.is_forbidden).map(|pods| &pods.index)
 }
 
 fn kept_if_same<T: PartialEq>(before: &Arc<T>, now: T) -> Arc<T> {

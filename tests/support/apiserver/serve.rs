@@ -109,10 +109,8 @@ pub(super) async fn answer<B>(
         Some(Fault::NotInCache) => (404, None),
         _ => (server.allows(&recorded), None),
     };
-    let is_streamed = matches!(
-        fault,
-        Some(Fault::Body(_) | Fault::Half | Fault::HalfThenSilence | Fault::Endless)
-    );
+    let is_streamed =
+        matches!(fault, Some(Fault::Body(_) | Fault::Half | Fault::HalfThenSilence | Fault::Endless));
     let is_watch = recorded.verb == Verb::Watch && code == 200 && !is_streamed;
     if is_watch {
         return Ok(Response::new(watch(flight, recorded, matches!(fault, Some(Fault::Silence)))));

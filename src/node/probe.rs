@@ -114,7 +114,7 @@ impl PoolShared {
     /// Waits for the round's results, and starts more workers while mounts are queued.
     fn wait(self: &Arc<Self>, deadline: &Deadline) {
         let (mut wanted, mut interval) = (1, FIRST_WORKER_ALONE);
-        loop {
+        while !deadline.is_over() {
             let now = Instant::now();
             let mut until = deadline.clone();
             let mut schedule = self.lock();
@@ -128,8 +128,7 @@ impl PoolShared {
             } else {
                 drop(schedule);
             }
-            let is_complete = until.wait_for(|| self.lock().is_complete().then_some(())).is_some();
-            if is_complete || deadline.is_over() {
+            if until.wait_for(|| self.lock().is_complete().then_some(())).is_some() {
                 return;
             }
         }

@@ -87,8 +87,8 @@ impl Cluster {
     /// Mounts nothing but these, a hundred by each pod.
     pub(crate) fn mount_by_many(&mut self, pv_names: &[&str]) {
         self.table.clear();
-        for (number, names) in pv_names.chunks(100).enumerate() {
-            let (name, uid) = (format!("many-{number}-{}", names[0]), format!("uid-{number}-{}", names[0]));
+        for names in pv_names.chunks(100) {
+            let (name, uid) = (format!("of-{}", names[0]), format!("uid-{}", names[0]));
             let claims: Vec<String> = names.iter().map(|name| claim_of(name)).collect();
             self.server.put(pod_of(&name, &uid, &claims));
             names.iter().for_each(|name| self.table.mount_by(name, &uid, answering()));

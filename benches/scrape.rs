@@ -8,10 +8,10 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
 use disk_usage_exporter::collect::{Collector, Sources};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
-use disk_usage_exporter::node::{Node, NodeSettings, Probe, VolumeMatcher};
+use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::page::Page;
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
-use disk_usage_exporter::volume::{Inodes, Measurement, ProbeResult, Usage, VolumeMount};
+use disk_usage_exporter::volume::{Inodes, Measurement, Probe, ProbeResult, Usage, VolumeMount};
 use serde_json::json;
 
 /// Volumes and mounts of a node.

@@ -1,5 +1,6 @@
 //! Puts the parts together.
 
+mod api_connection;
 mod error;
 mod exporter;
 mod metadata;
@@ -15,7 +16,6 @@ use std::time::{Duration, Instant};
 
 pub use error::AppError;
 
-use crate::cluster::ApiStatus;
 use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
 use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
 use crate::exposition::{Encoding, Format, Series};
@@ -24,6 +24,7 @@ use crate::page::Page;
 use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Form, Routes, Unsent};
 use crate::shutdown::Shutdown;
+use api_connection::ApiConnection;
 use exporter::Exporter;
 use sources::Found;
 
@@ -52,38 +53,17 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Found { sources, api } = sources::find(&config)?;
     let collector = Collector::new(sources);
-    let cluster =
-        api.map(|api| Cluster { api, required: config.kubernetes.kubernetes == KubernetesMode::Required });
+    let is_required = config.kubernetes.kubernetes == KubernetesMode::Required;
+    let api = api.map(|status| ApiConnection { status, is_required });
     let timeout = config.stat_timeout;
     match &config.command {
-        Some(Command::Metrics) => {
-            runtime.block_on(print::metrics(Exporter::new(collector), cluster, timeout))
-        }
-        Some(Command::Df(args)) => runtime.block_on(print::df(collector, cluster, timeout, args)),
-        _ => runtime.block_on(serve(config, collector, cluster)).map(|()| ExitCode::SUCCESS),
+        Some(Command::Metrics) => runtime.block_on(print::metrics(Exporter::new(collector), api, timeout)),
+        Some(Command::Df(args)) => runtime.block_on(print::df(collector, api, timeout, args)),
+        _ => runtime.block_on(serve(config, collector, api)).map(|()| ExitCode::SUCCESS),
     }
 }
 
-/// The API server that is asked, and whether the program can do without.
-struct Cluster {
-    api: ApiStatus,
-    required: bool,
-}
-
-impl Cluster {
-    /// Waits for a first answer of a server that is required. Where nothing is asked, nothing is missed.
-    async fn reached(&self, started: Instant, within: Duration) -> Result<(), AppError> {
-        if !self.required {
-            return Ok(());
-        }
-        match self.api.wait_until_reached(within.saturating_sub(started.elapsed())).await {
-            Err(Some(failure)) => Err(AppError::Unreachable { within, failure }),
-            Err(None) | Ok(()) => Ok(()),
-        }
-    }
-}
-
-async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -> Result<(), AppError> {
+async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>) -> Result<(), AppError> {
     let mut shutdown = Shutdown::listen()?;
     let listener = listen(config.serving.listen_host.as_ref(), config.serving.listen_port)?;
     log_listening(listener.local_addr()?, config.node.fixture.as_ref());
@@ -104,7 +84,7 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
     };
     tokio::select! {
         () = server::run(listener, Arc::new(routes), stop) => Ok(()),
-        Err(error) = become_ready(&scrapes, config.stat_timeout, &health, cluster) => Err(error),
+        Err(error) = become_ready(&scrapes, config.stat_timeout, &health, api) => Err(error),
     }
 }
 
@@ -142,16 +122,16 @@ async fn become_ready(
     scrapes: &SingleFlight<Form>,
     stat_timeout: Duration,
     health: &Health,
-    cluster: Option<Cluster>,
+    api: Option<ApiConnection>,
 ) -> Result<(), AppError> {
     let started = Instant::now();
     collect_until_first_answer(scrapes, stat_timeout, health).await;
-    if let Some(cluster) = &cluster {
+    if let Some(api) = &api {
         while !health.has_settled() {
-            cluster.api.wait_until_answered(HOLD_BACK).await;
+            api.status.wait_until_answered(HOLD_BACK).await;
             collect_until_first_answer(scrapes, stat_timeout, health).await;
         }
-        cluster.reached(started, REQUIRED_API_TIMEOUT).await?;
+        api.wait_if_required(started, REQUIRED_API_TIMEOUT).await?;
     }
     Ok(())
 }

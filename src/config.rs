@@ -53,7 +53,7 @@ impl TryFrom<Args> for Config {
     fn try_from(args: Args) -> Result<Self, ConfigError> {
         let is_df = matches!(args.command, Some(Command::Df(_)));
         let sources = args.kubelet.check(is_df)?;
-        check_combinations(&args, &sources)?;
+        check_combinations(&args, sources)?;
         let Args { command, serving, log, node, kubelet, kubernetes } = args;
         Ok(Self {
             command,
@@ -69,7 +69,7 @@ impl TryFrom<Args> for Config {
 }
 
 /// Refuses flags of which one would be ignored.
-fn check_combinations(args: &Args, sources: &Sources) -> Result<(), ConfigError> {
+fn check_combinations(args: &Args, sources: Sources) -> Result<(), ConfigError> {
     let Args { node, kubernetes, .. } = args;
     let is_required = kubernetes.kubernetes == KubernetesMode::Required;
     let (fixture, objects) = (node.fixture.is_some(), kubernetes.objects.is_some());

@@ -18,11 +18,11 @@ use std::time::Instant;
 pub use fixture::{Fixture, FixtureError};
 pub use mounts::matcher::VolumeMatcher;
 pub use mounts::mount_table::NoTable;
-pub use probe::{KernelProbe, MountRootProof, Probe};
+pub use probe::{KernelProbe, MountRootProof};
 
 use crate::runtime::{BlockingWorker, Deadline};
 use crate::snapshot::MountTableStatus;
-use crate::volume::{ProbeResult, VolumeMount};
+use crate::volume::{Probe, ProbeResult, VolumeMount};
 use host_path::Rootfs;
 use mounts::matcher;
 use mounts::mount_table::MountTable;

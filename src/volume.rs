@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume, VolumeStats};
 pub use label_filter::{BadPattern, LabelFilter};
-pub use measurement::{Inodes, Measurement, ProbeError, ProbeResult, Reason, Usage};
+pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage};
 pub use metadata::{
     Claim, ClaimKey, ClaimRef, Labels, Lookup, Metadata, PersistentVolume, Pod, SourceStatus, VolumeMetadata,
     VolumeSource, is_valid_object_name,

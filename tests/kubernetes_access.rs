@@ -200,7 +200,7 @@ fn settings_that_cannot_be_used_are_said_with_a_remedy() {
     let broken = cluster.server.write("broken", "clusters: [");
     let empty = cluster.server.write("empty", "");
     let cases = [
-        (vec!["--kubernetes=yes".into()], "give auto, required or off"),
+        (vec!["--kubernetes=yes".into()], "possible values: auto, required, off"),
         (vec!["--node-name=a,b=c".into()], "as `kubectl get nodes` prints it"),
         (vec!["--node-name=".into()], "as `kubectl get nodes` prints it"),
         (vec!["--kubeconfig=".into()], "give the path of a kubeconfig"),

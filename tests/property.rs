@@ -5,10 +5,10 @@ use std::time::Duration;
 use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
 use disk_usage_exporter::collect::{Collector, Sources};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
-use disk_usage_exporter::node::{Node, NodeSettings, Probe, VolumeMatcher};
+use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::volume::{
-    Inodes, KubeletSeriesOptions, Measurement, ProbeResult, Reason, Usage, VolumeMount,
+    Inodes, KubeletSeriesOptions, Measurement, Probe, ProbeResult, Reason, Usage, VolumeMount,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use disk_usage_exporter::cluster::MetadataHandle;
 use disk_usage_exporter::collect::{Collector, Sources};
-use disk_usage_exporter::node::{KernelProbe, MountRootProof, Node, NodeSettings, Probe, VolumeMatcher};
+use disk_usage_exporter::node::{KernelProbe, MountRootProof, Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::snapshot::Snapshot;
-use disk_usage_exporter::volume::{Measurement, ProbeResult, Reason, VolumeMount};
+use disk_usage_exporter::volume::{Measurement, Probe, ProbeResult, Reason, VolumeMount};
 
 use nix::mount::{MntFlags, umount2};
 

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::Cluster;
+use super::api_connection::ApiConnection;
 use super::error::AppError;
 use super::exporter::Exporter;
 use crate::collect::{Collector, HOLD_BACK};
@@ -24,10 +24,10 @@ const ANSI_CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 /// One exposition.
 pub(super) async fn metrics(
     mut exporter: Exporter,
-    cluster: Option<Cluster>,
+    api: Option<ApiConnection>,
     stat_timeout: Duration,
 ) -> Result<ExitCode, AppError> {
-    let snapshot = first_complete_snapshot(&mut exporter.collector, cluster, stat_timeout).await?;
+    let snapshot = first_complete_snapshot(&mut exporter.collector, api, stat_timeout).await?;
     let series = exporter.prepare(snapshot, None);
     write_stdout(&series.encode(Encoding { format: Format::Text, gzip: false }))?;
     Ok(ExitCode::SUCCESS)
@@ -36,7 +36,7 @@ pub(super) async fn metrics(
 /// One table, or one after the other.
 pub(super) async fn df(
     mut collector: Collector,
-    cluster: Option<Cluster>,
+    api: Option<ApiConnection>,
     stat_timeout: Duration,
     args: &DfArgs,
 ) -> Result<ExitCode, AppError> {
@@ -44,7 +44,7 @@ pub(super) async fn df(
     let is_terminal = io::stdout().is_terminal();
     let has_colours = is_terminal && DfArgs::may_colour();
     let before = if is_terminal && args.watch.is_some() { ANSI_CLEAR_SCREEN } else { "" };
-    let mut snapshot = first_complete_snapshot(&mut collector, cluster, stat_timeout).await?;
+    let mut snapshot = first_complete_snapshot(&mut collector, api, stat_timeout).await?;
     if !snapshot.has_answer() {
         return Err(AppError::NoFigures);
     }
@@ -70,21 +70,21 @@ pub(super) async fn df(
 /// A snapshot of all that the sources tell within their time.
 async fn first_complete_snapshot(
     collector: &mut Collector,
-    cluster: Option<Cluster>,
+    api: Option<ApiConnection>,
     stat_timeout: Duration,
 ) -> Result<Snapshot, AppError> {
     let started = Instant::now();
     let deadline = Deadline::after(stat_timeout);
     let snapshot = collector.collect(&deadline);
     let is_answered = collector.wait_for_kubelet(&deadline);
-    if is_answered && cluster.is_none() {
+    if is_answered && api.is_none() {
         return Ok(snapshot);
     }
     collector.wait_for_kubelet(&deadline.at(started + SOURCE_TIMEOUT));
-    if let Some(cluster) = cluster {
+    if let Some(api) = api {
         let started = Instant::now();
-        cluster.api.wait_until_answered(HOLD_BACK).await;
-        cluster.reached(started, SOURCE_TIMEOUT).await?;
+        api.status.wait_until_answered(HOLD_BACK).await;
+        api.wait_if_required(started, SOURCE_TIMEOUT).await?;
     }
     Ok(collector.collect(&Deadline::after(stat_timeout)))
 }

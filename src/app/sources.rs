@@ -9,8 +9,9 @@ use crate::cluster::ApiStatus;
 use crate::collect::Sources;
 use crate::config::{Config, NodeConfig};
 use crate::kubelet::Kubelet;
-use crate::node::{Fixture, MountRootProof, Node, NodeSettings, Probe, VolumeMatcher};
+use crate::node::{Fixture, MountRootProof, Node, NodeSettings, VolumeMatcher};
 use crate::runtime::{BlockingWorker, Clients};
+use crate::volume::Probe;
 
 /// The kubelet's directory, where nothing else is known.
 const DEFAULT_KUBELET_ROOT: &str = "/var/lib/kubelet";
@@ -56,7 +57,7 @@ fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> 
 
 fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {
     let node_name = config.kubernetes.node_name.clone().unwrap_or_else(machine_name);
-    let settings = config.kubelet.settings(&config.sources, node_name);
+    let settings = config.kubelet.settings(config.sources, node_name);
     settings.tls.validate_ca_file()?;
     let endpoint = &settings.endpoint;
     if settings.tls.skip_verify && endpoint.scheme_str() == Some("https") {

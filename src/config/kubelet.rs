@@ -155,7 +155,7 @@ impl KubeletArgs {
 
     /// How the kubelet of this node is asked, and for what.
     #[must_use]
-    pub fn settings(&self, sources: &Sources, node_name: String) -> KubeletSettings {
+    pub fn settings(&self, sources: Sources, node_name: String) -> KubeletSettings {
         KubeletSettings {
             endpoint: self.kubelet_endpoint.clone().unwrap_or(Uri::from_static(DEFAULT_ENDPOINT)),
             tls: TlsSettings {
@@ -175,13 +175,13 @@ impl KubeletArgs {
 impl Sources {
     /// Whether the kubelet is asked for anything.
     #[must_use]
-    pub fn needs_kubelet(&self) -> bool {
+    pub fn needs_kubelet(self) -> bool {
         self.kubelet || self.needs_exposed_claims()
     }
 
     /// Whether it matters which claims the kubelet exposes itself.
     #[must_use]
-    pub fn needs_exposed_claims(&self) -> bool {
+    pub fn needs_exposed_claims(self) -> bool {
         self.kubelet_series.is_some_and(|series| series.only_missing)
     }
 }

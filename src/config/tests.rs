@@ -102,7 +102,7 @@ fn what_is_said_about_asking_the_kubelet_makes_it_the_source() {
 
 #[test]
 fn the_kubelet_is_asked_as_the_go_exporter_asked_it() {
-    let settings = |config: &Config| config.kubelet.settings(&config.sources, "node-1".into());
+    let settings = |config: &Config| config.kubelet.settings(config.sources, "node-1".into());
     let defaults = settings(&config(&["--insecure-skip-tls-verify"]).unwrap());
     assert_eq!(defaults.endpoint, "https://127.0.0.1:10250/");
     assert_eq!(defaults.token, Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));

@@ -8,8 +8,8 @@ use rustix::fs::{StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::probe::{Probe, probe_error, usage};
-use crate::volume::{Measurement, ProbeResult, Reason, VolumeMount};
+use super::probe::{probe_error, usage};
+use crate::volume::{Measurement, Probe, ProbeResult, Reason, VolumeMount};
 
 /// The figures of every mount of a recorded node, by mountpoint.
 #[derive(Debug)]

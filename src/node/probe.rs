@@ -20,45 +20,27 @@ pub use kernel::{KernelProbe, MountRootProof};
 pub(super) use statvfs::{probe_error, usage};
 
 use crate::runtime::Deadline;
-use crate::volume::{self, ProbeResult, Reason, VolumeMount};
-use schedule::Schedule;
+use crate::volume::{self, Probe, ProbeResult, Reason, VolumeMount};
+#[cfg(test)]
+use schedule::PoolStats;
+use schedule::{MAX_WORKERS, Schedule};
 
 /// How long the first worker is alone: it probes a healthy node's mounts in a few microseconds each, and a second one that
 /// is not needed would cost more than it helps.
 const FIRST_WORKER_ALONE: Duration = Duration::from_millis(1);
 /// How long the queue may stand from then on before the number of workers doubles.
 const DOUBLING_INTERVAL: Duration = Duration::from_millis(20);
-/// Workers at work at one time, not counting those that hang.
-const MAX_WORKERS: usize = 64;
 /// A worker needs room for one path, the kernel's figures and a panic's message.
 const STACK_BYTES: usize = 128 << 10;
 
 /// Logged once: it would be true for every scrape from then on.
 static THREAD_REFUSED: Once = Once::new();
 
-/// What measures a mount: the kernel, or a fixture. May block indefinitely.
-pub trait Probe: Send + Sync {
-    /// Measures one mount.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no measurement.
-    fn probe(&self, mount: &VolumeMount) -> ProbeResult;
-}
-
 /// The threads, and what is known of mounts from earlier rounds.
 pub(super) struct ProbePool {
     shared: Arc<PoolShared>,
     /// The mounts of the last round.
     mounts: Vec<Arc<VolumeMount>>,
-}
-
-/// How many threads there are, and how many of them are inside a probe.
-#[cfg(test)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PoolStats {
-    pub(super) threads: usize,
-    pub(super) in_flight: usize,
 }
 
 struct PoolShared {
@@ -93,7 +75,7 @@ impl ProbePool {
     }
 
     #[cfg(test)]
-    pub(super) fn stats(&self) -> PoolStats {
+    fn stats(&self) -> PoolStats {
         self.shared.lock().stats()
     }
 }

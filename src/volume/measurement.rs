@@ -1,5 +1,7 @@
 //! The result of probing a mount: a measurement, or the reason why there is none.
 
+use super::mount::VolumeMount;
+
 /// What the kernel reported for one mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measurement {
@@ -124,6 +126,16 @@ impl From<Reason> for ProbeError {
 
 /// The outcome of one probe.
 pub type ProbeResult = Result<Measurement, ProbeError>;
+
+/// What measures a mount: the kernel, or a fixture. May block indefinitely.
+pub trait Probe: Send + Sync {
+    /// Measures one mount.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no measurement.
+    fn probe(&self, mount: &VolumeMount) -> ProbeResult;
+}
 
 #[cfg(test)]
 mod tests {

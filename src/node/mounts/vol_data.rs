@@ -38,7 +38,7 @@ pub(crate) fn read(path: &Path) -> Option<VolData> {
     parse(&std::fs::read(path).ok()?)
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Option<VolData> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<VolData> {
     let file: File = serde_json::from_slice(bytes).ok()?;
     let named = !file.driver_name.is_empty() && !file.volume_handle.is_empty();
     named.then(|| VolData {

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 
-use super::Probe;
 use super::block_device;
 use super::statvfs::{probe_error, usage};
 use crate::node::host_path::Rootfs;
-use crate::volume::{Measurement, ProbeError, ProbeResult, Reason, VolumeMode, VolumeMount};
+use crate::volume::{Measurement, Probe, ProbeError, ProbeResult, Reason, VolumeMode, VolumeMount};
 
 /// How it is proven that a path is the root of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

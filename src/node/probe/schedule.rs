@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-#[cfg(test)]
-use super::PoolStats;
 use crate::volume::{ProbeError, ProbeResult, Reason, VolumeMount};
 
+/// Workers at work at one time, not counting those that hang.
+pub(super) const MAX_WORKERS: usize = 64;
 /// A worker that has waited this long for one mount does not count as at work.
 const HUNG_AFTER: Duration = Duration::from_millis(100);
 /// Hung threads before mounts that never answered are tried one at a time only: as many as a node may have volumes. A
@@ -95,6 +95,14 @@ impl Default for Limits {
     fn default() -> Self {
         Self { hung: MAX_HUNG, threads: MAX_THREADS }
     }
+}
+
+/// How many threads there are, and how many of them are inside a probe.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PoolStats {
+    pub(super) threads: usize,
+    pub(super) in_flight: usize,
 }
 
 /// The state of the pool.
@@ -258,7 +266,7 @@ impl Schedule {
         self.is_next_unproven()
             && self.in_flight.len() >= self.limits.hung
             && self.hung(now) >= self.limits.hung
-            && (is_trying() || self.threads >= self.limits.threads.saturating_sub(super::MAX_WORKERS))
+            && (is_trying() || self.threads >= self.limits.threads.saturating_sub(MAX_WORKERS))
     }
 
     fn is_next_unproven(&self) -> bool {

@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Read};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
 /// What a server says, or is quoted, is kept and logged up to this.
@@ -108,6 +110,60 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+/// An error and its causes. An I/O error that wraps another one names the causes of that one as its own.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        let error: &'a (dyn Error + 'static) = *error;
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
+    })
+}
+
+/// A body of which no more than a limit is read: of all of it, or of a line.
+pub(crate) struct LimitedBody<B> {
+    pub(crate) body: B,
+    pub(crate) limit: usize,
+    pub(crate) is_per_line: bool,
+    pub(crate) received: usize,
+}
+
+/// A body, or a line of it, that is longer than anything that is asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("longer than {0} bytes")]
+pub(crate) struct BodyTooLong(usize);
+
+impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for LimitedBody<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            match data.iter().rposition(|byte| *byte == b'\n').filter(|_| self.is_per_line) {
+                Some(line_end) => self.received = data.len() - line_end - 1,
+                None => self.received += data.len(),
+            }
+            if self.received > self.limit {
+                return Poll::Ready(Some(Err(BodyTooLong(self.limit).into())));
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! Hand-written, because a thread that waits for other threads, a deadline and a cancellation at once is what neither std
 //! nor tokio offers outside of a runtime.
 
+pub(crate) mod backoff;
 mod blocking_worker;
 mod clients;
 

@@ -12,9 +12,9 @@ use std::io::Read;
 use std::sync::{Arc, OnceLock};
 
 use arbitrary::{Arbitrary, Unstructured};
-use disk_usage_exporter::cluster::Selections;
+use disk_usage_exporter::cluster::{Selections, parse_objects};
 use disk_usage_exporter::exposition::{Encoding, Exposition as Writer, Format, Prepared};
-use disk_usage_exporter::fuzzing::{discover, metadata, snapshot};
+use disk_usage_exporter::fuzzing::{discover, snapshot};
 use disk_usage_exporter::node::Recognition;
 use disk_usage_exporter::snapshot::{Snapshot, MeasuredVolume};
 use disk_usage_exporter::volume::{ProbeResult, CsiVolume, Measurement, Inodes, VolumeMount, Reason, Usage, VolumeMode};

@@ -118,33 +118,3 @@ fn read(paths: &[PathBuf]) -> Result<Kubeconfig, AccessError> {
     }
     merged.ok_or_else(|| AccessError::NoFile(list(paths)))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is said of this kubeconfig.
-    fn refused(kubeconfig: &str) -> String {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("kubeconfig");
-        std::fs::write(&path, kubeconfig).unwrap();
-        Access::Kubeconfig(vec![path]).load().unwrap_err().to_string()
-    }
-
-    #[test]
-    fn no_secret_is_said() {
-        let with = |cluster: &str, users: &str| {
-            format!(
-                "{{kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
-                 clusters: [{{name: c, cluster: {{server: 'https://server', {cluster}}}}}], users: {users}"
-            )
-        };
-        let proxy = with("proxy-url: 'http://user:hunter2@proxy.example:3128'", "[{name: u, user: {}}]}");
-        let said = refused(&proxy);
-        assert!(said.contains("the proxy proxy.example,") && !said.contains("hunter2"), "{said}");
-        for users in ["hunter2}", "[{name: u, user: hunter2}]}", "[{name: u, user: {token: hunter2"] {
-            let said = refused(&with("", users));
-            assert!(said.contains("cannot be used") && !said.contains("hunter2"), "{users}: {said}");
-        }
-    }
-}

@@ -8,10 +8,10 @@ use tokio::task;
 use tokio::time::Instant;
 use tokio_util::time::delay_queue;
 
-use super::backoff::{self, Backoff};
 use super::convert::Version;
 use super::lookup::{Answers, LookupRequest, Outcome};
 use super::pod_index::PodIndex;
+use crate::runtime::backoff::{self, Backoff};
 use crate::volume::{Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, VolumeMetadata};
 
 /// How soon an object that is absent or forbidden is asked for again; doubling.
@@ -135,14 +135,14 @@ impl CachedVolume {
         let is_shared = pods.iter().any(|uid| self.answered.contains(uid));
         let uses_claim = |uid: &str| match (pods_known.get(uid), self.claim_key()) {
             (Some(pod), Some(claim)) => pod.uses(claim) != Some(false),
-            (pod, _) => pod.is_some() || !pods_known.is_awaited(),
+            (pod, _) => pod.is_some() || !pods_known.is_awaited,
         };
         let holds = |uid: &&String| self.answered.contains(*uid) || (is_shared && uses_claim(uid));
         let answered = Arc::new(pods.iter().filter(holds).cloned().collect());
         let is_new = !pods.is_subset(&self.pods);
         (self.pods, self.answered) = (pods, answered);
         let is_pod_known = |uid: &String| uid.is_empty() || pods_known.get(uid).is_some();
-        let is_known = !pods_known.is_awaited() || self.pods.iter().all(is_pod_known);
+        let is_known = !pods_known.is_awaited || self.pods.iter().all(is_pod_known);
         if is_new && self.is_unanswered() {
             self.awaits_pods = !is_known;
             self.due = if is_known { now } else { now + POD_WAIT };
@@ -164,7 +164,7 @@ impl CachedVolume {
             known_claim: self.claim.as_ref().map(known_claim),
             users: users
                 .map(|uid| pods_known.get(uid).cloned())
-                .filter(|pod| pod.is_some() || pods_known.is_awaited())
+                .filter(|pod| pod.is_some() || pods_known.is_awaited)
                 .collect(),
             pods: self.pods.clone(),
         }

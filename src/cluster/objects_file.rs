@@ -57,9 +57,6 @@ pub enum ObjectsError {
     /// Reading it does not end.
     #[error("reading {0} does not end: is its file system there?")]
     Hung(PathBuf),
-    /// Reading it panicked.
-    #[error("a fault of this program while it read {0}; the log tells it")]
-    Panicked(PathBuf),
     /// It is no JSON.
     #[error("{0} is not JSON: {1}; make it by `kubectl get pv,pvc,pods -A -o json`")]
     Json(PathBuf, #[source] serde_json::Error),
@@ -102,9 +99,9 @@ impl ObjectsFile {
                 self.stamp = stamp.filter(|_| !matches!(read, Err(ObjectsError::Read(..))));
                 self.publish(read);
             }
-            Some(Err(_)) => {
+            Some(Err(panic)) => {
                 self.stamp = None;
-                self.publish(Err(ObjectsError::Panicked(self.path.clone())));
+                self.publish(Err(ObjectsError::Read(self.path.clone(), io::Error::other(panic))));
             }
             None => {
                 if wait.is_zero() && since.elapsed() >= self.hung_after {
@@ -160,7 +157,7 @@ fn read(path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> 
         return Err(unreadable(io::Error::other("not a file")));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    Ok(Metadata { oldest: file.modified().ok(), ..parse(&bytes, path, selections)? })
+    Ok(Metadata { oldest: file.modified().ok(), ..parse_objects(&bytes, path, selections)? })
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -185,7 +182,12 @@ struct Name {
     name: Option<String>,
 }
 
-pub(super) fn parse(bytes: &[u8], path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
+/// What the objects in these bytes say; the path is for errors.
+///
+/// # Errors
+///
+/// If they are no Kubernetes objects.
+pub fn parse_objects(bytes: &[u8], path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
     let whole: &RawValue =
         serde_json::from_slice(bytes).map_err(|error| ObjectsError::Json(path.to_owned(), error))?;
     let mut objects = Objects {
@@ -232,43 +234,40 @@ impl Objects<'_> {
             }
             return;
         }
-        let added = match kind {
-            "PersistentVolume" => self.add_pv(value),
-            "PersistentVolumeClaim" => self.add_claim(value),
-            "Pod" => self.add_pod(value),
-            _ => {
-                self.has_foreign = true;
-                return;
-            }
-        };
+        if !["PersistentVolume", "PersistentVolumeClaim", "Pod"].contains(&kind) {
+            self.has_foreign = true;
+            return;
+        }
         self.has_known = true;
-        if let Err(error) = added {
+        if let Err(error) = self.add_object(kind, value.get()) {
             let name = head.metadata.map(describe).unwrap_or_default();
             tracing::warn!(kind, name, %error, "left out an object that does not parse");
         }
     }
 
-    fn add_pv(&mut self, value: &RawValue) -> serde_json::Result<()> {
-        let mut pv: PersistentVolume = serde_json::from_str(value.get())?;
-        let name = pv.metadata.name.take().ok_or_else(|| serde_json::Error::missing_field("name"))?;
-        self.pvs.insert(name, convert::persistent_volume(pv, self.selections));
-        Ok(())
-    }
-
-    fn add_claim(&mut self, value: &RawValue) -> serde_json::Result<()> {
-        let mut claim: PersistentVolumeClaim = serde_json::from_str(value.get())?;
-        let name = claim.metadata.name.take().ok_or_else(|| serde_json::Error::missing_field("name"))?;
-        let key = ClaimKey { namespace: claim.metadata.namespace.take().unwrap_or_default(), name };
-        self.claims.entry(key).or_default().push(Arc::new(convert::claim(claim, self.selections)));
-        Ok(())
-    }
-
-    fn add_pod(&mut self, value: &RawValue) -> serde_json::Result<()> {
-        let pod: SlimPod = serde_json::from_str(value.get())?;
-        if pod.name.is_none() || !pod.has_spec {
-            return Err(serde_json::Error::custom("it has no name or no spec"));
+    /// Adds an object of one of the kinds that are used.
+    fn add_object(&mut self, kind: &str, json: &str) -> serde_json::Result<()> {
+        let has_no_name = || serde_json::Error::missing_field("name");
+        match kind {
+            "PersistentVolume" => {
+                let mut pv: PersistentVolume = serde_json::from_str(json)?;
+                let name = pv.metadata.name.take().ok_or_else(has_no_name)?;
+                self.pvs.insert(name, convert::persistent_volume(pv, self.selections));
+            }
+            "PersistentVolumeClaim" => {
+                let mut claim: PersistentVolumeClaim = serde_json::from_str(json)?;
+                let name = claim.metadata.name.take().ok_or_else(has_no_name)?;
+                let key = ClaimKey { namespace: claim.metadata.namespace.take().unwrap_or_default(), name };
+                self.claims.entry(key).or_default().push(Arc::new(convert::claim(claim, self.selections)));
+            }
+            _ => {
+                let pod: SlimPod = serde_json::from_str(json)?;
+                if pod.name.is_none() || !pod.has_spec {
+                    return Err(serde_json::Error::custom("it has no name or no spec"));
+                }
+                self.pods.put(pod);
+            }
         }
-        self.pods.put(pod);
         Ok(())
     }
 
@@ -307,4 +306,30 @@ fn describe(metadata: &RawValue) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_hangs_cannot_be_read_until_it_can() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        std::fs::write(&path, "{\"items\": []}").unwrap();
+        let worker = BlockingWorker::start("test").unwrap();
+        let all = || "*".parse().unwrap();
+        let selections = Selections { pv_labels: all(), pvc_labels: all() };
+        let mut file = ObjectsFile::open(&path, selections, &worker).unwrap();
+        let is_readable = |file: &mut ObjectsFile| {
+            file.refresh();
+            file.metadata.borrow().sources[0].success
+        };
+        let (go_on, gate) = std::sync::mpsc::channel::<()>();
+        let hanging = worker.run(thread::current(), move || gate.recv());
+        assert!(is_readable(&mut file) && is_readable(&mut file), "it may be large");
+        file.hung_after = Duration::ZERO;
+        assert!(!is_readable(&mut file));
+        drop(go_on);
+        let long = Deadline::after(Duration::from_mins(1));
+        assert!(hanging.wait(&long).is_some());
+        assert!(file.reading.take().unwrap().0.wait(&long).is_some());
+        assert!(is_readable(&mut file), "it can be read again");
+    }
+}

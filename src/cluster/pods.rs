@@ -9,11 +9,11 @@ use kube::api::WatchEvent;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::backoff::{self, Backoff};
 use super::request_error::{RequestError, RequestErrorKind};
 use super::requests::{ApiClient, PODS};
 use super::slim_pod::SlimPod;
 use crate::runtime::RestartableTask;
+use crate::runtime::backoff::{self, Backoff};
 
 /// How long one watch lasts, in seconds. Nodes differ, so that their watches do not end together.
 const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;

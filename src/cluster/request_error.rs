@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::AccessError;
-use super::client::{ResponseTooLong, RetryLater};
-use crate::remote::{begin, chain};
+use super::client::RetryLater;
+use crate::remote::{BodyTooLong, begin, causes, chain};
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl From<kube::Error> for RequestError {
 }
 
 fn kind_of_cause(cause: &(dyn Error + 'static)) -> Option<RequestErrorKind> {
-    if cause.is::<ResponseTooLong>() {
+    if cause.is::<BodyTooLong>() {
         return Some(RequestErrorKind::Decode);
     }
     if cause.is::<AccessError>() || cause.is::<kube::client::AuthError>() {
@@ -121,13 +121,4 @@ fn kind_of_cause(cause: &(dyn Error + 'static)) -> Option<RequestErrorKind> {
 /// Whether an error of a connection is about the server's certificate.
 pub(super) fn is_tls(error: &(dyn Error + 'static)) -> bool {
     causes(error).find_map(kind_of_cause) == Some(RequestErrorKind::Tls)
-}
-
-/// An error and its causes. An I/O error that wraps another one names the causes of that one as its own.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
-        let error: &'a (dyn Error + 'static) = *error;
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
-    })
 }

@@ -48,19 +48,12 @@ impl ApiClient {
     where
         T: kube::Resource + Clone + DeserializeOwned + Debug,
     {
-        let get = async |params: GetParams| {
-            let answer = match timeout(RESPONSE_TIMEOUT, api.get_with(name, &params)).await {
-                Ok(Ok(object)) if object.name_any() != name => {
-                    Err(RequestError::new(RequestErrorKind::Decode, "it is of another object"))
-                }
-                Ok(answer) => answer.map_err(RequestError::from),
-                Err(_) => Err(no_response()),
-            };
-            self.count(resource, answer.as_ref().err());
-            match answer {
-                Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
-                answer => answer.map(Some),
+        let get = async |params: GetParams| match self.send(resource, api.get_with(name, &params)).await {
+            Ok(object) if object.name_any() != name => {
+                Err(RequestError::new(RequestErrorKind::Decode, "it is of another object"))
             }
+            Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
+            answer => answer.map(Some),
         };
         match get(GetParams::any()).await? {
             Some(object) if is_current(&object) => Ok(Some(object)),
@@ -79,12 +72,20 @@ impl ApiClient {
         // What `Api::watch` does, for a type that is no whole object.
         let request = kube::core::Request::new("/api/v1/pods").watch(&params, version);
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let events = match timeout(RESPONSE_TIMEOUT, self.kube.request_events(request)).await {
-            Ok(events) => events.map_err(RequestError::from),
-            Err(_) => Err(no_response()),
-        };
-        self.count(PODS, events.as_ref().err());
-        events
+        self.send(PODS, self.kube.request_events(request)).await
+    }
+
+    async fn send<T>(
+        &self,
+        resource: ApiResource,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, RequestError> {
+        let answer = timeout(RESPONSE_TIMEOUT, request).await.map_or_else(
+            |_| Err(RequestError::new(RequestErrorKind::Timeout, "no answer within 5s")),
+            |answer| answer.map_err(RequestError::from),
+        );
+        self.count(resource, answer.as_ref().err());
+        answer
     }
 
     /// Counts a request that was answered, or what it came to instead.
@@ -93,8 +94,4 @@ impl ApiClient {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((resource, code)).or_default() += 1;
     }
-}
-
-fn no_response() -> RequestError {
-    RequestError::new(RequestErrorKind::Timeout, "no answer within 5s")
 }

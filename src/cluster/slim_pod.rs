@@ -5,7 +5,6 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::convert::Version;
 use crate::volume::Pod;
 
 /// Of a pod with more volumes than this, the others are not kept.
@@ -27,7 +26,7 @@ const PLUGINS: [(&str, &str); 21] = [
 pub(super) struct SlimPod {
     pub(super) name: Option<String>,
     namespace: Option<String>,
-    uid: Option<String>,
+    pub(super) uid: Option<String>,
     pub(super) resource_version: Option<String>,
     /// A static pod's directory is named after the hash in its annotations, not after its uid.
     config_hashes: Vec<String>,
@@ -46,12 +45,6 @@ struct PodVolume {
 }
 
 impl SlimPod {
-    /// The object's uid and version.
-    pub(super) fn version(&self) -> Version {
-        let number = self.resource_version.as_ref().and_then(|number| number.parse().ok());
-        Version { uid: self.uid.clone(), number }
-    }
-
     /// The uids that the kubelet's paths may carry, and what is used of the pod; `None` if it has no name.
     pub(super) fn into_domain(self) -> Option<(Vec<String>, Pod)> {
         let mut pod = Pod {
@@ -144,25 +137,16 @@ impl<'de> Visitor<'de> for ValueReader<'_> {
         formatter.write_str("any JSON")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
+    #[rustfmt::skip]
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> { Ok(()) }
+    #[rustfmt::skip]
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> { Ok(()) }
+    #[rustfmt::skip]
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> { Ok(()) }
+    #[rustfmt::skip]
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> { Ok(()) }
+    #[rustfmt::skip]
+    fn visit_unit<E>(self) -> Result<(), E> { Ok(()) }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
         if text.len() <= MAX_NAME_BYTES {
@@ -195,89 +179,5 @@ impl<'de> Visitor<'de> for ValueReader<'_> {
             self.pod.has_more_volumes |= self.path == ["spec", "volumes"];
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn pod(value: &Value) -> Option<(Vec<String>, Pod)> {
-        serde_json::from_str::<SlimPod>(&value.to_string()).unwrap().into_domain()
-    }
-
-    fn with_volumes(volumes: &Value) -> Pod {
-        pod(&json!({"metadata": {"name": "p"}, "spec": {"volumes": volumes}})).unwrap().1
-    }
-
-    #[test]
-    fn a_static_pod_has_the_uids_of_its_annotations() {
-        const HASH: &str = "kubernetes.io/config.hash";
-        const MIRROR: &str = "kubernetes.io/config.mirror";
-        for (annotations, expected) in [
-            (json!({HASH: "h", MIRROR: "m", "kubernetes.io/config.source": "file"}), vec!["u", "h", "m"]),
-            (json!({HASH: "h", MIRROR: null}), vec!["u", "h"]),
-            (json!({"other": {"a": [1]}}), vec!["u"]),
-        ] {
-            let metadata = json!({"name": "p", "namespace": "n", "uid": "u", "annotations": annotations});
-            let (uids, pod) = pod(&json!({"metadata": metadata})).unwrap();
-            assert_eq!(
-                (uids, &*pod.namespace, &*pod.name),
-                (expected.into_iter().map(Into::into).collect(), "n", "p")
-            );
-        }
-    }
-
-    #[test]
-    fn volumes_are_claims_or_mounted_by_a_plugin_that_can_hold_one() {
-        let pod = with_volumes(&json!([
-            {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
-            {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {"nfs": {}}}}},
-            {"name": "memory", "emptyDir": {"medium": "Memory"}},
-            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
-            {"gcePersistentDisk": {"pdName": "d"}, "name": "disk"},
-            {"name": "secrets", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}},
-            {"name": "flex", "flexVolume": {"driver": "v/d"}},
-            {"name": "null", "nfs": null},
-            {"name": 1, "nfs": {}},
-            {"nfs": {}},
-            "text",
-        ]));
-        let inline = [("csi", "secrets"), ("gce-pd", "disk"), ("v/d", "flex")];
-        assert_eq!(pod.inline_volumes, inline.map(|(plugin, name)| (plugin.into(), name.into())).into());
-        assert_eq!(pod.claims, ["claim", "p-scratch"].map(Into::into).into());
-    }
-
-    #[test]
-    fn what_is_of_another_type_is_absent() {
-        let object = json!({"a": [1, {"b": null}], "name": {"name": -1}, "volumes": {"name": "x"}});
-        for odd in
-            [object, json!(7), json!(-7), json!(1.5), json!(true), json!("t"), json!(null), json!([1, {}])]
-        {
-            assert!(pod(&odd).is_none() && pod(&json!({"metadata": odd})).is_none(), "{odd}");
-            let metadata =
-                json!({"name": "p", "labels": odd, "annotations": odd, "uid": odd, "managedFields": odd});
-            let (_, read) = pod(&json!({"metadata": metadata, "spec": odd, "status": odd})).unwrap();
-            assert_eq!((&*read.name, read.claims.len()), ("p", 0), "{odd}");
-            for volumes in [&odd, &json!([odd, {"name": odd, "persistentVolumeClaim": odd}])] {
-                let pod = with_volumes(volumes);
-                assert_eq!(
-                    (pod.claims.len(), pod.inline_volumes.len(), pod.has_more_volumes),
-                    (0, 0, false),
-                    "{odd}"
-                );
-            }
-        }
-        assert!(pod(&json!({"metadata": {"name": "x".repeat(254)}})).is_none(), "no name is that long");
-    }
-
-    #[test]
-    fn more_volumes_than_are_kept_are_told() {
-        for (count, has_more) in [(255, false), (256, false), (257, true), (5000, true)] {
-            let volume = |n: usize| json!({"name": format!("v{n}"), "nfs": {}});
-            let pod = with_volumes(&(0..count).map(volume).collect());
-            assert_eq!((pod.inline_volumes.len(), pod.has_more_volumes), (count.min(256), has_more));
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! The store: one task that owns what is known of the volumes of this node, and publishes it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,10 +10,8 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::time::{DelayQueue, delay_queue};
 
-use super::backoff::Backoff;
 use super::cached_volume::CachedVolume;
 use super::client::MAX_CONCURRENT_LOOKUPS;
-use super::failure_log::FailureLog;
 use super::lookup::Answers;
 use super::pod_index::PodIndex;
 use super::pods::{MAX_BACKOFF_WINDOW, PodEvent};
@@ -21,6 +19,7 @@ use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, PODS, PVS};
 use super::{ApiSettings, ServerStatus};
 use crate::runtime::RestartableTask;
+use crate::runtime::backoff::Backoff;
 use crate::volume::{Metadata, SourceStatus, VolumeMount, is_object_name};
 
 /// The time between two refreshes, of a `PersistentVolume` and its claim each: at most 2 requests a second.
@@ -54,7 +53,8 @@ pub(super) struct Store {
     backoff: Backoff,
     not_before: Instant,
     next_refresh: Instant,
-    log: FailureLog,
+    /// Resources whose failure was logged, and whether that is because they are forbidden.
+    logged: BTreeMap<ApiResource, bool>,
 }
 
 impl RestartableTask for Store {
@@ -81,8 +81,9 @@ impl RestartableTask for Store {
                     self.update_wanted(&mut due);
                 }
                 _ = self.channels.pod_events.recv_many(&mut events, MAX_EVENTS), if self.settings.node_name.is_some() => {
-                    events.drain(..).for_each(|event| self.take_event(event));
-                    self.update_wanted(&mut due);
+                    if events.drain(..).fold(false, |changed, event| self.take_event(event) | changed) {
+                        self.update_wanted(&mut due);
+                    }
                 }
                 Some(ended) = requests.join_next_with_id() => self.take_answers(ended, &mut due),
                 Some(name) = next_due(&mut due, not_before), if may_ask => {
@@ -103,7 +104,7 @@ impl Store {
     pub(super) fn new(api: ApiClient, settings: ApiSettings, channels: StoreChannels) -> Self {
         let now = Instant::now();
         let mut pods = PodIndex::default();
-        pods.set_awaited(settings.node_name.is_some());
+        pods.is_awaited = settings.node_name.is_some();
         Self {
             api,
             pods,
@@ -115,7 +116,7 @@ impl Store {
             backoff: Backoff::new(Duration::from_secs(1), MAX_BACKOFF_WINDOW),
             not_before: now,
             next_refresh: now,
-            log: FailureLog::default(),
+            logged: BTreeMap::new(),
         }
     }
 
@@ -132,8 +133,8 @@ impl Store {
                 wanted.entry(&mount.name).or_default().insert(mount.pod_uid.clone().unwrap_or_default());
             }
         }
-        for name in wanted.keys().filter(|name| !self.volumes.contains_key(**name)).collect::<HashSet<_>>() {
-            self.volumes.insert((*name).to_owned(), CachedVolume::new(now));
+        for name in wanted.keys() {
+            self.volumes.entry((*name).to_owned()).or_insert_with(|| CachedVolume::new(now));
         }
         for (name, volume) in &mut self.volumes {
             let before = volume.due;
@@ -144,35 +145,71 @@ impl Store {
         }
     }
 
-    fn take_event(&mut self, event: PodEvent) {
+    /// Takes an event; whether other pods are known now.
+    fn take_event(&mut self, event: PodEvent) -> bool {
+        let mut is_changed = !self.pods.is_awaited;
         match event {
-            PodEvent::Restarted => return self.pods.restart(),
-            PodEvent::Failed(error) => {
-                self.log.log_failure(PODS, &error);
-                self.pods_success = Some(false);
-                self.pods.set_awaited(self.pods.is_awaited() && !error.is_forbidden());
-                return self.report(Some(&error));
+            PodEvent::Restarted => {
+                self.pods.restart();
+                return false;
             }
-            PodEvent::Changed(pod) => self.pods.put(pod),
-            PodEvent::Deleted(pod) => self.pods.remove(&pod),
-            PodEvent::Bookmark => {
-                let mounts = self.channels.mounted.borrow();
-                let has_mounts = || mounts.iter().any(|mount| mount.pod_uid.is_some());
-                if self.pods.finish_restart() && self.pods.is_empty() && has_mounts() {
+            PodEvent::Failed(error) => {
+                self.log_failure(PODS, &error);
+                self.pods_success = Some(false);
+                self.pods.is_awaited &= !error.is_forbidden();
+                self.report(Some(&error));
+                return error.is_forbidden();
+            }
+            PodEvent::Changed(pod) => is_changed |= self.pods.put(pod),
+            PodEvent::Deleted(pod) => {
+                self.pods.remove(&pod);
+                is_changed = true;
+            }
+            PodEvent::Bookmark if self.pods.finish_restart() => {
+                is_changed = true;
+                let has_mounts = self.channels.mounted.borrow().iter().any(|mount| mount.pod_uid.is_some());
+                if self.pods.is_empty() && has_mounts {
                     let node_name = &self.settings.node_name;
                     tracing::warn!(node_name, "the cluster has no pod on this node: is --node-name right?");
                 }
             }
-            PodEvent::Open => {}
+            PodEvent::Bookmark | PodEvent::Open => {}
         }
-        self.log.log_recovery(PODS);
+        self.log_recovery(PODS);
         if self.pods_success.replace(true) == Some(false) && self.backoff.is_failing() {
             // The server answers again: there is no need to wait for a probe's turn.
             self.not_before = Instant::now();
         }
-        self.pods.set_awaited(true);
+        self.pods.is_awaited = true;
         self.pods_confirmed = Some(Instant::now());
         self.report(None);
+        is_changed
+    }
+
+    /// Logs that a resource fails, once for each reason.
+    fn log_failure(&mut self, resource: ApiResource, failure: &RequestError) {
+        if self.logged.insert(resource, failure.is_forbidden()) == Some(failure.is_forbidden()) {
+            return;
+        }
+        let ApiResource { name: resource, verb } = resource;
+        if failure.is_forbidden() {
+            tracing::error!(
+                resource, %failure,
+                "the API server forbids it: give the service account `{verb} on {resource}`, as manifests/base/rbac.yaml does; going on without"
+            );
+        } else {
+            tracing::warn!(
+                resource, %failure,
+                "the API server cannot be asked; what is known stays in use, and it is tried again"
+            );
+        }
+    }
+
+    /// Logs that everything about a resource is answered again.
+    fn log_recovery(&mut self, resource: ApiResource) {
+        if self.logged.remove(&resource).is_some() {
+            tracing::info!(resource = resource.name, "the API server answers again");
+        }
     }
 
     /// Asks about a volume that is due, or drops it if its last mount is long gone.
@@ -209,7 +246,9 @@ impl Store {
                 Answers::panicked(name.clone())
             }
         };
-        answers.errors().for_each(|(resource, error)| self.log.log_failure(resource, error));
+        for (resource, error) in answers.errors() {
+            self.log_failure(resource, error);
+        }
         let failure = answers.errors().map(|(_, error)| error).find(|error| !error.is_forbidden()).cloned();
         self.report(failure.as_ref());
         let name = answers.name.clone();
@@ -220,7 +259,7 @@ impl Store {
         for resource in [PVS, CLAIMS] {
             // As long as one object fails, the others' answers are no news.
             if self.success(resource) == Some(true) {
-                self.log.log_recovery(resource);
+                self.log_recovery(resource);
             }
         }
         let Some(volume) = self.volumes.get_mut(&name) else { return };
@@ -250,10 +289,9 @@ impl Store {
 
     /// Tells whether the server answers, be it with no.
     fn report(&self, failure: Option<&RequestError>) {
-        let is_reached = failure.is_none_or(RequestError::is_forbidden);
-        self.channels.server.send_if_modified(|server| {
-            server.failure = failure.cloned().or(server.failure.take());
-            is_reached && !std::mem::replace(&mut server.is_reached, true)
+        self.channels.server.send_modify(|(is_reached, last_failure)| {
+            *is_reached |= failure.is_none_or(RequestError::is_forbidden);
+            *last_failure = failure.cloned().or(last_failure.take());
         });
     }
 
@@ -282,7 +320,7 @@ impl Store {
             volumes: kept_if_same(&before.volumes, volumes.collect()),
             pods: kept_if_same(&before.pods, self.pods.to_map()),
             awaits_volumes: true,
-            awaits_pods: self.pods.is_awaited(),
+            awaits_pods: self.pods.is_awaited,
             sources: [PODS, PVS, CLAIMS].into_iter().filter_map(source).collect(),
             oldest: confirmed.and_then(|confirmed| SystemTime::now().checked_sub(now - confirmed)),
         }));

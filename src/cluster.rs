@@ -8,7 +8,6 @@ mod lookup;
 mod objects_file;
 mod pod_index;
 mod pods;
-mod quantity;
 mod request_error;
 mod requests;
 mod slim_pod;
@@ -29,10 +28,7 @@ use crate::runtime::restart_task_on_panic;
 use crate::volume::{self, LabelFilter, Metadata, VolumeMount};
 use pods::PodWatcher;
 use requests::{ApiClient, RequestCounts};
-use store::{Store, StoreChannels};
-
-/// Events of pods that the store has not taken yet.
-const MAX_QUEUED_EVENTS: usize = 16;
+use store::{MAX_EVENTS, Store};
 
 /// Which labels of which objects become metric labels.
 #[derive(Debug, Clone)]
@@ -76,7 +72,7 @@ impl MetadataHandle {
     /// Objects come from a file.
     #[must_use]
     pub fn objects(file: ObjectsFile) -> Self {
-        Self::new(file.subscribe(), Some(file))
+        Self::new(file.metadata.subscribe(), Some(file))
     }
 
     /// Says what is mounted now, and returns what is known by now.
@@ -152,16 +148,15 @@ pub fn follow(
     let status = ApiStatus { mounted: mounted.clone(), metadata: receiver, server: server_status };
     let work = async move {
         let api = ApiClient { kube: connect(), counts };
-        let (events, pod_events) = mpsc::channel(MAX_QUEUED_EVENTS);
-        let channels = StoreChannels { mounted, pod_events, metadata, server };
-        let node_name = settings.node_name.as_ref();
-        let watcher = node_name.map(|node_name| PodWatcher::new(api.clone(), node_name, events));
+        let (events, pod_events) = mpsc::channel(MAX_EVENTS);
+        let watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
+        let store = Store::new(api, settings, mounted, pod_events, metadata, server);
         let watch_pods = async {
             if let Some(watcher) = watcher {
                 restart_task_on_panic(watcher).await;
             }
         };
-        tokio::join!(restart_task_on_panic(Store::new(api, settings, channels)), watch_pods);
+        tokio::join!(restart_task_on_panic(store), watch_pods);
     };
     (handle, status, work)
 }

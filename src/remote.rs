@@ -125,10 +125,16 @@ pub(crate) fn causes<'a>(
 
 /// A body of which no more than a limit is read: of all of it, or of a line.
 pub(crate) struct LimitedBody<B> {
-    pub(crate) body: B,
-    pub(crate) limit: usize,
-    pub(crate) is_per_line: bool,
-    pub(crate) received: usize,
+    body: B,
+    limit: usize,
+    is_per_line: bool,
+    received: usize,
+}
+
+impl<B> LimitedBody<B> {
+    pub(crate) fn new(body: B, limit: usize, is_per_line: bool) -> Self {
+        Self { body, limit, is_per_line, received: 0 }
+    }
 }
 
 /// A body, or a line of it, that is longer than anything that is asked for.

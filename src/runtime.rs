@@ -14,6 +14,7 @@
 pub(crate) mod backoff;
 mod blocking_worker;
 mod clients;
+mod reloaded_file;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 pub use blocking_worker::{BlockingWorker, Job, JobPanicked};
 pub use clients::{Clients, RestartableTask, restart_on_panic, restart_task_on_panic};
+pub(crate) use reloaded_file::{Reload, ReloadedFile};
 
 /// Ends the waits of all deadlines that were made from it, now and later.
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,7 @@ mod kubelet_stats;
 mod label_filter;
 mod measurement;
 mod metadata;
+mod quantity;
 #[cfg(test)]
 pub(crate) mod samples;
 
@@ -19,6 +20,8 @@ pub use metadata::{
     Claim, ClaimKey, ClaimRef, Labels, Lookup, Metadata, PersistentVolume, Pod, SourceStatus, VolumeMetadata,
     VolumeSource, is_object_name,
 };
+
+pub(crate) use quantity::parse_quantity;
 
 /// How a volume is given to pods: `Filesystem` or `Block`, as Kubernetes names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

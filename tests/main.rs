@@ -69,6 +69,8 @@ mod manifests;
 mod manual;
 /// `MIGRATION.md` against the other exporters and this one.
 mod migration;
+/// What objects say, as a file or a kubeconfig has them.
+mod objects_file;
 /// The page on `/`, as it is sent and as a browser shows it.
 mod page;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.

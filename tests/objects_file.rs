@@ -1,13 +1,22 @@
-use super::*;
-use crate::volume::{ClaimKey, ClaimRef};
+use std::path::Path;
+use std::sync::Arc;
+
+use disk_usage_exporter::cluster::{
+    Access, MetadataHandle, ObjectsError, ObjectsFile, Selections, parse_objects,
+};
+use disk_usage_exporter::runtime::BlockingWorker;
+use disk_usage_exporter::volume::{ClaimKey, ClaimRef, Lookup, Metadata, Pod};
 use serde_json::{Value, json};
+
+/// Lists of lists are read to this depth.
+const MAX_DEPTH: usize = 16;
 
 fn selections() -> Selections {
     Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() }
 }
 
 fn parsed(json: &Value) -> Result<Metadata, ObjectsError> {
-    parse(json.to_string().as_bytes(), Path::new("objects.json"), &selections())
+    parse_objects(json.to_string().as_bytes(), Path::new("objects.json"), &selections())
 }
 
 fn names(metadata: &Metadata) -> (Vec<&str>, Vec<&str>) {
@@ -18,23 +27,11 @@ fn names(metadata: &Metadata) -> (Vec<&str>, Vec<&str>) {
     (pvs, pods)
 }
 
-/// A file in a directory of its own, and the worker that reads it.
-fn file(contents: &Value) -> (tempfile::TempPath, ObjectsFile, BlockingWorker) {
-    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
-    std::fs::write(&path, contents.to_string()).unwrap();
-    let worker = BlockingWorker::start("test").unwrap();
-    let file = ObjectsFile::open(&path, selections(), &worker).unwrap();
-    (path, file, worker)
-}
-
-impl ObjectsFile {
-    /// The names of the volumes after looking at the file, and whether it could be read.
-    fn refreshed(&mut self) -> (Vec<String>, bool) {
-        self.refresh();
-        let metadata = self.metadata.borrow();
-        let names = names(&metadata).0.into_iter().map(ToOwned::to_owned).collect();
-        (names, metadata.sources[0].success)
-    }
+/// The names of the volumes after looking at the file, and whether it could be read.
+fn refreshed(handle: &mut MetadataHandle) -> (Vec<String>, bool) {
+    let metadata = handle.update(&[]);
+    let names = names(&metadata).0.into_iter().map(ToOwned::to_owned).collect();
+    (names, metadata.sources[0].success)
 }
 
 fn pv(name: &str) -> Value {
@@ -97,11 +94,12 @@ fn what_has_no_such_objects_is_an_error_that_says_so() {
     }
     let directory = std::env::temp_dir();
     let error = ObjectsFile::open(&directory, selections(), &BlockingWorker::start("test").unwrap())
-        .unwrap_err()
+        .err()
+        .unwrap()
         .to_string();
     assert!(error.ends_with("not a file"), "{error}");
     for text in ["", "{", "NAME  CAPACITY", "{}x", "\u{feff}{}"] {
-        let error = parse(text.as_bytes(), Path::new("o"), &selections()).unwrap_err().to_string();
+        let error = parse_objects(text.as_bytes(), Path::new("o"), &selections()).unwrap_err().to_string();
         assert!(error.starts_with("o is not JSON: "), "{error}");
     }
 }
@@ -196,37 +194,210 @@ fn a_claim_is_that_of_the_uid_that_the_pv_names() {
 
 #[test]
 fn the_file_is_read_again_when_it_changes_and_its_last_objects_outlive_it() {
-    let (path, mut file, _worker) = file(&pv("first"));
-    let first = Arc::clone(&file.metadata.borrow());
-    assert!(first.oldest.is_some());
-    assert_eq!(file.refreshed(), (vec!["first".into()], true));
-    assert!(Arc::ptr_eq(&first, &file.metadata.borrow()), "an unchanged file is not read again");
-    std::fs::write(&path, pv("second").to_string()).unwrap();
-    assert_eq!(file.refreshed(), (vec!["second".into()], true));
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    write(&pv("first").to_string());
+    let worker = BlockingWorker::start("test").unwrap();
+    let mut handle = MetadataHandle::objects(ObjectsFile::open(&path, selections(), &worker).unwrap());
+    let first = handle.metadata();
+    assert!(first.oldest.is_some() && !first.awaits_volumes && !first.awaits_pods);
+    assert_eq!(refreshed(&mut handle), (vec!["first".into()], true));
+    assert!(Arc::ptr_eq(&first, &handle.metadata()), "an unchanged file is not read again");
+    write(&pv("second").to_string());
+    assert_eq!(refreshed(&mut handle), (vec!["second".into()], true));
     for broken in ["{", "[]"] {
-        std::fs::write(&path, broken).unwrap();
-        assert_eq!(file.refreshed(), (vec!["second".into()], false));
+        write(broken);
+        assert_eq!(refreshed(&mut handle), (vec!["second".into()], false));
     }
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(file.refreshed(), (vec!["second".into()], false));
-    std::fs::write(&path, pv("third").to_string()).unwrap();
-    assert_eq!(file.refreshed(), (vec!["third".into()], true));
+    assert_eq!(refreshed(&mut handle), (vec!["second".into()], false));
+    write(&pv("third").to_string());
+    assert_eq!(refreshed(&mut handle), (vec!["third".into()], true));
+}
+
+// The fields are those of PersistentVolumeSpec in the Kubernetes API reference, 1.36.
+#[test]
+fn every_source_is_named_and_identified() {
+    let cases = [
+        (json!({"awsElasticBlockStore": {"volumeID": "vol-1", "fsType": "ext4"}}), "aws-ebs", "vol-1"),
+        (
+            json!({"azureDisk": {"diskName": "d", "diskURI": "/subscriptions/1/d"}}),
+            "azure-disk",
+            "/subscriptions/1/d",
+        ),
+        (
+            json!({"azureFile": {"secretName": "s", "secretNamespace": "n", "shareName": "f"}}),
+            "azure-file",
+            "n:s:f",
+        ),
+        (
+            json!({"azureFile": {"secretName": "s", "secretNamespace": null, "shareName": "f"}}),
+            "azure-file",
+            "s:f",
+        ),
+        (json!({"cephfs": {"monitors": ["a:1", "b:1"], "path": "/p"}}), "cephfs", "a:1,b:1:/p"),
+        (json!({"cinder": {"volumeID": "c"}}), "cinder", "c"),
+        (json!({"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-2"}}), "ebs.csi.aws.com", "vol-2"),
+        (json!({"fc": {"targetWWNs": ["w1", "w2"], "lun": 0}}), "fc", "w1,w2:0"),
+        (json!({"fc": {"wwids": ["i"]}}), "fc", "i"),
+        (json!({"flexVolume": {"driver": "example.com/lvm"}}), "flexvolume", "example.com/lvm"),
+        (json!({"flocker": {"datasetName": "", "datasetUUID": "u"}}), "flocker", "u"),
+        (json!({"gcePersistentDisk": {"pdName": "disk-1"}}), "gce-pd", "disk-1"),
+        (json!({"glusterfs": {"endpoints": "e", "path": "v"}}), "glusterfs", "e:v"),
+        (json!({"hostPath": {"path": "/opt/a", "type": ""}}), "host-path", "/opt/a"),
+        (
+            json!({"iscsi": {"targetPortal": "10.0.0.1:3260", "iqn": "iqn.2001-04.com", "lun": 3}}),
+            "iscsi",
+            "10.0.0.1:3260:iqn.2001-04.com:3",
+        ),
+        (json!({"local": {"path": "/mnt/d"}}), "local-volume", "/mnt/d"),
+        (json!({"nfs": {"server": "nas", "path": "/export"}}), "nfs", "nas:/export"),
+        (json!({"photonPersistentDisk": {"pdID": "p"}}), "photon-pd", "p"),
+        (json!({"portworxVolume": {"volumeID": "x"}}), "portworx-volume", "x"),
+        (json!({"quobyte": {"registry": "r:1", "volume": "v"}}), "quobyte", "r:1:v"),
+        (json!({"rbd": {"monitors": ["m"], "pool": "rbd", "image": "i"}}), "rbd", "m:rbd:i"),
+        (
+            json!({"scaleIO": {"gateway": "https://g", "system": "s", "volumeName": "v"}}),
+            "scaleio",
+            "https://g:s:v",
+        ),
+        (json!({"storageos": {"volumeName": "v", "volumeNamespace": "n"}}), "storageos", "n:v"),
+        (json!({"vsphereVolume": {"volumePath": "[ds] a.vmdk"}}), "vsphere-volume", "[ds] a.vmdk"),
+    ];
+    for (spec, kind, instance) in &cases {
+        let plugin = match *kind {
+            "ebs.csi.aws.com" => "csi",
+            "flexvolume" => "example.com/lvm",
+            kind => kind,
+        };
+        let expected = (plugin.to_owned(), (*kind).to_owned(), Some((*instance).to_owned()));
+        assert_eq!(described(spec), Some(expected), "{spec}");
+    }
+    assert_eq!(described(&json!({})), None);
+    assert_eq!(described(&json!({"nfs": {}})), Some(("nfs".into(), "nfs".into(), None)));
+    assert_eq!(described(&json!({"csi": {}})), Some(("csi".into(), "csi".into(), None)));
+}
+
+/// Plugin, kind and instance of a volume's source.
+fn described(spec: &Value) -> Option<(String, String, Option<String>)> {
+    let object = json!({"kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": spec});
+    let metadata = parsed(&object).unwrap();
+    let source = metadata.volumes["pv"].pv.found().unwrap().source.clone()?;
+    Some((source.plugin, source.kind, source.instance))
+}
+
+/// What is read of a pod of these fields, and the uids that it is known by.
+fn read_pod(pod: &Value) -> Option<(Vec<String>, Pod)> {
+    let mut pod = pod.clone();
+    pod["kind"] = json!("Pod");
+    let metadata = parsed(&pod).unwrap();
+    let mut uids: Vec<String> = metadata.pods.keys().cloned().collect();
+    uids.sort();
+    Some((uids, Pod::clone(metadata.pods.values().next()?)))
+}
+
+fn with_volumes(volumes: &Value) -> Option<Pod> {
+    let pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": {"volumes": volumes}});
+    read_pod(&pod).map(|(_, pod)| pod)
 }
 
 #[test]
-fn a_file_that_hangs_cannot_be_read_until_it_can() {
-    let (_path, mut file, worker) = file(&pv("first"));
-    let (go_on, gate) = std::sync::mpsc::channel::<()>();
-    // The worker is at a file that hangs.
-    let hanging = worker.run(thread::current(), move || gate.recv());
-    assert_eq!(file.refreshed(), (vec!["first".into()], true), "it may be large");
-    assert_eq!(file.refreshed(), (vec!["first".into()], true));
-    file.hung_after = Duration::ZERO;
-    assert_eq!(file.refreshed(), (vec!["first".into()], false));
-    drop(go_on);
-    let long = Deadline::after(Duration::from_mins(1));
-    assert!(hanging.wait(&long).is_some());
-    let (job, _) = file.reading.take().unwrap();
-    assert!(job.wait(&long).is_some());
-    assert_eq!(file.refreshed(), (vec!["first".into()], true), "it can be read again");
+fn a_static_pod_has_the_uids_of_its_annotations() {
+    const HASH: &str = "kubernetes.io/config.hash";
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    for (annotations, expected) in [
+        (json!({HASH: "h", MIRROR: "m", "kubernetes.io/config.source": "file"}), vec!["h", "m", "u"]),
+        (json!({HASH: "h", MIRROR: null}), vec!["h", "u"]),
+        (json!({"other": {"a": [1]}}), vec!["u"]),
+        (json!(7), vec!["u"]),
+    ] {
+        let metadata = json!({"name": "p", "namespace": "n", "uid": "u", "annotations": annotations});
+        let (uids, pod) = read_pod(&json!({"metadata": metadata, "spec": {}})).unwrap();
+        assert_eq!(
+            (uids, &*pod.namespace, &*pod.name),
+            (expected.into_iter().map(Into::into).collect(), "n", "p")
+        );
+    }
+}
+
+#[test]
+fn volumes_are_claims_or_mounted_by_a_plugin_that_can_hold_one() {
+    let pod = with_volumes(&json!([
+        {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
+        {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {"nfs": {}}}}},
+        {"name": "memory", "emptyDir": {"medium": "Memory"}},
+        {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+        {"gcePersistentDisk": {"pdName": "d"}, "name": "disk"},
+        {"name": "secrets", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}},
+        {"name": "flex", "flexVolume": {"driver": "v/d"}},
+        {"name": "null", "nfs": null},
+        {"name": 1, "nfs": {}},
+        {"nfs": {}},
+        "text",
+    ]))
+    .unwrap();
+    let inline = [("csi", "secrets"), ("gce-pd", "disk"), ("v/d", "flex")];
+    assert_eq!(pod.inline_volumes, inline.map(|(plugin, name)| (plugin.into(), name.into())).into());
+    assert_eq!(pod.claims, ["claim", "p-scratch"].map(Into::into).into());
+}
+
+#[test]
+fn what_is_of_another_type_is_absent() {
+    let object = json!({"a": [1, {"b": null}], "name": {"name": -1}, "volumes": {"name": "x"}});
+    for odd in [object, json!(7), json!(-7), json!(1.5), json!(true), json!("t"), json!(null), json!([1, {}])]
+    {
+        let metadata =
+            json!({"name": "p", "uid": "u", "labels": odd, "annotations": odd, "managedFields": odd});
+        let (_, read) = read_pod(&json!({"metadata": metadata, "spec": {"x": odd}, "status": odd})).unwrap();
+        assert_eq!((&*read.name, read.claims.len()), ("p", 0), "{odd}");
+        let pod = with_volumes(&json!([odd, {"name": odd, "persistentVolumeClaim": odd}])).unwrap();
+        assert_eq!(
+            (pod.claims.len(), pod.inline_volumes.len(), pod.has_more_volumes),
+            (0, 0, false),
+            "{odd}"
+        );
+        // A whole file that is not as kubectl prints it says so: such an object is left out.
+        let is_list = odd.is_array() || odd.is_null();
+        assert_eq!(with_volumes(&odd).is_some(), is_list, "{odd}");
+        assert_eq!(
+            read_pod(&json!({"metadata": {"name": "p", "uid": "u"}, "spec": odd})).is_some(),
+            odd.is_object() && odd.get("volumes").is_none(),
+            "{odd}"
+        );
+    }
+    assert!(read_pod(&json!({"metadata": {"name": "x".repeat(254), "uid": "u"}, "spec": {}})).is_none());
+}
+
+#[test]
+fn more_volumes_than_are_kept_are_told() {
+    for (count, has_more) in [(255, false), (256, false), (257, true), (5000, true)] {
+        let volume = |n: usize| json!({"name": format!("v{n}"), "nfs": {}});
+        let pod = with_volumes(&(0..count).map(volume).collect()).unwrap();
+        assert_eq!((pod.inline_volumes.len(), pod.has_more_volumes), (count.min(256), has_more));
+    }
+}
+
+/// What is said of this kubeconfig.
+fn refused(kubeconfig: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kubeconfig");
+    std::fs::write(&path, kubeconfig).unwrap();
+    Access::Kubeconfig(vec![path]).load().unwrap_err().to_string()
+}
+
+#[test]
+fn no_secret_is_said() {
+    let with = |cluster: &str, users: &str| {
+        format!(
+            "{{kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+             clusters: [{{name: c, cluster: {{server: 'https://server', {cluster}}}}}], users: {users}"
+        )
+    };
+    let proxy = with("proxy-url: 'http://user:hunter2@proxy.example:3128'", "[{name: u, user: {}}]}");
+    let said = refused(&proxy);
+    assert!(said.contains("the proxy proxy.example,") && !said.contains("hunter2"), "{said}");
+    for users in ["hunter2}", "[{name: u, user: hunter2}]}", "[{name: u, user: {token: hunter2"] {
+        let said = refused(&with("", users));
+        assert!(said.contains("cannot be used") && !said.contains("hunter2"), "{users}: {said}");
+    }
 }

@@ -69,13 +69,8 @@ pub enum AccessError {
     #[error("the pod's service account cannot be used: {}; is automountServiceAccountToken on?", chain(.0))]
     InCluster(#[from] kube::config::InClusterError),
     /// A kubeconfig that says nothing that could be used.
-    #[error("the kubeconfig {paths} cannot be used: {cause}; check it by `kubectl --kubeconfig`")]
-    Kubeconfig {
-        /// Where it is.
-        paths: String,
-        /// What is wrong with it.
-        cause: String,
-    },
+    #[error("the kubeconfig {0} cannot be used: {1}; check it by `kubectl --kubeconfig`")]
+    Kubeconfig(String, String),
     /// No file has that name.
     #[error("no kubeconfig at {0}; give the path of one by --kubeconfig, or --kubernetes=off")]
     NoFile(String),
@@ -95,8 +90,7 @@ pub enum AccessError {
 impl AccessError {
     /// Without the lines of the file that a parser quotes: they may be secret.
     fn kubeconfig(paths: &[PathBuf], error: &KubeconfigError) -> Self {
-        let cause = chain(error).lines().next().unwrap_or_default().to_owned();
-        Self::Kubeconfig { paths: list(paths), cause }
+        Self::Kubeconfig(list(paths), chain(error).lines().next().unwrap_or_default().to_owned())
     }
 }
 
@@ -107,14 +101,10 @@ fn list(paths: &[PathBuf]) -> String {
 /// The files that are there, as one.
 fn read(paths: &[PathBuf]) -> Result<Kubeconfig, AccessError> {
     let unusable = |error: KubeconfigError| AccessError::kubeconfig(paths, &error);
-    let there = paths.iter().filter(|path| path.exists());
     let mut merged: Option<Kubeconfig> = None;
-    for path in there {
+    for path in paths.iter().filter(|path| path.exists()) {
         let next = Kubeconfig::read_from(path).map_err(unusable)?;
-        merged = Some(match merged {
-            Some(first) => first.merge(next).map_err(unusable)?,
-            None => next,
-        });
+        merged = Some(merged.map_or(Ok(next.clone()), |first| first.merge(next)).map_err(unusable)?);
     }
     merged.ok_or_else(|| AccessError::NoFile(list(paths)))
 }

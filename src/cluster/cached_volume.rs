@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use tokio_util::time::delay_queue;
 
 use super::convert::Version;
-use super::lookup::{Answers, LookupRequest, Outcome};
+use super::lookup::{Answers, LookupRequest};
 use super::pod_index::PodIndex;
+use super::requests::Outcome;
 use crate::runtime::backoff::{self, Backoff};
 use crate::volume::{Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, VolumeMetadata};
 
@@ -83,12 +84,9 @@ pub(super) struct CachedVolume {
     pub(super) backoff: Backoff,
     /// How often in a row something was absent or forbidden.
     absences: u32,
-    /// It is asked about once its pods are known.
     awaits_pods: bool,
     pub(super) due: Instant,
     pub(super) key: Option<delay_queue::Key>,
-    /// Its refresh has a time of its own among those of others.
-    pub(super) has_slot: bool,
     pub(super) task: Option<task::Id>,
 }
 
@@ -104,7 +102,6 @@ impl CachedVolume {
             awaits_pods: false,
             due: now,
             key: None,
-            has_slot: false,
             task: None,
         }
     }
@@ -173,6 +170,7 @@ impl CachedVolume {
     /// Takes what came of a lookup.
     pub(super) fn take(&mut self, answers: Answers, pods_known: &PodIndex, now: Instant) {
         let Answers { name: _, pods, pv, claim } = answers;
+        self.task = None;
         let is_object = matches!(pv, Ok(Some(_)));
         let is_answer = pv.as_ref().err().is_none_or(super::RequestError::is_forbidden);
         if is_answer && !is_object && !self.is_about_mounts(pods_known) {

@@ -39,7 +39,7 @@ type HttpService = BoxCloneSyncService<Request<kube::client::Body>, Response<Inc
 
 /// The server wants to be asked later.
 #[derive(Debug, thiserror::Error)]
-#[error("HTTP status {status}: asked to try again after {after:?}")]
+#[error("asked to try again after {after:?}")]
 pub(super) struct RetryLater {
     pub(super) status: u16,
     pub(super) after: Duration,
@@ -118,8 +118,7 @@ where
                 let after = Duration::from_secs(seconds).min(MAX_RETRY_AFTER);
                 return Err(BoxError::from(RetryLater { status: status.as_u16(), after }));
             }
-            let limit = MAX_OBJECT_BYTES;
-            Ok(response.map(|body| LimitedBody { body, limit, is_per_line: is_watch, received: 0 }))
+            Ok(response.map(|body| LimitedBody::new(body, MAX_OBJECT_BYTES, is_watch)))
         }
     });
     kube::Client::new(service, "default")

@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Selections, quantity};
-use crate::volume::{self, ClaimKey, ClaimRef, VolumeSource};
+use super::Selections;
+use crate::volume::{self, ClaimKey, ClaimRef, VolumeSource, parse_quantity};
 
 /// Which of the objects that had a name this is, and which of its states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) fn claim(object: PersistentVolumeClaim, selections: &Selections) -> v
     volume::Claim {
         uid: object.metadata.uid,
         labels: selections.pvc_labels.select(object.metadata.labels.unwrap_or_default()),
-        requested_bytes: requests.and_then(|requests| quantity::parse(&requests.get("storage")?.0)),
+        requested_bytes: requests.and_then(|requests| parse_quantity(&requests.get("storage")?.0)),
     }
 }
 

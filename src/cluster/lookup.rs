@@ -1,21 +1,16 @@
 //! One lookup: the `PersistentVolume` of a name and the claim that it names.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1;
 use kube::Api;
-use serde::de::DeserializeOwned;
 
 use super::Selections;
 use super::convert::{self, Version};
-use super::request_error::{RequestError, RequestErrorKind};
-use super::requests::{ApiClient, ApiResource, CLAIMS, PVS};
+use super::request_error::RequestError;
+use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
 use crate::volume::{Claim, ClaimKey, ClaimRef, PersistentVolume, Pod, is_object_name};
-
-/// What came of asking for an object: its version and contents, or `None` if there is none.
-pub(super) type Outcome<T> = Result<Option<(Version, T)>, RequestError>;
 
 /// What to look up. An answer that is older than what is known is not the current one.
 pub(super) struct LookupRequest {
@@ -29,7 +24,6 @@ pub(super) struct LookupRequest {
 }
 
 /// What came of a lookup.
-#[derive(Debug)]
 pub(super) struct Answers {
     pub(super) name: String,
     pub(super) pods: BTreeSet<String>,
@@ -38,12 +32,6 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Of a lookup that panicked.
-    pub(super) fn panicked(name: String) -> Self {
-        let pv = Err(RequestError::new(RequestErrorKind::Panic, "a fault of this program; the log tells it"));
-        Self { name, pods: BTreeSet::new(), pv, claim: None }
-    }
-
     /// What failed, or is forbidden.
     pub(super) fn errors(&self) -> impl Iterator<Item = (ApiResource, &RequestError)> {
         let claim = self.claim.as_ref().and_then(|(_, outcome)| outcome.as_ref().err());
@@ -62,7 +50,7 @@ impl LookupRequest {
             pv.spec.as_ref().and_then(convert::claim_ref).is_none_or(|claim| uses(&claim.key))
         };
         let pvs = Api::<v1::PersistentVolume>::all(api.kube.clone());
-        let pv = look_up(&api, PVS, pvs, &self.name, self.known_pv.as_ref(), is_current).await;
+        let pv = api.look_up(PVS, pvs, &self.name, self.known_pv.as_ref(), is_current).await;
         let pv = pv.map(|pv| pv.map(|(version, pv)| (version, convert::persistent_volume(pv, &selections))));
         let known = self.known_claim.as_ref();
         let reference = match &pv {
@@ -95,23 +83,6 @@ async fn look_up_claim(
     let is_meant = |claim: &v1::PersistentVolumeClaim| reference.may_mean(claim.metadata.uid.as_deref());
     let claims = Api::<v1::PersistentVolumeClaim>::namespaced(api.kube.clone(), namespace);
     let meant =
-        look_up(api, CLAIMS, claims, name, known, is_meant).await?.filter(|(_, claim)| is_meant(claim));
+        api.look_up(CLAIMS, claims, name, known, is_meant).await?.filter(|(_, claim)| is_meant(claim));
     Ok(meant.map(|(version, claim)| (version, convert::claim(claim, selections))))
-}
-
-async fn look_up<T>(
-    api: &ApiClient,
-    resource: ApiResource,
-    objects: Api<T>,
-    name: &str,
-    known: Option<&Version>,
-    is_current: impl Fn(&T) -> bool,
-) -> Outcome<T>
-where
-    T: kube::Resource + Clone + DeserializeOwned + Debug,
-{
-    let is_older = |object: &T| known.is_some_and(|known| Version::of(object.meta()).is_before(known));
-    let found =
-        api.look_up(resource, objects, name, |object| is_current(object) && !is_older(object)).await?;
-    Ok(found.map(|object| (Version::of(object.meta()), object)))
 }

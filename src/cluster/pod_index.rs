@@ -27,6 +27,10 @@ pub(super) struct PodIndex {
 }
 
 impl PodIndex {
+    pub(super) fn new(is_awaited: bool) -> Self {
+        Self { is_awaited, ..Self::default() }
+    }
+
     /// The watch sends every pod again.
     pub(super) fn restart(&mut self) {
         self.starts += 1;
@@ -40,11 +44,10 @@ impl PodIndex {
     /// Adds a pod; whether it is another than is known. What is used of it never changes, so an older state from a server
     /// that lags behind does no harm.
     pub(super) fn put(&mut self, pod: SlimPod) -> bool {
-        let owner = pod.uid.clone();
-        let Some((uids, pod)) = pod.into_domain() else { return false };
-        let pod = Arc::new(pod);
+        let SlimPod { uid: owner, path_uids, pod, .. } = pod;
+        let Some(pod) = pod.map(Arc::new) else { return false };
         let mut is_changed = false;
-        for uid in uids {
+        for uid in path_uids {
             let known = self.by_uid.get(&uid);
             // Any pod can have any annotation: it does not replace the pod of that very uid.
             if known.is_some_and(|known| known.uid.as_ref() == Some(&uid) && known.uid != owner) {
@@ -58,10 +61,10 @@ impl PodIndex {
         is_changed
     }
 
-    /// The pod was deleted.
-    pub(super) fn remove(&mut self, pod: &SlimPod) {
+    /// The pod was deleted; whether it was known.
+    pub(super) fn remove(&mut self, pod: &SlimPod) -> bool {
         let entries = self.by_uid.values_mut().filter(|entry| entry.uid == pod.uid);
-        entries.for_each(|entry| entry.seen_in = None);
+        entries.map(|entry| entry.seen_in = None).count() > 0
     }
 
     /// Drops pods that are gone and mount nothing here.

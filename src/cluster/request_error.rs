@@ -1,7 +1,6 @@
 //! What can come of a request to the API server besides an object.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +18,16 @@ pub(super) enum RequestErrorKind {
     Tls,
     Decode,
     Credentials,
-    Panic,
 }
 
 /// A request that was not answered with what it asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}", self.describe())]
 pub struct RequestError {
     pub(super) kind: RequestErrorKind,
     /// For how long the server wants to be left alone.
     pub(super) retry_after: Option<Duration>,
+    #[source]
     source: Option<Arc<kube::Error>>,
     note: &'static str,
 }
@@ -46,8 +46,27 @@ impl RequestError {
             RequestErrorKind::Connect => "connect".into(),
             RequestErrorKind::Tls => "tls".into(),
             RequestErrorKind::Decode => "decode".into(),
-            RequestErrorKind::Credentials | RequestErrorKind::Panic => return None,
+            RequestErrorKind::Credentials => return None,
         })
+    }
+
+    fn describe(&self) -> String {
+        let prefix = match self.kind {
+            RequestErrorKind::Status(code) => &format!("HTTP status {code}: "),
+            RequestErrorKind::Timeout => "",
+            RequestErrorKind::Connect => "cannot connect: ",
+            RequestErrorKind::Tls => "no TLS connection: ",
+            RequestErrorKind::Decode => "an answer that cannot be understood: ",
+            RequestErrorKind::Credentials => "no credentials: ",
+        };
+        let text = match self.source.as_deref() {
+            None => self.note.to_owned(),
+            Some(kube::Error::Api(status)) => status.message.clone(),
+            Some(kube::Error::Service(error)) => chain(&**error),
+            Some(error) => chain(error),
+        };
+        // What a server says, or is quoted, is kept short.
+        prefix.to_owned() + &begin(&text)
     }
 
     /// Whether the server knows who asks, and says no.
@@ -57,34 +76,8 @@ impl RequestError {
 
     /// Whether the server may answer about other objects as before.
     pub(super) fn is_of_one_object(&self) -> bool {
-        use RequestErrorKind::{Decode, Panic, Status};
-        self.retry_after.is_none() && matches!(self.kind, Status(500) | Decode | Panic)
-    }
-}
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            RequestErrorKind::Status(code) => write!(formatter, "HTTP status {code}: ")?,
-            RequestErrorKind::Timeout | RequestErrorKind::Panic => {}
-            RequestErrorKind::Connect => formatter.write_str("cannot connect: ")?,
-            RequestErrorKind::Tls => formatter.write_str("no TLS connection: ")?,
-            RequestErrorKind::Decode => formatter.write_str("an answer that cannot be understood: ")?,
-            RequestErrorKind::Credentials => formatter.write_str("no credentials: ")?,
-        }
-        // What a server says, or is quoted, is kept short.
-        formatter.write_str(&match self.source.as_deref() {
-            None => self.note.to_owned(),
-            Some(kube::Error::Api(status)) => begin(&status.message),
-            Some(kube::Error::Service(error)) => begin(&chain(&**error)),
-            Some(error) => begin(&chain(error)),
-        })
-    }
-}
-
-impl Error for RequestError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|error| error as _)
+        let kinds = [RequestErrorKind::Status(500), RequestErrorKind::Decode];
+        self.retry_after.is_none() && kinds.contains(&self.kind)
     }
 }
 

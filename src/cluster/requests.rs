@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::client::RESPONSE_TIMEOUT;
+use super::convert::Version;
 use super::request_error::{RequestError, RequestErrorKind};
 use super::slim_pod::SlimPod;
 
@@ -25,6 +26,9 @@ pub(super) const PODS: ApiResource = ApiResource { name: "pods", verb: "watch" }
 pub(super) const PVS: ApiResource = ApiResource { name: "persistentvolumes", verb: "get" };
 pub(super) const CLAIMS: ApiResource = ApiResource { name: "persistentvolumeclaims", verb: "get" };
 
+/// What came of asking for an object: its version and contents, or `None` if there is none.
+pub(super) type Outcome<T> = Result<Option<(Version, T)>, RequestError>;
+
 /// Requests since the start by resource and code.
 pub(super) type RequestCounts = Arc<Mutex<BTreeMap<(ApiResource, String), u64>>>;
 
@@ -37,14 +41,15 @@ pub(super) struct ApiClient {
 
 impl ApiClient {
     /// The object of this name, or that there is none. What the server's cache does not have, or has in a state that is not
-    /// current, is asked for once more without a version: that answer is the truth.
+    /// current or older than what is known, is asked for once more without a version: that answer is the truth.
     pub(super) async fn look_up<T>(
         &self,
         resource: ApiResource,
         api: Api<T>,
         name: &str,
+        known: Option<&Version>,
         is_current: impl Fn(&T) -> bool,
-    ) -> Result<Option<T>, RequestError>
+    ) -> Outcome<T>
     where
         T: kube::Resource + Clone + DeserializeOwned + Debug,
     {
@@ -53,10 +58,13 @@ impl ApiClient {
                 Err(RequestError::new(RequestErrorKind::Decode, "it is of another object"))
             }
             Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
-            answer => answer.map(Some),
+            answer => answer.map(|object| Some((Version::of(object.meta()), object))),
         };
+        let is_older = |version: &Version| known.is_some_and(|known| version.is_before(known));
         match get(GetParams::any()).await? {
-            Some(object) if is_current(&object) => Ok(Some(object)),
+            Some((version, object)) if !is_older(&version) && is_current(&object) => {
+                Ok(Some((version, object)))
+            }
             _ => get(GetParams::default()).await,
         }
     }

@@ -232,8 +232,9 @@ fn watch(flight: Flight, request: Recorded, silent: bool) -> Body {
 fn tell(flight: &Flight, sender: &Pieces, request: &Recorded, happening: Happening) -> bool {
     match happening {
         Happening::Pod(kind, pod) if is_on(&pod, request.node()) => {
-            let line = json!({"type": kind, "object": pod});
-            flight.send(sender, Ok(format!("{line}\n").into()))
+            // In this order, as Kubernetes writes it.
+            let line = format!("{{\"type\":\"{kind}\",\"object\":{pod}}}\n");
+            flight.send(sender, Ok(line.into()))
         }
         Happening::Pod(..) => true,
         Happening::Raw(bytes) => flight.send(sender, Ok(bytes.into())),

@@ -46,13 +46,14 @@ fn imports(text: &str) -> BTreeSet<&str> {
 }
 
 /// What each part may know.
-const MAY_IMPORT: [(&str, &[&str]); 23] = [
+const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("volume", &[]),
     ("snapshot", &["volume"]),
     ("aside", &[]),
     ("node", &["volume", "snapshot", "aside"]),
     ("remote", &[]),
-    ("cluster", &["volume", "aside", "remote"]),
+    ("runtime", &[]),
+    ("cluster", &["volume", "remote", "runtime"]),
     ("kubelet", &["volume", "aside", "remote"]),
     ("collect", &["volume", "snapshot", "node", "cluster", "kubelet"]),
     ("packed", &[]),

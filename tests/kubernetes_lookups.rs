@@ -63,8 +63,8 @@ async fn exactly_these_requests_are_made() {
 async fn what_the_servers_cache_does_not_have_is_asked_for_once_more() {
     // The faults of the first answers; what is known then, and the requests about the volume and its claim.
     let old_claim = of_version(claim("pv-1-claim", "old"), "uid-1", 1);
-    let cases: [(&str, Option<(Resource, Fault)>, &str, [usize; 2]); 5] = [
-        ("no fault", None, "first first", [1, 1]),
+    let cases = [
+        ("no fault", None, "first first", [1, 1_usize]),
         ("no volume in the cache", Some((PVS, Fault::NotInCache)), "first first", [2, 1]),
         ("no claim in the cache", Some((CLAIMS, Fault::NotInCache)), "first first", [1, 2]),
         (

@@ -9,6 +9,7 @@ mod exposition;
 mod objects;
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -39,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
 /// Whether these were objects.
 fn check(objects: &[u8]) -> bool {
     let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
-    let Ok(metadata) = metadata(objects, &selections) else {
+    let Ok(metadata) = parse_objects(objects, Path::new("objects.json"), &selections) else {
         return false;
     };
     let metadata = Arc::new(metadata);

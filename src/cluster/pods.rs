@@ -152,7 +152,7 @@ impl PodWatcher {
             };
             match &event {
                 WatchEvent::Bookmark(bookmark) => {
-                    self.version = Some(bookmark.metadata.resource_version.clone())
+                    self.version = Some(bookmark.metadata.resource_version.clone());
                 }
                 WatchEvent::Added(pod) | WatchEvent::Modified(pod) | WatchEvent::Deleted(pod) => {
                     self.version =

@@ -82,7 +82,7 @@ impl RestartableTask for Store {
                     }
                 }
                 Some(ended) = requests.join_next_with_id() => self.take_answers(ended, &mut due),
-                Some(name) = next_due(&mut due, not_before), if may_ask => self.ask(name, &mut due, &mut requests),
+                Some(name) = next_due(&mut due, not_before), if may_ask => self.ask(&name, &mut due, &mut requests),
                 () = sleep_until(publish_at.unwrap_or(not_before)), if publish_at.is_some() => {
                     publish_at = None;
                     self.publish();
@@ -212,22 +212,22 @@ impl Store {
     }
 
     /// Asks about a volume that is due, or drops it if its last mount is long gone.
-    fn ask(&mut self, name: String, due: &mut DelayQueue<String>, requests: &mut JoinSet<Answers>) {
+    fn ask(&mut self, name: &str, due: &mut DelayQueue<String>, requests: &mut JoinSet<Answers>) {
         let now = Instant::now();
-        let Some(volume) = self.volumes.get_mut(&name) else { return };
+        let Some(volume) = self.volumes.get_mut(name) else { return };
         volume.key = None;
         if !volume.is_mounted() {
-            self.volumes.remove(&name);
+            self.volumes.remove(name);
             return;
         }
         if !volume.is_unanswered() {
             if now < self.next_refresh {
                 volume.due = self.next_refresh;
-                return schedule(&name, volume, due);
+                return schedule(name, volume, due);
             }
             self.next_refresh = now + REFRESH_INTERVAL;
         }
-        let request = volume.request(&name, &self.pods);
+        let request = volume.request(name, &self.pods);
         let lookup = request.run(self.api.clone(), self.settings.selections.clone());
         volume.task = Some(requests.spawn(lookup).id());
     }

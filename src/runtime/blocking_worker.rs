@@ -68,6 +68,7 @@ impl Drop for WakeOnDrop {
 impl<T> Job<T> {
     /// Waits for the result until the deadline; `None` while the job has not ended. Must be called on the thread that the
     /// job wakes.
+    #[must_use]
     pub fn wait(&self, deadline: &Deadline) -> Option<Result<T, JobPanicked>> {
         deadline.wait_for(|| match self.0.try_recv() {
             Ok(result) => Some(Ok(result)),

@@ -49,6 +49,8 @@ mod kubelet_source;
 mod kubelet_tls;
 /// Who asks the Kubernetes API, and what if it does not let them.
 mod kubernetes_access;
+/// Which volume a name stands for when it is mounted again, reused or claimed by another.
+mod kubernetes_identity;
 /// What the API server is asked about volumes and their claims, and what is known by it.
 mod kubernetes_lookups;
 /// Whatever an API server answers, and when.

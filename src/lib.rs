@@ -14,6 +14,7 @@
 //! | [`df`] | snapshots as a table for people |
 //! | [`page`] | snapshots as a page for people |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
+//! | [`runtime`] | who waits for what, and for how long |
 //! | [`config`], [`logging`], [`health`], [`process`], [`panics`], [`shutdown`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
 //!
@@ -42,6 +43,7 @@ pub mod exposition;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod health;
+mod http_body;
 mod human;
 pub mod kubelet;
 pub mod logging;

@@ -14,7 +14,7 @@
 //! | [`df`] | snapshots as a table for people |
 //! | [`page`] | snapshots as a page for people |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
-//! | [`runtime`] | who waits for what, and for how long |
+//! | [`runtime`] | deadlines, and which thread may block on what |
 //! | [`config`], [`logging`], [`health`], [`process`], [`panics`], [`shutdown`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
 //!

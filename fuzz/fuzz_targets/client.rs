@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use disk_usage_exporter::collect::{ScrapeRequest, SingleFlight};
-use disk_usage_exporter::runtime::{CancelHandle, Deadline};
-use disk_usage_exporter::snapshot::Snapshot;
 use disk_usage_exporter::fuzzing::serve;
 use disk_usage_exporter::health::Health;
+use disk_usage_exporter::runtime::{CancelHandle, Deadline};
 use disk_usage_exporter::server::{Form, Routes, Unsent};
+use disk_usage_exporter::snapshot::Snapshot;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::unconstrained;
 
@@ -56,7 +56,9 @@ impl Server {
     /// Waits until the collector has answered all who have asked: it answers in their order.
     fn settle(&self) {
         let form = Form::Page { gzip: false };
-        let mut ask = pin!(unconstrained(self.scrapes.scrape(ScrapeRequest { measuring: Duration::ZERO, representation: form })));
+        let mut ask = pin!(unconstrained(
+            self.scrapes.scrape(ScrapeRequest { measuring: Duration::ZERO, representation: form })
+        ));
         let woken = Woken::new();
         while ask.as_mut().poll(&mut Context::from_waker(&woken.waker())).is_pending() {
             std::thread::park();

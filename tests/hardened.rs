@@ -50,6 +50,8 @@ fn the_kubelets_directory_and_no_capability_are_enough() {
         let root = container(node);
         node.tmpfs_volume("before", "size=1m");
         let exporter = Exporter::start_contained(&root, &["--rootfs=/rootfs"]);
+        // A scrape could share the collection at start, which may have begun before the next mount.
+        exporter.wait_until_ready();
         let later = node.tmpfs_volume("later", "size=2m");
         fs::write(later.join("file"), vec![1; 1 << 20]).unwrap();
 

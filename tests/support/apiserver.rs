@@ -220,8 +220,10 @@ impl Server {
     }
 
     /// Any number of pods besides those put there.
-    pub(crate) fn generate_pods(&self, count: usize, make: impl Fn(usize) -> Value + Send + 'static) {
-        self.change(|world| world.pods = Some((count, Box::new(make))));
+    pub(crate) fn generate_pods(&self, count: usize, make: impl Fn(usize) -> Value) {
+        // Here and not at the first watch, which would keep a node waiting for its pods.
+        let pods = (0..count).map(make).collect();
+        self.change(|world| world.pods = pods);
     }
 
     /// Tells the watches a bookmark, at the version of now.

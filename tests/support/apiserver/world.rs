@@ -28,9 +28,6 @@ pub(super) type Name = (String, String);
 /// Objects that nobody put there one by one.
 pub(crate) type Generator = Box<dyn Fn(Resource, &str) -> Option<Value> + Send>;
 
-/// A pod by its number.
-pub(super) type PodGenerator = Box<dyn Fn(usize) -> Value + Send>;
-
 /// What a watch is told.
 #[derive(Debug, Clone)]
 pub(super) enum Happening {
@@ -47,7 +44,7 @@ pub(super) enum Happening {
 pub(super) struct World {
     objects: BTreeMap<(Resource, Name), Value>,
     pub(super) generator: Option<Generator>,
-    pub(super) pods: Option<(usize, PodGenerator)>,
+    pub(super) pods: Vec<Value>,
     /// The version of the last change.
     pub(super) version: u64,
     /// What happened, with the version after it.
@@ -92,9 +89,8 @@ impl World {
     /// The pods of a node, as a list has them: without what is the same for all.
     pub(super) fn list(&self, node: Option<&str>) -> Value {
         let pods = self.objects.iter().filter(|((resource, _), _)| *resource == Resource::Pods);
-        let generated = self.pods.iter().flat_map(|(count, make)| (0..*count).map(make));
-        let pods = pods.map(|(_, pod)| pod.clone()).chain(generated).filter(|pod| is_on(pod, node));
-        let items: Vec<Value> = pods.map(without_kind).collect();
+        let pods = pods.map(|(_, pod)| pod).chain(&self.pods).filter(|pod| is_on(pod, node));
+        let items: Vec<Value> = pods.cloned().map(without_kind).collect();
         let metadata = json!({"resourceVersion": self.version.to_string()});
         json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items})
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
-use disk_usage_exporter::collect::{Collector, Sources};
+use disk_usage_exporter::collect::{Collector, CollectorInputs};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::page::Page;
@@ -87,7 +87,7 @@ fn collector(directory: &Path, size: (usize, usize)) -> Collector {
     let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
     let worker = BlockingWorker::start("host-files").unwrap();
     let objects = MetadataHandle::objects(ObjectsFile::open(&file, selections, &worker).unwrap());
-    Collector::new(Sources {
+    Collector::new(CollectorInputs {
         mounts: Some((node(directory, size), objects)),
         kubelet: None,
         kubelet_directory: "/var/lib/kubelet".into(),

@@ -26,11 +26,11 @@ use crate::server::{self, Form, Routes, Unsent};
 use crate::shutdown::Shutdown;
 use api_connection::ApiConnection;
 use exporter::Exporter;
-use sources::Found;
+use sources::OpenedSources;
 
 /// How long serving goes on while an API server that is required does not answer.
 const REQUIRED_API_TIMEOUT: Duration = Duration::from_secs(30);
-/// The first and the longest pause between collections at start while no source of measurements has answered.
+/// The pause before the first collection is repeated because no source could be read: the first one, and the longest.
 const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
@@ -51,8 +51,8 @@ pub fn run(config: Config) -> Result<ExitCode, AppError> {
 /// Shows the node, once or for as long as the program runs.
 fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Found { sources, api } = sources::find(&config)?;
-    let collector = Collector::new(sources);
+    let OpenedSources { inputs, api } = sources::open_sources(&config)?;
+    let collector = Collector::new(inputs);
     let is_required = config.kubernetes.kubernetes == KubernetesMode::Required;
     let api = api.map(|status| ApiConnection { status, is_required });
     let timeout = config.stat_timeout;

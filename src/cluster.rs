@@ -32,9 +32,9 @@ use crate::volume::{self, Metadata, VolumeMount};
 use pods::PodWatcher;
 use requests::{ApiClient, RequestCounts};
 use settings::ServerStatus;
-use store::{MAX_EVENTS, Store};
+use store::{MAX_EVENTS, Store, StoreChannels};
 
-/// What a collector has of the cluster: it says what is mounted, and takes what is known by then.
+/// A collector's side of the metadata: it publishes what is mounted, and reads the latest metadata without waiting.
 pub struct MetadataHandle {
     mounted: watch::Sender<Vec<Arc<VolumeMount>>>,
     metadata: watch::Receiver<Arc<Metadata>>,
@@ -47,19 +47,19 @@ impl MetadataHandle {
         Self { mounted: watch::Sender::default(), metadata, requests: RequestCounts::default(), objects_file }
     }
 
-    /// Volumes are known by their mounts alone.
+    /// No metadata: volumes are known by their mounts alone.
     #[must_use]
     pub fn none() -> Self {
         Self::new(watch::Sender::default().subscribe(), None)
     }
 
-    /// Objects come from a file.
+    /// Metadata from a file of objects.
     #[must_use]
     pub fn objects(file: ObjectsFile) -> Self {
         Self::new(file.metadata.subscribe(), Some(file))
     }
 
-    /// Says what is mounted now, and returns what is known by now.
+    /// Publishes what is mounted now, and returns the latest metadata.
     pub fn update(&mut self, mounts: &[Arc<VolumeMount>]) -> Arc<Metadata> {
         if !volume::are_same(&self.mounted.borrow(), mounts) {
             self.mounted.send_replace(mounts.to_vec());
@@ -70,7 +70,7 @@ impl MetadataHandle {
         self.metadata()
     }
 
-    /// What is known by now.
+    /// The latest metadata.
     #[must_use]
     pub fn metadata(&self) -> Arc<Metadata> {
         Arc::clone(&self.metadata.borrow())
@@ -84,7 +84,7 @@ impl MetadataHandle {
     }
 }
 
-/// How it goes with the API server.
+/// Whether the API server answers, for those who wait for it.
 #[derive(Debug, Clone)]
 pub struct ApiStatus {
     mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
@@ -93,7 +93,7 @@ pub struct ApiStatus {
 }
 
 impl ApiStatus {
-    /// Waits until everything about the mounts of the last collection is answered, or as long as that.
+    /// Waits until the metadata of every mount of the last collection is answered, for at most this long.
     pub async fn wait_until_answered(&self, within: Duration) {
         let mounted = self.mounted.borrow().clone();
         let is_answered = |metadata: &Arc<Metadata>| mounted.iter().all(|mount| metadata.is_answered(mount));
@@ -114,8 +114,8 @@ impl ApiStatus {
     }
 }
 
-/// Objects of the API server that `connect` connects to: what a collector has of them, how it goes, and the work, which has
-/// to run for as long as the collector lives.
+/// Follows the objects of the API server that `connect` connects to. The future does the work: it has to run as long as the
+/// collector lives.
 pub fn follow(
     settings: ApiSettings,
     connect: impl FnOnce() -> kube::Client + Send + 'static,
@@ -131,7 +131,8 @@ pub fn follow(
         let api = ApiClient { kube: connect(), counts };
         let (events, pod_events) = mpsc::channel(MAX_EVENTS);
         let watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
-        let store = Store::new(api, settings, mounted, pod_events, metadata, server);
+        let channels = StoreChannels { mounted, pod_events, metadata, server };
+        let store = Store::new(api, settings, channels);
         let watch_pods = async {
             if let Some(watcher) = watcher {
                 restart_on_panic(watcher).await;

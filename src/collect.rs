@@ -27,7 +27,7 @@ use mounts::Mounts;
 use transition_log::TransitionLog;
 
 /// What a collector reads, and which series it makes of it.
-pub struct Sources {
+pub struct CollectorInputs {
     /// The mount table and the kernel, and the metadata of volumes.
     pub mounts: Option<(Node, MetadataHandle)>,
     /// The kubelet.
@@ -55,8 +55,8 @@ pub struct Collector {
 impl Collector {
     /// A collector of these sources.
     #[must_use]
-    pub fn new(sources: Sources) -> Self {
-        let Sources { mounts, kubelet, kubelet_directory, names } = sources;
+    pub fn new(inputs: CollectorInputs) -> Self {
+        let CollectorInputs { mounts, kubelet, kubelet_directory, names } = inputs;
         let mounts =
             mounts.map(|(node, metadata)| Mounts { node, metadata, joined: JoinedVolumes::default() });
         Self { mounts, kubelet, kubelet_directory, names, log: TransitionLog::default() }
@@ -73,18 +73,18 @@ impl Collector {
         let volumes = self.mounts.as_mut().map(|mounts| mounts.measure(deadline)).unwrap_or_default();
         let all_measured = !deadline.is_over();
         let has_answered = self.wait_for_kubelet(deadline);
-        let handle = self.mounts.as_ref().map(|mounts| &mounts.metadata);
-        let metadata = handle.map(MetadataHandle::metadata).unwrap_or_default();
+        let mounts = self.mounts.as_ref();
+        let metadata = mounts.map(|mounts| mounts.metadata.metadata()).unwrap_or_default();
         let age = |oldest| SystemTime::now().duration_since(oldest).unwrap_or_default();
         let mut snapshot = Snapshot {
             volumes,
             complete: all_measured && has_answered,
-            ambiguous: self.mounts.as_ref().map_or(0, |mounts| mounts.joined.ambiguous),
-            pending: self.mounts.as_ref().map_or(0, |mounts| mounts.joined.pending),
-            table: self.mounts.as_ref().map(|mounts| mounts.node.status()),
+            ambiguous: mounts.map_or(0, |mounts| mounts.joined.ambiguous),
+            pending: mounts.map_or(0, |mounts| mounts.joined.pending),
+            table: mounts.map(|mounts| mounts.node.status()),
             sources: [self.source_status(), metadata.sources.clone()].concat(),
             metadata_age: metadata.oldest.map(age),
-            kubernetes_requests: handle.map(request_counts).unwrap_or_default(),
+            kubernetes_requests: mounts.map(|mounts| request_counts(&mounts.metadata)).unwrap_or_default(),
             ..Snapshot::default()
         };
         self.add_kubelet_volume_stats(&mut snapshot, start);

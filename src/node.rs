@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use fixture::{Fixture, FixtureError};
+pub use mounts::layout::DEFAULT_KUBELET_ROOT;
 pub use mounts::matcher::VolumeMatcher;
 pub use mounts::mount_table::NoTable;
 pub use probe::{KernelProbe, MountRootProof};

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
-use disk_usage_exporter::collect::{Collector, Sources};
+use disk_usage_exporter::collect::{Collector, CollectorInputs};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
@@ -168,7 +168,7 @@ proptest! {
             matcher: VolumeMatcher::default(),
         };
         let node = Node::open(settings, Arc::new(Answers(answers)), &worker).unwrap();
-        let mut collector = Collector::new(Sources {
+        let mut collector = Collector::new(CollectorInputs {
             mounts: Some((node, MetadataHandle::objects(objects))),
             kubelet: None,
             kubelet_directory: "/var/lib/kubelet".into(),

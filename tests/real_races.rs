@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use disk_usage_exporter::cluster::MetadataHandle;
-use disk_usage_exporter::collect::{Collector, Sources};
+use disk_usage_exporter::collect::{Collector, CollectorInputs};
 use disk_usage_exporter::node::{KernelProbe, MountRootProof, Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::snapshot::Snapshot;
@@ -40,7 +40,7 @@ fn settings(mount_table: Option<PathBuf>) -> NodeSettings {
 fn collector(mount_table: Option<PathBuf>, measure: impl Probe + 'static) -> Collector {
     let host_files = BlockingWorker::start("host-files").unwrap();
     let node = Node::open(settings(mount_table), Arc::new(measure), &host_files).unwrap();
-    Collector::new(Sources {
+    Collector::new(CollectorInputs {
         mounts: Some((node, MetadataHandle::none())),
         kubelet: None,
         kubelet_directory: "/var/lib/kubelet".into(),

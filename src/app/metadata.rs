@@ -6,25 +6,25 @@ use crate::config::{Config, KubernetesArgs, KubernetesMode};
 use crate::runtime::{BlockingWorker, Clients};
 
 /// The source, and the API server if it is that.
-pub(super) struct Found {
+pub(super) struct OpenedMetadata {
     pub(super) metadata: MetadataHandle,
     pub(super) api: Option<ApiStatus>,
 }
 
 /// Opens the file of objects that was named, or else finds the API server.
-pub(super) fn find(
+pub(super) fn open_metadata(
     config: &Config,
     clients: &Clients,
     host_files: &BlockingWorker,
-) -> Result<Found, AppError> {
+) -> Result<OpenedMetadata, AppError> {
     let KubernetesArgs { pv_labels, pvc_labels, .. } = config.kubernetes.clone();
     let selections = Selections { pv_labels, pvc_labels };
     if let Some(path) = &config.node.objects {
         let file = ObjectsFile::open(path, selections, host_files)?;
-        return Ok(Found { metadata: MetadataHandle::objects(file), api: None });
+        return Ok(OpenedMetadata { metadata: MetadataHandle::objects(file), api: None });
     }
     let Some(access) = access(config)? else {
-        return Ok(Found { metadata: MetadataHandle::none(), api: None });
+        return Ok(OpenedMetadata { metadata: MetadataHandle::none(), api: None });
     };
     let KubernetesArgs { node_name, label_refresh, .. } = &config.kubernetes;
     let node_name = node_name.clone().or_else(|| host_name(&access));
@@ -32,7 +32,7 @@ pub(super) fn find(
     let settings = ApiSettings { node_name, label_refresh: *label_refresh, selections };
     let (metadata, status, work) = cluster::follow(settings, || cluster::connect(access));
     clients.spawn(work);
-    Ok(Found { metadata, api: Some(status) })
+    Ok(OpenedMetadata { metadata, api: Some(status) })
 }
 
 /// Whom to ask. What was asked for has to be usable; what was only found may fail.

@@ -6,24 +6,21 @@ use std::sync::Arc;
 use super::error::AppError;
 use super::metadata::{self, machine_name};
 use crate::cluster::ApiStatus;
-use crate::collect::Sources;
+use crate::collect::CollectorInputs;
 use crate::config::{Config, NodeConfig};
 use crate::kubelet::Kubelet;
-use crate::node::{Fixture, MountRootProof, Node, NodeSettings, VolumeMatcher};
+use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, MountRootProof, Node, NodeSettings, VolumeMatcher};
 use crate::runtime::{BlockingWorker, Clients};
 use crate::volume::Probe;
 
-/// The kubelet's directory, where nothing else is known.
-const DEFAULT_KUBELET_ROOT: &str = "/var/lib/kubelet";
-
 /// The sources, and the API server if it is one of them.
-pub(super) struct Found {
-    pub(super) sources: Sources,
+pub(super) struct OpenedSources {
+    pub(super) inputs: CollectorInputs,
     pub(super) api: Option<ApiStatus>,
 }
 
 /// Opens what is to be read.
-pub(super) fn find(config: &Config) -> Result<Found, AppError> {
+pub(super) fn open_sources(config: &Config) -> Result<OpenedSources, AppError> {
     let clients = Clients::start()?;
     let host_files = BlockingWorker::start("host-files")?;
     let kubelet = config.sources.needs_kubelet().then(|| kubelet(config, &clients, &host_files));
@@ -32,13 +29,13 @@ pub(super) fn find(config: &Config) -> Result<Found, AppError> {
     if config.sources.mounts {
         let node = node(config, &host_files)?;
         // The kubelet tells the claims of its volumes itself: objects are for those of mounts.
-        let found = metadata::find(config, &clients, &host_files)?;
+        let found = metadata::open_metadata(config, &clients, &host_files)?;
         (mounts, api) = (Some((node, found.metadata)), found.api);
     }
     let root = config.node.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
     let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));
-    let sources = Sources { mounts, kubelet, kubelet_directory, names: config.sources.kubelet_series };
-    Ok(Found { sources, api })
+    let inputs = CollectorInputs { mounts, kubelet, kubelet_directory, names: config.sources.kubelet_series };
+    Ok(OpenedSources { inputs, api })
 }
 
 fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> {

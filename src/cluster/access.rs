@@ -1,4 +1,4 @@
-//! Which API server to ask, and as whom: the pod's service account, or a kubeconfig.
+//! The API server and the credentials: the pod's service account, or a kubeconfig.
 
 use std::env;
 use std::fmt;
@@ -19,7 +19,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// What a pod has, or a person: `None` where there is neither. A kubeconfig that was named has to be there.
+    /// The named kubeconfig (loading it tells whether it exists), else the service account, else `~/.kube/config`, if any.
     #[must_use]
     pub fn find(kubeconfig: Option<&str>) -> Option<Self> {
         if let Some(paths) = kubeconfig {
@@ -62,7 +62,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// Why there is nobody to ask.
+/// Credentials that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// The pod has no service account's token.
@@ -74,7 +74,7 @@ pub enum AccessError {
     /// No file has that name.
     #[error("no kubeconfig at {0}; give the path of one by --kubeconfig, or --kubernetes=off")]
     NoFile(String),
-    /// What this program cannot do.
+    /// A proxy, which this program does not support.
     #[error(
         "the API server is behind the proxy {0}, which this program cannot use; unset proxy-url and HTTPS_PROXY"
     )]

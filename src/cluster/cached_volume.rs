@@ -1,4 +1,4 @@
-//! What is known of one `PersistentVolume` name: its objects, the pods that they are about, and when to ask again.
+//! The cache entry of one `PersistentVolume` name: its objects, the pods that mount it, and when it is due again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,13 +11,14 @@ use tokio_util::time::delay_queue;
 use super::convert::Version;
 use super::lookup::{Answers, LookupRequest};
 use super::pod_index::PodIndex;
+use super::request_error::RequestError;
 use super::requests::Outcome;
 use crate::runtime::backoff::{self, Backoff};
 use crate::volume::{Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, VolumeMetadata};
 
-/// How soon an object that is absent or forbidden is asked for again; doubling.
+/// The pause before an absent or forbidden object is looked up again; it doubles each time.
 const ABSENT_PAUSE: Duration = Duration::from_mins(1);
-/// The longest window before an object is tried again that fails while others are answered.
+/// The longest backoff of an object that fails while others are answered.
 const MAX_OBJECT_BACKOFF_WINDOW: Duration = Duration::from_mins(10);
 /// How long a lookup waits for the pods, which tell whether there is anything to look up.
 const POD_WAIT: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ impl<T: PartialEq> CachedObject<T> {
         is_tried.then_some(!self.is_failing && !matches!(self.missing, Some(Lookup::Forbidden)))
     }
 
-    fn take(&mut self, outcome: Outcome<T>, now: Instant) {
+    fn record(&mut self, outcome: Outcome<T>, now: Instant) {
         self.is_failing = false;
         match outcome {
             Ok(Some((version, found))) => {
@@ -123,8 +124,8 @@ impl CachedVolume {
         self.claim.as_ref().map(|(reference, _)| &reference.key)
     }
 
-    /// Takes the pods that mount it now. Answers hold for pods that share the volume with one for which they do; a volume
-    /// that is mounted again may be another one, and is asked about at once.
+    /// Sets the pods that mount it now. Answers also hold for a pod that shares the volume with one for which they hold. A
+    /// volume that is mounted again may be another one with the same name: it is looked up at once.
     pub(super) fn set_pods(&mut self, pods: BTreeSet<String>, pods_known: &PodIndex, now: Instant) {
         if pods.is_empty() && self.is_mounted() {
             self.due = now + RETENTION;
@@ -148,7 +149,7 @@ impl CachedVolume {
         }
     }
 
-    /// What to ask now.
+    /// The lookup to make now.
     pub(super) fn request(&mut self, name: &str, pods_known: &PodIndex) -> LookupRequest {
         self.awaits_pods = false;
         let known_claim =
@@ -167,17 +168,17 @@ impl CachedVolume {
         }
     }
 
-    /// Takes what came of a lookup.
-    pub(super) fn take(&mut self, answers: Answers, pods_known: &PodIndex, now: Instant) {
+    /// Records the outcome of a lookup.
+    pub(super) fn record(&mut self, answers: Answers, pods_known: &PodIndex, now: Instant) {
         let Answers { name: _, pods, pv, claim } = answers;
         self.task = None;
         let is_object = matches!(pv, Ok(Some(_)));
-        let is_answer = pv.as_ref().err().is_none_or(super::request_error::RequestError::is_forbidden);
+        let is_answer = pv.as_ref().err().is_none_or(RequestError::is_forbidden);
         if is_answer && !is_object && !self.is_about_mounts(pods_known) {
-            // What is known is about an earlier volume of that name.
+            // The cached objects are of an earlier volume of that name.
             (self.pv, self.claim) = (CachedObject::UNKNOWN, None);
         }
-        self.pv.take(pv, now);
+        self.pv.record(pv, now);
         let named = self.pv.contents.as_ref().and_then(|(_, pv)| pv.claim.as_ref());
         if self.claim.as_ref().map(|(reference, _)| reference) != named {
             self.claim = named.map(|reference| (reference.clone(), CachedObject::UNKNOWN));
@@ -185,7 +186,7 @@ impl CachedVolume {
         if let (Some((reference, outcome)), Some((known, cached))) = (claim, &mut self.claim)
             && *known == reference
         {
-            cached.take(outcome, now);
+            cached.record(outcome, now);
         }
         if is_answer {
             let holds = |uid: &&String| pods.contains(*uid) || self.answered.contains(*uid);
@@ -193,7 +194,7 @@ impl CachedVolume {
         }
     }
 
-    /// Whether what is known is about the volume that is mounted now.
+    /// Whether the cached objects are of the volume that is mounted now.
     fn is_about_mounts(&self, pods_known: &PodIndex) -> bool {
         let uses = |uid: &String| pods_known.get(uid)?.uses(self.claim_key()?);
         !self.answered.is_empty() || self.pods.iter().any(|uid| uses(uid) == Some(true))

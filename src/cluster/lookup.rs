@@ -11,18 +11,18 @@ use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
 use crate::volume::{Claim, ClaimKey, ClaimRef, PersistentVolume, Pod, Selections, is_valid_object_name};
 
-/// What to look up. An answer that is older than what is known is not the current one.
+/// What to look up. An answer older than the known version is not current.
 pub(super) struct LookupRequest {
     pub(super) name: String,
     pub(super) known_pv: Option<Version>,
     pub(super) known_claim: Option<(ClaimRef, Option<Version>)>,
-    /// The uids of the pods that mount it, and the pods that were not asked about yet. Where one of them uses another claim
+    /// The uids of the pods that mount it, and those of these pods that no lookup was made for yet. Where one of them uses another claim
     /// or is not known, the server's cache may still have an earlier volume of that name.
     pub(super) pods: BTreeSet<String>,
     pub(super) users: Vec<Option<Arc<Pod>>>,
 }
 
-/// What came of a lookup.
+/// The outcome of a lookup.
 pub(super) struct Answers {
     pub(super) name: String,
     pub(super) pods: BTreeSet<String>,
@@ -31,7 +31,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// What failed, or is forbidden.
+    /// The errors, refusals included.
     pub(super) fn errors(&self) -> impl Iterator<Item = (ApiResource, &RequestError)> {
         let claim = self.claim.as_ref().and_then(|(_, outcome)| outcome.as_ref().err());
         let pv = self.pv.as_ref().err().map(|error| (PVS, error));
@@ -40,7 +40,7 @@ impl Answers {
 }
 
 impl LookupRequest {
-    /// Asks for both, one after the other.
+    /// Gets the `PersistentVolume`, then its claim.
     pub(super) async fn run(self, api: ApiClient, selections: Selections) -> Answers {
         let uses = |claim: &ClaimKey| {
             self.users.iter().all(|pod| pod.as_ref().is_some_and(|pod| pod.uses(claim) != Some(false)))
@@ -55,7 +55,7 @@ impl LookupRequest {
         let reference = match &pv {
             Ok(Some((_, pv))) => pv.claim.clone(),
             Err(error) if !error.is_forbidden() => None,
-            // It is gone or must not be read: what was known of it stays in use.
+            // Gone or forbidden: the last known state stays in use.
             Ok(None) | Err(_) => known.map(|(reference, _)| reference.clone()),
         };
         let mut claim = None;

@@ -29,7 +29,7 @@ pub(super) const MAX_BACKOFF_WINDOW: Duration = Duration::from_secs(200);
 const FORBIDDEN_WINDOW: Duration = Duration::from_mins(2);
 const MAX_FORBIDDEN_WINDOW: Duration = Duration::from_mins(32);
 
-/// What the watch tells the store.
+/// What the watch sends to the store.
 #[derive(Debug)]
 pub(super) enum PodEvent {
     /// Every pod is sent again from here on.

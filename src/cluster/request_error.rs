@@ -1,4 +1,4 @@
-//! What can come of a request to the API server besides an object.
+//! Failed requests to the API server.
 
 use std::error::Error;
 use std::io;

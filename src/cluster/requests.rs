@@ -1,4 +1,4 @@
-//! Requests to the API server, each with its timeout and counted by what came of it.
+//! Requests to the API server, each with a timeout and counted by its outcome.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use super::convert::Version;
 use super::request_error::{RequestError, RequestErrorKind};
 use super::slim_pod::SlimPod;
 
-/// What is asked about, and how, by the names of the API.
+/// A resource and the verb it is read with, as RBAC names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ApiResource {
     pub(super) name: &'static str,
@@ -26,13 +26,13 @@ pub(super) const PODS: ApiResource = ApiResource { name: "pods", verb: "watch" }
 pub(super) const PVS: ApiResource = ApiResource { name: "persistentvolumes", verb: "get" };
 pub(super) const CLAIMS: ApiResource = ApiResource { name: "persistentvolumeclaims", verb: "get" };
 
-/// What came of asking for an object: its version and contents, or `None` if there is none.
+/// The outcome of a GET: the object with its version, or `None` if it does not exist.
 pub(super) type Outcome<T> = Result<Option<(Version, T)>, RequestError>;
 
 /// Requests since the start by resource and code.
 pub(super) type RequestCounts = Arc<Mutex<BTreeMap<(ApiResource, String), u64>>>;
 
-/// Asks one API server.
+/// Requests to one API server.
 #[derive(Clone)]
 pub(super) struct ApiClient {
     pub(super) kube: kube::Client,
@@ -40,8 +40,8 @@ pub(super) struct ApiClient {
 }
 
 impl ApiClient {
-    /// The object of this name, or that there is none. What the server's cache does not have, or has in a state that is not
-    /// current or older than what is known, is asked for once more without a version: that answer is the truth.
+    /// Gets an object from the server's cache. If it is missing there, not current, or older than the known version, it is read
+    /// once more without a resource version: that answer is the truth.
     pub(super) async fn look_up<T>(
         &self,
         resource: ApiResource,
@@ -96,7 +96,7 @@ impl ApiClient {
         answer
     }
 
-    /// Counts a request that was answered, or what it came to instead.
+    /// Counts a request by its status, or by the error instead of one.
     pub(super) fn count(&self, resource: ApiResource, error: Option<&RequestError>) {
         let Some(code) = error.map_or(Some("200".into()), RequestError::code) else { return };
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The store: one task that owns what is known of the volumes of this node, and publishes it.
+//! The store: one task that owns the metadata of the volumes of this node, looks it up and publishes it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
@@ -25,21 +25,26 @@ use crate::volume::{Metadata, SourceStatus, VolumeMount, is_valid_object_name};
 
 /// The time between two refreshes, of a `PersistentVolume` and its claim each: at most 2 requests a second.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// What changes within this time is published together.
+/// Changes within this time are published together.
 const PUBLISH_DELAY: Duration = Duration::from_millis(10);
-/// Where more objects fail, each as if by itself, the server does.
+/// If more objects than this fail, the server is considered failing.
 const MAX_FAILING_OBJECTS: usize = 4;
-/// Events of pods that are queued, and taken at one time.
+/// Pod events that are queued, and applied at one time.
 pub(super) const MAX_EVENTS: usize = 16;
+
+/// The store's channels to the rest of the program.
+pub(super) struct StoreChannels {
+    pub(super) mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
+    pub(super) pod_events: mpsc::Receiver<PodEvent>,
+    pub(super) metadata: watch::Sender<Arc<Metadata>>,
+    pub(super) server: watch::Sender<ServerStatus>,
+}
 
 /// The store.
 pub(super) struct Store {
     api: ApiClient,
     settings: ApiSettings,
-    mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
-    pod_events: mpsc::Receiver<PodEvent>,
-    metadata: watch::Sender<Arc<Metadata>>,
-    server: watch::Sender<ServerStatus>,
+    channels: StoreChannels,
     volumes: HashMap<String, CachedVolume>,
     pods: PodIndex,
     /// Whether the watch of pods works, where it was tried.
@@ -54,7 +59,7 @@ pub(super) struct Store {
 }
 
 impl RestartableTask for Store {
-    /// Runs until the collector is gone. After a panic, what was being asked is asked again.
+    /// Runs until the collector is gone. After a panic, the lookups that were in flight are made again.
     async fn run(&mut self) {
         let mut requests = JoinSet::new();
         let mut due = DelayQueue::new();
@@ -70,19 +75,19 @@ impl RestartableTask for Store {
             let max_requests = if self.backoff.is_failing() { 1 } else { MAX_CONCURRENT_LOOKUPS };
             let (may_ask, not_before) = (requests.len() < max_requests, self.not_before);
             tokio::select! {
-                changed = self.mounted.changed() => {
+                changed = self.channels.mounted.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     self.update_wanted(&mut due);
                 }
-                _ = self.pod_events.recv_many(&mut events, MAX_EVENTS), if self.settings.node_name.is_some() => {
-                    if events.drain(..).fold(false, |changed, event| self.take_event(event) | changed) {
+                _ = self.channels.pod_events.recv_many(&mut events, MAX_EVENTS), if self.settings.node_name.is_some() => {
+                    if events.drain(..).fold(false, |changed, event| self.apply_event(event) | changed) {
                         self.update_wanted(&mut due);
                     }
                 }
-                Some(ended) = requests.join_next_with_id() => self.take_answers(ended, &mut due),
-                Some(name) = next_due(&mut due, not_before), if may_ask => self.ask(&name, &mut due, &mut requests),
+                Some(ended) = requests.join_next_with_id() => self.record_answers(ended, &mut due),
+                Some(name) = next_due(&mut due, not_before), if may_ask => self.start_lookup(&name, &mut due, &mut requests),
                 () = sleep_until(publish_at.unwrap_or(not_before)), if publish_at.is_some() => {
                     publish_at = None;
                     self.publish();
@@ -95,14 +100,7 @@ impl RestartableTask for Store {
 }
 
 impl Store {
-    pub(super) fn new(
-        api: ApiClient,
-        settings: ApiSettings,
-        mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
-        pod_events: mpsc::Receiver<PodEvent>,
-        metadata: watch::Sender<Arc<Metadata>>,
-        server: watch::Sender<ServerStatus>,
-    ) -> Self {
+    pub(super) fn new(api: ApiClient, settings: ApiSettings, channels: StoreChannels) -> Self {
         let now = Instant::now();
         Self {
             api,
@@ -110,10 +108,7 @@ impl Store {
             pods_success: None,
             pods_confirmed: None,
             settings,
-            mounted,
-            pod_events,
-            metadata,
-            server,
+            channels,
             volumes: HashMap::new(),
             backoff: Backoff::new(Duration::from_secs(1), MAX_BACKOFF_WINDOW),
             not_before: now,
@@ -122,10 +117,10 @@ impl Store {
         }
     }
 
-    /// Works out what to ask about after the mounts or the pods changed.
+    /// Schedules lookups after the mounts or the pods changed.
     fn update_wanted(&mut self, due: &mut DelayQueue<String>) {
         let now = Instant::now();
-        let mounts = self.mounted.borrow_and_update().clone();
+        let mounts = self.channels.mounted.borrow_and_update().clone();
         self.pods.drop_gone(&mounts.iter().filter_map(|mount| mount.pod_uid.as_deref()).collect());
         let mut wanted: HashMap<&str, BTreeSet<String>> = HashMap::new();
         for mount in &mounts {
@@ -147,8 +142,8 @@ impl Store {
         }
     }
 
-    /// Takes an event; whether other pods are known now.
-    fn take_event(&mut self, event: PodEvent) -> bool {
+    /// Applies an event; whether the known pods changed.
+    fn apply_event(&mut self, event: PodEvent) -> bool {
         let is_changed = match event {
             PodEvent::Restarted => {
                 self.pods.restart();
@@ -165,7 +160,7 @@ impl Store {
             PodEvent::Watched(WatchEvent::Deleted(pod)) => self.pods.remove(&pod),
             PodEvent::Watched(WatchEvent::Bookmark(_)) => {
                 let is_complete = self.pods.finish_restart();
-                let mounts = self.mounted.borrow();
+                let mounts = self.channels.mounted.borrow();
                 if is_complete && self.pods.is_empty() && mounts.iter().any(|mount| mount.pod_uid.is_some()) {
                     let node_name = &self.settings.node_name;
                     tracing::warn!(node_name, "the cluster has no pod on this node: is --node-name right?");
@@ -211,8 +206,8 @@ impl Store {
         }
     }
 
-    /// Asks about a volume that is due, or drops it if its last mount is long gone.
-    fn ask(&mut self, name: &str, due: &mut DelayQueue<String>, requests: &mut JoinSet<Answers>) {
+    /// Looks up a volume that is due, or drops it if its last mount is long gone.
+    fn start_lookup(&mut self, name: &str, due: &mut DelayQueue<String>, requests: &mut JoinSet<Answers>) {
         let now = Instant::now();
         let Some(volume) = self.volumes.get_mut(name) else { return };
         volume.key = None;
@@ -232,7 +227,11 @@ impl Store {
         volume.task = Some(requests.spawn(lookup).id());
     }
 
-    fn take_answers(&mut self, ended: Result<(task::Id, Answers), JoinError>, due: &mut DelayQueue<String>) {
+    fn record_answers(
+        &mut self,
+        ended: Result<(task::Id, Answers), JoinError>,
+        due: &mut DelayQueue<String>,
+    ) {
         let now = Instant::now();
         let answers = match ended {
             Ok((_, answers)) => answers,
@@ -253,11 +252,11 @@ impl Store {
         self.report(failure.as_ref());
         let name = answers.name.clone();
         let Some(mut volume) = self.volumes.remove(&name) else { return };
-        volume.take(answers, &self.pods, now);
+        volume.record(answers, &self.pods, now);
         let failing = self.volumes.values().filter(|volume| volume.is_failing()).count();
         let next = match &failure {
             None => {
-                // A pause that another request asked for goes on.
+                // A pause that another response asked for stays.
                 self.backoff.reset();
                 now + volume.next_pause(self.settings.label_refresh)
             }
@@ -265,7 +264,7 @@ impl Store {
                 now + volume.backoff.next_pause(None)
             }
             Some(failure) => {
-                // What was under way when another request failed tells nothing new.
+                // The failure of a request that was in flight when another one failed is no new information.
                 if self.not_before <= now || failure.retry_after.is_some() {
                     let later = now + self.backoff.next_pause(failure.retry_after);
                     self.not_before = self.not_before.max(later);
@@ -277,22 +276,22 @@ impl Store {
         schedule(&name, &mut volume, due);
         self.volumes.insert(name, volume);
         for resource in [PVS, CLAIMS] {
-            // As long as one object fails, the others' answers are no news.
+            // Not while any object still fails.
             if self.success(resource) == Some(true) {
                 self.log_recovery(resource);
             }
         }
     }
 
-    /// Tells whether the server answers, be it with no.
+    /// Publishes whether the server answers, even if it refuses.
     fn report(&self, failure: Option<&RequestError>) {
-        self.server.send_modify(|(is_reached, last_failure)| {
+        self.channels.server.send_modify(|(is_reached, last_failure)| {
             *is_reached |= failure.is_none_or(RequestError::is_forbidden);
             *last_failure = failure.cloned().or(last_failure.take());
         });
     }
 
-    /// Whether the last requests about this came to something, if there were any.
+    /// Whether the last requests for this resource succeeded, if there were any.
     fn success(&self, resource: ApiResource) -> Option<bool> {
         let of_volume = |volume: &CachedVolume| match resource {
             PVS => volume.pv.success(),
@@ -304,16 +303,16 @@ impl Store {
         }
     }
 
-    /// Publishes what is known. Maps in which nothing changed stay the same ones.
+    /// Publishes the metadata. A map in which nothing changed stays the same allocation.
     fn publish(&self) {
-        let before = Arc::clone(&self.metadata.borrow());
+        let before = Arc::clone(&self.channels.metadata.borrow());
         let known = |(name, volume): (&String, &CachedVolume)| Some((name.clone(), volume.metadata()?));
         let source = |resource: ApiResource| {
             Some(SourceStatus { name: resource.name, success: self.success(resource)? })
         };
         let confirmed = self.volumes.values().filter_map(CachedVolume::confirmed);
         let confirmed = confirmed.chain(self.pods_confirmed).min();
-        self.metadata.send_replace(Arc::new(Metadata {
+        self.channels.metadata.send_replace(Arc::new(Metadata {
             volumes: kept_if_same(&before.volumes, self.volumes.iter().filter_map(known).collect()),
             pods: kept_if_same(&before.pods, self.pods.to_map()),
             awaits_volumes: true,

@@ -21,8 +21,13 @@ fn key(mount: &VolumeMount) -> MountKey {
 }
 
 impl HoldBack {
-    /// Holds back what was not mounted before.
-    pub(super) fn see(&mut self, before: &[Arc<VolumeMount>], mounts: &[Arc<VolumeMount>], now: Instant) {
+    /// Holds back new mounts.
+    pub(super) fn hold_new(
+        &mut self,
+        before: &[Arc<VolumeMount>],
+        mounts: &[Arc<VolumeMount>],
+        now: Instant,
+    ) {
         let keys = |mounts: &[Arc<VolumeMount>]| -> HashSet<MountKey> {
             mounts.iter().map(|mount| key(mount)).collect()
         };
@@ -31,7 +36,7 @@ impl HoldBack {
         self.0.extend(mounted.into_iter().filter(|key| !known.contains(key)).map(|key| (key, now)));
     }
 
-    /// Holds back no longer what is answered, or was held back for long enough. What was shown once is not held back again.
+    /// Releases mounts whose metadata is answered, or that were held back long enough. A released mount is not held again.
     pub(super) fn release(&mut self, mounts: &[Arc<VolumeMount>], metadata: &Metadata, now: Instant) {
         if self.0.is_empty() {
             return;

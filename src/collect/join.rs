@@ -43,7 +43,7 @@ impl JoinedVolumes {
             return;
         }
         if !has_same_mounts {
-            self.hold_back.see(&self.from.0, &mounts, now);
+            self.hold_back.hold_new(&self.from.0, &mounts, now);
         }
         self.hold_back.release(&mounts, &metadata, now);
         let (held, shown): (Vec<_>, Vec<_>) =

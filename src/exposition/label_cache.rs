@@ -58,19 +58,16 @@ impl LabelCache {
     pub(super) fn update(&self, measured: &[MeasuredVolume]) -> Self {
         let cached: HashMap<&str, &Arc<EncodedLabels>> =
             self.labels.iter().flatten().map(|cached| (cached.volume.pv_name.as_str(), cached)).collect();
+        let volumes: Vec<_> = measured.iter().map(|measured| Arc::clone(&measured.volume)).collect();
         let mut names = HashSet::new();
-        let labels = |MeasuredVolume { volume, .. }: &MeasuredVolume| {
-            if !names.insert(volume.pv_name.clone()) {
-                return None;
-            }
-            let hit =
-                cached.get(volume.pv_name.as_str()).filter(|cached| Arc::ptr_eq(&cached.volume, volume));
-            Some(hit.map_or_else(|| Arc::new(EncodedLabels::new(volume)), |hit| Arc::clone(hit)))
-        };
-        Self {
-            labels: measured.iter().map(labels).collect(),
-            volumes: measured.iter().map(|measured| Arc::clone(&measured.volume)).collect(),
-        }
+        let labels = volumes.iter().map(|volume| {
+            let name = volume.pv_name.as_str();
+            let hit = cached.get(name).filter(|cached| Arc::ptr_eq(&cached.volume, volume));
+            let labels = || hit.map_or_else(|| Arc::new(EncodedLabels::new(volume)), |hit| Arc::clone(hit));
+            names.insert(name).then(labels)
+        });
+        let labels = labels.collect();
+        Self { volumes, labels }
     }
 
     /// How many label sets are left out.

@@ -61,7 +61,7 @@ impl KubeletClient {
         parse(&body).map_err(|error| KubeletError::Decode(truncated(&error)))
     }
 
-    async fn exchange(&self, path: KubeletPath, directories: Vec<PathBuf>) -> Result<Vec<u8>, KubeletError> {
+    async fn exchange(&self, path: KubeletPath, directories: Vec<PathBuf>) -> Result<Bytes, KubeletError> {
         let is_tls = self.endpoint.scheme_str() != Some("http");
         let host = self.endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = self.endpoint.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
@@ -105,7 +105,7 @@ impl KubeletClient {
 }
 
 /// Sends a request and reads the answer's body.
-async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Vec<u8>, KubeletError>
+async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Bytes, KubeletError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -130,17 +130,13 @@ where
     }
 }
 
-async fn read(body: Incoming) -> Result<Vec<u8>, KubeletError> {
-    let mut body = Limited::new(body, MAX_BODY_BYTES);
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                return Err(KubeletError::Decode(format!("longer than {MAX_BODY_BYTES} bytes")));
-            }
-            Err(error) => return Err(KubeletError::Connect(error_chain(&*error))),
+async fn read(body: Incoming) -> Result<Bytes, KubeletError> {
+    let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            KubeletError::Decode(format!("longer than {MAX_BODY_BYTES} bytes"))
+        } else {
+            KubeletError::Connect(error_chain(&*error))
         }
-    }
-    Ok(bytes)
+    })?;
+    Ok(body.to_bytes())
 }

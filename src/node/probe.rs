@@ -20,7 +20,7 @@ pub use kernel::{KernelProbe, MountRootProof};
 pub(super) use statvfs::{probe_error, usage};
 
 use crate::runtime::Deadline;
-use crate::volume::{self, Probe, ProbeResult, Reason, VolumeMount};
+use crate::volume::{Probe, ProbeResult, Reason, VolumeMount};
 #[cfg(test)]
 use schedule::PoolStats;
 use schedule::{MAX_WORKERS, Schedule};
@@ -39,8 +39,6 @@ static THREAD_REFUSED: Once = Once::new();
 /// The threads, and what is known of mounts from earlier rounds.
 pub(super) struct ProbePool {
     shared: Arc<PoolShared>,
-    /// The mounts of the last round.
-    mounts: Vec<Arc<VolumeMount>>,
 }
 
 struct PoolShared {
@@ -55,16 +53,13 @@ impl ProbePool {
     pub(super) fn new(probe: Arc<dyn Probe>) -> Self {
         let shared = Arc::new(PoolShared { probe, schedule: Mutex::default(), work: Condvar::new() });
         shared.start_workers(&mut shared.lock(), 1);
-        Self { shared, mounts: Vec::new() }
+        Self { shared }
     }
 
     /// Probes every mount once, until the deadline: one result each, in the same order.
     pub(super) fn probe(&mut self, mounts: &[Arc<VolumeMount>], deadline: &Deadline) -> Vec<ProbeResult> {
         let mut schedule = self.shared.lock();
-        if !volume::are_same(&self.mounts, mounts) {
-            schedule.set_mounts(mounts);
-            self.mounts = mounts.to_vec();
-        }
+        schedule.set_mounts(mounts);
         if mounts.is_empty() {
             return Vec::new();
         }

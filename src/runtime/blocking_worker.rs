@@ -62,11 +62,11 @@ impl BlockingWorker {
         let _ = self.0.send(Box::new(work));
     }
 
-    /// Queues a job for a thread to wait for. `waiter` is woken when it ends.
-    pub fn run<T: Send + 'static>(&self, waiter: Thread, job: impl FnOnce() -> T + Send + 'static) -> Job<T> {
+    /// Queues a job for this thread to wait for, which is woken when it ends.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Job<T> {
         let (sender, result) = mpsc::channel();
         // Dropped last, so that a job that panics wakes its waiter as well.
-        let wake = WakeOnDrop(waiter);
+        let wake = WakeOnDrop(thread::current());
         self.queue(move || {
             let _wake = wake;
             let sender = sender;
@@ -109,7 +109,7 @@ mod tests {
     fn a_job_that_blocks_is_taken_later() {
         let worker = BlockingWorker::start("test").unwrap();
         let (go_on, gate) = mpsc::channel();
-        let job = worker.run(thread::current(), move || {
+        let job = worker.run(move || {
             gate.recv().unwrap();
             42
         });
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_panic_loses_one_job() {
         let worker = BlockingWorker::start("test").unwrap();
-        let divide = |by: u32| worker.run(thread::current(), move || 84 / by);
+        let divide = |by: u32| worker.run(move || 84 / by);
         let (panics, divides) = (divide(0), divide(2));
         assert_eq!(panics.wait(&Deadline::after(LONG)), Some(Err(JobPanicked)));
         assert_eq!(divides.wait(&Deadline::after(LONG)), Some(Ok(42)));

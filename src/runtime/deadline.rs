@@ -51,12 +51,6 @@ impl Deadline {
         Self::new(Instant::now() + wait, &CancelHandle::default())
     }
 
-    /// When it was made.
-    #[must_use]
-    pub fn started(&self) -> Instant {
-        self.started
-    }
-
     /// The same cancellation at another time.
     #[must_use]
     pub fn at(&self, at: Instant) -> Self {

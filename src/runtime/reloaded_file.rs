@@ -4,7 +4,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{BlockingWorker, Deadline, Job};
@@ -89,7 +88,7 @@ impl<T: Send + 'static> ReloadedFile<T> {
 
     fn start_reading(&self) -> Job<Option<Reading<T>>> {
         let (path, read, before) = (self.path.clone(), Arc::clone(&self.read), self.stamp);
-        self.worker.run(thread::current(), move || {
+        self.worker.run(move || {
             let stamp = stamp(&path);
             let is_unchanged = stamp.is_some() && stamp == before;
             (!is_unchanged).then(|| (stamp, read(&path)))
@@ -112,7 +111,7 @@ mod tests {
         let worker = BlockingWorker::start("test").unwrap();
         let (mut file, _) = ReloadedFile::open(&path, &worker, |path| std::fs::read(path).unwrap());
         let (go_on, gate) = std::sync::mpsc::channel::<()>();
-        let hanging = worker.run(thread::current(), move || gate.recv());
+        let hanging = worker.run(move || gate.recv());
         let no_wait = Duration::ZERO;
         for _ in 0..2 {
             assert!(matches!(file.refresh(no_wait), Reload::Unchanged), "it may be large");

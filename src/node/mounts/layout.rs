@@ -8,7 +8,7 @@ use crate::node::host_path;
 use crate::volume::VolumeMode;
 
 /// Where the kubelet keeps its files unless it is told otherwise.
-pub(crate) const DEFAULT_KUBELET_ROOT: &[u8] = b"/var/lib/kubelet";
+pub const DEFAULT_KUBELET_ROOT: &str = "/var/lib/kubelet";
 
 /// GKE mounts some volumes by a helper with a root of its own, which shows the node's mounts again.
 const GKE_MOUNTER: &[u8] = b"/home/kubernetes/containerized_mounter/";
@@ -165,7 +165,7 @@ pub(crate) fn kubelet_roots<'a>(mountpoints: impl Iterator<Item = &'a [u8]> + Cl
     let inside = |path: &[u8], outer: &[u8]| host_path::strip(path, outer).is_some();
     let mut found: HashSet<&[u8]> = mountpoints.filter_map(kubelet_root_of).collect();
     found.retain(|root| !root.starts_with(GKE_MOUNTER) && !containers.iter().any(|c| inside(root, c)));
-    found.insert(DEFAULT_KUBELET_ROOT);
+    found.insert(DEFAULT_KUBELET_ROOT.as_bytes());
     let mut roots: Vec<&[u8]> = found.into_iter().collect();
     roots.sort_unstable();
     let outermost = |root: &&[u8]| !roots.iter().any(|o| o != root && inside(root, o));

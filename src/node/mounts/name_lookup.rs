@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
+use std::time::Duration;
 
 use super::device_links::{self, UnnamedDevice};
 use super::matcher::{MountCandidate, NameLookup};
@@ -53,8 +53,7 @@ impl ResolvedMounts {
             Some(Resolved::Inline) => Resolved::Inline,
             Some(Resolved::Pending(_)) | None => by_path(candidate),
         };
-        self.entries =
-            candidates.into_iter().map(|candidate| (candidate.clone(), resolved(&candidate))).collect();
+        self.entries = with_each(candidates, resolved);
     }
 
     /// Forgets all mounts.
@@ -66,7 +65,7 @@ impl ResolvedMounts {
     pub(crate) fn resolve(&mut self, deadline: &Deadline) {
         let (job, deadline) = match self.lookups.take() {
             // They were waited for before.
-            Some(job) => (job, deadline.at(deadline.started())),
+            Some(job) => (job, Deadline::after(Duration::ZERO)),
             None => match self.start_lookups() {
                 Some(job) => (job, deadline.clone()),
                 None => return,
@@ -81,19 +80,13 @@ impl ResolvedMounts {
     }
 
     fn start_lookups(&self) -> Option<Job<Lookups>> {
-        let is_pending =
-            |(_, resolved): &&(MountCandidate, Resolved)| matches!(resolved, Resolved::Pending(_));
-        let pending: Vec<MountCandidate> =
-            self.entries.iter().filter(is_pending).map(|(candidate, _)| candidate.clone()).collect();
+        let pending = self.entries.iter().filter(|(_, resolved)| matches!(resolved, Resolved::Pending(_)));
+        let pending: Vec<MountCandidate> = pending.map(|(candidate, _)| candidate.clone()).collect();
+        if pending.is_empty() {
+            return None;
+        }
         let rootfs = self.rootfs.clone();
-        let look_up_all = move || {
-            let lookup = |candidate: MountCandidate| (candidate.clone(), look_up(&candidate, &rootfs));
-            pending.into_iter().map(lookup).collect()
-        };
-        self.entries
-            .iter()
-            .any(|entry| is_pending(&entry))
-            .then(|| self.host_files.run(thread::current(), look_up_all))
+        Some(self.host_files.run(move || with_each(pending, |candidate| look_up(candidate, &rootfs))))
     }
 
     fn apply(&mut self, lookups: &Lookups) {
@@ -124,6 +117,15 @@ impl ResolvedMounts {
     pub(crate) fn mountpoints(&self) -> impl Iterator<Item = &PathBuf> {
         self.entries.iter().map(|(candidate, _)| &candidate.mount.mountpoint)
     }
+}
+
+/// The candidates, each with what is known of it.
+fn with_each(candidates: Vec<MountCandidate>, resolve: impl Fn(&MountCandidate) -> Resolved) -> Lookups {
+    let with_resolved = |candidate| {
+        let resolved = resolve(&candidate);
+        (candidate, resolved)
+    };
+    candidates.into_iter().map(with_resolved).collect()
 }
 
 /// The new row with the name that was looked up before; the same allocation if nothing else is new.
@@ -178,7 +180,6 @@ mod tests {
     use super::*;
     use crate::volume::samples::mount;
     use std::sync::mpsc;
-    use std::time::Duration;
 
     const LONG: Duration = Duration::from_mins(10);
 
@@ -194,7 +195,7 @@ mod tests {
     fn busy_worker() -> (mpsc::Sender<()>, BlockingWorker, ResolvedMounts) {
         let worker = BlockingWorker::start("test").unwrap();
         let (go_on, gate) = mpsc::channel::<()>();
-        let _busy = worker.run(thread::current(), move || gate.recv().is_ok());
+        let _busy = worker.run(move || gate.recv().is_ok());
         let mounts = ResolvedMounts::new(Rootfs::new("/".into()), worker.clone());
         (go_on, worker, mounts)
     }
@@ -237,7 +238,7 @@ mod tests {
         mounts.resolve(&Deadline::after(LONG));
         assert_eq!(names(&mounts), ["in-path", "inline"]);
         go_on.send(()).unwrap();
-        worker.run(thread::current(), || ()).wait(&Deadline::after(LONG)).unwrap().unwrap();
+        worker.run(|| ()).wait(&Deadline::after(LONG)).unwrap().unwrap();
         mounts.resolve(&Deadline::after(LONG));
         assert_eq!(names(&mounts), ["in-path"]);
     }

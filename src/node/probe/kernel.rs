@@ -50,6 +50,11 @@ impl KernelProbe {
             _ => Ok(false),
         }
     }
+
+    fn block_size(&self, device: (u32, u32)) -> ProbeResult {
+        let size = block_device::size(&self.sysfs, device).filter(|size| *size > 0);
+        size.map(|size| Measurement::Block { size }).ok_or_else(|| Reason::NoFigures.into())
+    }
 }
 
 impl Probe for KernelProbe {
@@ -72,13 +77,6 @@ impl Probe for KernelProbe {
                 usage(&figures).map(Measurement::Filesystem)
             }
         }
-    }
-}
-
-impl KernelProbe {
-    fn block_size(&self, device: (u32, u32)) -> ProbeResult {
-        let size = block_device::size(&self.sysfs, device).filter(|size| *size > 0);
-        size.map(|size| Measurement::Block { size }).ok_or_else(|| Reason::NoFigures.into())
     }
 }
 

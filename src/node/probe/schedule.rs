@@ -138,6 +138,10 @@ impl Schedule {
     /// Sets the mounts of the next rounds. What is known of a mount stays known as long as it is among them or a thread
     /// waits for it.
     pub(super) fn set_mounts(&mut self, mounts: &[Arc<VolumeMount>]) {
+        let is_same = |(target, mount): (&Target, &Arc<VolumeMount>)| Arc::ptr_eq(&target.mount, mount);
+        if self.targets.len() == mounts.len() && self.targets.iter().zip(mounts).all(is_same) {
+            return;
+        }
         let known: Vec<Target> = self.targets.drain(..).chain(self.left_behind.drain(..)).collect();
         let by_identity: HashMap<_, &Target> =
             known.iter().map(|target| (target.mount.identity(), target)).collect();

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 pub use error::AppError;
 
 use crate::cluster::Api;
@@ -115,7 +116,7 @@ fn start_collecting(
     cancel: &CancelHandle,
     health: &Arc<Health>,
     unsent: &Unsent,
-) -> io::Result<SingleFlight<Form>> {
+) -> io::Result<SingleFlight<Form, Bytes>> {
     let mut exporter = Exporter::new(collector);
     let (health, unsent) = (Arc::clone(health), unsent.clone());
     let collect = move |deadline: &Deadline, previous: Option<Duration>| {
@@ -126,17 +127,18 @@ fn start_collecting(
         series
     };
     let encode = move |series: &Series, form| {
-        unsent.count(match form {
+        let chunks = match form {
             Form::Metrics(encoding) => series.encode(encoding),
             Form::Page { gzip } => page.write(series.as_ref(), gzip),
-        })
+        };
+        unsent.count(chunks.to_vec().into())
     };
     SingleFlight::start(cancel.clone(), collect, encode)
 }
 
 /// Collects once, whether or not somebody scrapes, and waits for the metadata of the first volumes.
 async fn become_ready(
-    scrapes: &SingleFlight<Form>,
+    scrapes: &SingleFlight<Form, Bytes>,
     stat_timeout: Duration,
     health: &Health,
     cluster: Option<Cluster>,
@@ -153,7 +155,7 @@ async fn become_ready(
 }
 
 /// Collects until a source of measurements has answered.
-async fn collect_once(scrapes: &SingleFlight<Form>, measuring: Duration, health: &Health) {
+async fn collect_once(scrapes: &SingleFlight<Form, Bytes>, measuring: Duration, health: &Health) {
     // Nobody reads it: compressed, it takes the least memory.
     let representation = Form::Metrics(Encoding { format: Format::Text, gzip: true });
     let mut delay = RETRY_DELAY;

@@ -16,7 +16,9 @@ use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 pub use metadata::MetadataSource;
-pub use single_flight::{CollectionPanicked, MIN_MEASURING_TIME, ScrapeRequest, SingleFlight};
+pub use single_flight::{
+    CollectionPanicked, MIN_COLLECTION_INTERVAL, MIN_MEASURING_TIME, ScrapeRequest, SingleFlight,
+};
 
 use crate::kubelet::Kubelet;
 use crate::node::Node;

@@ -29,7 +29,11 @@ pub(super) async fn metrics(
 ) -> Result<ExitCode, AppError> {
     let snapshot = first(&mut exporter.collector, cluster, stat_timeout).await?;
     let series = exporter.prepare(snapshot, None);
-    print(&series.encode(Encoding { format: Format::Text, gzip: false }))?;
+    for chunk in series.encode(Encoding { format: Format::Text, gzip: false }) {
+        if !print(&chunk)? {
+            break;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -49,7 +49,7 @@ pub enum Form {
 /// Everything that answers are made from.
 pub struct Routes {
     /// Who collects.
-    scrapes: SingleFlight<Form>,
+    scrapes: SingleFlight<Form, Bytes>,
     /// How long a collection may wait for mounts.
     stat_timeout: Duration,
     /// For the probes.
@@ -65,7 +65,7 @@ impl Routes {
     /// Answers by these.
     #[must_use]
     pub fn new(
-        scrapes: SingleFlight<Form>,
+        scrapes: SingleFlight<Form, Bytes>,
         stat_timeout: Duration,
         health: Arc<Health>,
         unsent: Unsent,

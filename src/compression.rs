@@ -51,9 +51,9 @@ impl IntoIterator for Chunks {
     }
 }
 
-impl From<Bytes> for Chunks {
-    fn from(bytes: Bytes) -> Self {
-        Self(vec![bytes])
+impl FromIterator<Bytes> for Chunks {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(chunks: I) -> Self {
+        Self(chunks.into_iter().collect())
     }
 }
 

@@ -4,4 +4,3 @@ pub use crate::cluster::fuzzing::{listed, metadata, watched};
 pub use crate::collect::fuzzing::snapshot;
 pub use crate::kubelet::fuzzing::{exposed, reported};
 pub use crate::node::fuzzing::{Found, VolData, discover, mountpoints, vol_data};
-pub use crate::server::fuzzing::serve;

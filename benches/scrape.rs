@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use disk_usage_exporter::cluster::{ObjectsFile, Selections};
-use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
+use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
+use disk_usage_exporter::collect::{Collector, Sources};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
-use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
+use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::page::Page;
-use disk_usage_exporter::runtime::Deadline;
-use disk_usage_exporter::volume::{Inodes, Measurement, ProbeResult, Usage};
+use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
+use disk_usage_exporter::volume::{Inodes, Measurement, Probe, ProbeResult, Usage, VolumeMount};
 use serde_json::json;
 
 /// Volumes and mounts of a node.
@@ -23,8 +23,8 @@ const LABELS: usize = 5;
 
 struct Answers;
 
-impl Measure for Answers {
-    fn measure(&self, _: &Target) -> ProbeResult {
+impl Probe for Answers {
+    fn probe(&self, _: &VolumeMount) -> ProbeResult {
         Ok(Measurement::Filesystem(Usage {
             total: 270_553_174_016,
             used: 20_328_435_712,
@@ -73,19 +73,20 @@ fn objects((volumes, _): (usize, usize)) -> String {
 fn node(directory: &Path, size: (usize, usize)) -> Node {
     let mount_table = directory.join("mountinfo");
     std::fs::write(&mount_table, table(size)).unwrap();
-    let settings = Settings {
+    let settings = NodeSettings {
         rootfs: directory.to_owned(),
         mount_table: Some(mount_table),
-        recognition: Recognition::default(),
+        matcher: VolumeMatcher::default(),
     };
-    Node::open(settings, Arc::new(Answers)).unwrap()
+    Node::open(settings, Arc::new(Answers), &BlockingWorker::start("host-files").unwrap()).unwrap()
 }
 
 fn collector(directory: &Path, size: (usize, usize)) -> Collector {
     let file = directory.join("objects.json");
     std::fs::write(&file, objects(size)).unwrap();
     let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
-    let objects = MetadataSource::Objects(ObjectsFile::open(&file, selections).unwrap());
+    let worker = BlockingWorker::start("host-files").unwrap();
+    let objects = MetadataHandle::objects(ObjectsFile::open(&file, selections, &worker).unwrap());
     Collector::new(Sources {
         mounts: Some((node(directory, size), objects)),
         kubelet: None,
@@ -100,7 +101,7 @@ fn scan(criterion: &mut Criterion) {
     for lines in LINES {
         let directory = tempfile::tempdir().unwrap();
         let mut node = node(directory.path(), (lines / 6, lines));
-        let mut scan = || node.scan(Instant::now(), Instant::now());
+        let mut scan = || node.scan(Instant::now(), &Deadline::after(Duration::ZERO));
         assert_eq!(scan().len(), lines / 6);
         group.throughput(Throughput::Elements(lines as u64));
         group.bench_function(BenchmarkId::from_parameter(lines), |b| b.iter(&mut scan));

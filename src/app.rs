@@ -1,5 +1,6 @@
 //! Puts the parts together.
 
+mod api_connection;
 mod error;
 mod exporter;
 mod metadata;
@@ -15,8 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use error::AppError;
 
-use crate::cluster::Api;
-use crate::collect::{Collector, ScrapeRequest, SingleFlight};
+use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
 use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
 use crate::exposition::{Encoding, Format, Series};
 use crate::health::Health;
@@ -24,13 +24,14 @@ use crate::page::Page;
 use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
 use crate::shutdown::Shutdown;
+use api_connection::ApiConnection;
 use exporter::Exporter;
 use sources::Found;
 
 /// How long serving goes on while an API server that is required does not answer.
-const SERVE_PATIENCE: Duration = Duration::from_secs(30);
+const REQUIRED_API_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first and the longest pause between collections at start while no source of measurements has answered.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Does what the settings say; what it comes to is for the shell.
@@ -40,53 +41,32 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// If it cannot.
 pub fn run(config: Config) -> Result<ExitCode, AppError> {
     match config.command {
-        Some(Command::Completions { shell }) => print::print(config::completions(shell).as_bytes())?,
-        Some(Command::Man) => print::print(&config::man()?)?,
-        _ => return show(config),
+        Some(Command::Completions { shell }) => print::write_stdout(config::completions(shell).as_bytes())?,
+        Some(Command::Man) => print::write_stdout(&config::man()?)?,
+        _ => return run_collecting_command(config),
     };
     Ok(ExitCode::SUCCESS)
 }
 
 /// Shows the node, once or for as long as the program runs.
-fn show(config: Config) -> Result<ExitCode, AppError> {
+fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Found { sources, api } = sources::find(&config)?;
     let collector = Collector::new(sources);
-    let cluster =
-        api.map(|api| Cluster { api, required: config.kubernetes.mode == KubernetesMode::Required });
+    let is_required = config.kubernetes.kubernetes == KubernetesMode::Required;
+    let api = api.map(|status| ApiConnection { status, is_required });
     let timeout = config.stat_timeout;
     match &config.command {
-        Some(Command::Metrics) => {
-            runtime.block_on(print::metrics(Exporter::new(collector), cluster, timeout))
-        }
-        Some(Command::Df(args)) => runtime.block_on(print::df(collector, cluster, timeout, args)),
-        _ => runtime.block_on(serve(config, collector, cluster)).map(|()| ExitCode::SUCCESS),
+        Some(Command::Metrics) => runtime.block_on(print::metrics(Exporter::new(collector), api, timeout)),
+        Some(Command::Df(args)) => runtime.block_on(print::df(collector, api, timeout, args)),
+        _ => runtime.block_on(serve(config, collector, api)).map(|()| ExitCode::SUCCESS),
     }
 }
 
-/// The API server that is asked, and whether the program can do without.
-struct Cluster {
-    api: Api,
-    required: bool,
-}
-
-impl Cluster {
-    /// Waits for a first answer of a server that is required. Where nothing is asked, nothing is missed.
-    async fn reached(&self, started: Instant, within: Duration) -> Result<(), AppError> {
-        if !self.required {
-            return Ok(());
-        }
-        match self.api.reached(within.saturating_sub(started.elapsed())).await {
-            Err(Some(failure)) => Err(AppError::Unreachable { within, failure }),
-            Err(None) | Ok(()) => Ok(()),
-        }
-    }
-}
-
-async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -> Result<(), AppError> {
+async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>) -> Result<(), AppError> {
     let mut shutdown = Shutdown::listen()?;
-    let listener = listen(config.listen_host.as_ref(), config.listen_port)?;
-    announce(listener.local_addr()?, config.node.fixture.as_ref());
+    let listener = listen(config.serving.listen_host.as_ref(), config.serving.listen_port)?;
+    log_listening(listener.local_addr()?, config.node.fixture.as_ref());
     let health = Arc::new(Health::default());
     let cancel = CancelHandle::default();
     let page = Page {
@@ -105,7 +85,7 @@ async fn serve(config: Config, collector: Collector, cluster: Option<Cluster>) -
     };
     tokio::select! {
         () = server::run(listener, Arc::new(routes), Limits::for_this_process(), stop) => Ok(()),
-        Err(error) = become_ready(&scrapes, config.stat_timeout, &health, cluster) => Err(error),
+        Err(error) = become_ready(&scrapes, config.stat_timeout, &health, api) => Err(error),
     }
 }
 
@@ -124,6 +104,9 @@ fn start_collecting(
         let series = exporter.scrape(deadline, previous);
         if series.as_ref().has_answer() {
             health.set_collected();
+            if series.as_ref().pending == 0 {
+                health.set_settled();
+            }
         }
         series
     };
@@ -141,24 +124,25 @@ async fn become_ready(
     scrapes: &Scrapes,
     stat_timeout: Duration,
     health: &Health,
-    cluster: Option<Cluster>,
+    api: Option<ApiConnection>,
 ) -> Result<(), AppError> {
     let started = Instant::now();
-    collect_once(scrapes, stat_timeout, health).await;
-    if let Some(cluster) = &cluster {
-        cluster.api.settled().await;
-        health.set_settled();
-        cluster.reached(started, SERVE_PATIENCE).await?;
+    collect_until_first_answer(scrapes, stat_timeout, health).await;
+    if let Some(api) = &api {
+        while !health.has_settled() {
+            api.status.wait_until_answered(HOLD_BACK).await;
+            collect_until_first_answer(scrapes, stat_timeout, health).await;
+        }
+        api.wait_if_required(started, REQUIRED_API_TIMEOUT).await?;
     }
-    health.set_settled();
     Ok(())
 }
 
 /// Collects until a source of measurements has answered.
-async fn collect_once(scrapes: &Scrapes, measuring: Duration, health: &Health) {
+async fn collect_until_first_answer(scrapes: &Scrapes, measuring: Duration, health: &Health) {
     // Nobody reads it: compressed, it takes the least memory.
     let representation = Representation::Metrics(Encoding { format: Format::Text, gzip: true });
-    let mut delay = RETRY_DELAY;
+    let mut delay = INITIAL_RETRY_DELAY;
     loop {
         let _ = scrapes.scrape(ScrapeRequest { measuring, representation }).await;
         if health.has_collected() {
@@ -180,7 +164,7 @@ fn listen(host: Option<&ListenHost>, port: u16) -> Result<tokio::net::TcpListene
     })
 }
 
-fn announce(address: SocketAddr, fixture: Option<&PathBuf>) {
+fn log_listening(address: SocketAddr, fixture: Option<&PathBuf>) {
     if let Some(fixture) = fixture {
         tracing::warn!(fixture = %fixture.display(), "showing a recorded node, not this machine");
     }

@@ -1,17 +1,42 @@
 //! The Kubernetes side: what the objects of the cluster say about the volumes of this node.
 
-mod api;
+mod access;
+mod backoff;
+mod cached_volume;
+mod client;
+mod convert;
+mod failure_log;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
-mod objects;
+mod lookup;
+mod objects_file;
+mod pod_index;
+mod pods;
 mod quantity;
-mod schema;
-mod source;
+mod request_error;
+mod requests;
+mod slim_pod;
+mod store;
 
-pub use api::{Access, AccessError, Api, Settings, Status, WATCH_TIME};
-pub use objects::{ObjectsError, ObjectsFile};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use crate::volume::LabelFilter;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+pub use access::{Access, AccessError};
+pub use client::{connect, limited};
+pub use objects_file::{ObjectsError, ObjectsFile};
+pub use request_error::RequestError;
+
+use crate::runtime::restart_on_panic;
+use crate::volume::{self, LabelFilter, Metadata, VolumeMount};
+use pods::PodWatcher;
+use requests::{ApiClient, ApiResource, RequestCounts};
+use store::{Store, StoreChannels};
+
+/// Events of pods that the store has not taken yet.
+const MAX_QUEUED_EVENTS: usize = 16;
 
 /// Which labels of which objects become metric labels.
 #[derive(Debug, Clone)]
@@ -20,4 +45,145 @@ pub struct Selections {
     pub pv_labels: LabelFilter,
     /// Of `PersistentVolumeClaim`s.
     pub pvc_labels: LabelFilter,
+}
+
+/// What to ask the API server for.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    /// Whose pods; `None` where it is not known.
+    pub node_name: Option<String>,
+    /// How old what is known of an object may get.
+    pub label_refresh: Duration,
+    /// Which labels are used.
+    pub selections: Selections,
+}
+
+/// Whether the API server can be reached.
+#[derive(Debug, Clone, Default)]
+struct ServerStatus {
+    /// It has answered, if only with no.
+    is_reached: bool,
+    /// The last failure.
+    failure: Option<RequestError>,
+}
+
+/// What a collector has of the cluster: it says what is mounted, and takes what is known by then.
+pub struct MetadataHandle {
+    mounted: watch::Sender<Vec<Arc<VolumeMount>>>,
+    metadata: watch::Receiver<Arc<Metadata>>,
+    requests: RequestCounts,
+    objects_file: Option<ObjectsFile>,
+}
+
+/// How it goes with the API server.
+#[derive(Debug, Clone)]
+pub struct ApiStatus {
+    mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
+    metadata: watch::Receiver<Arc<Metadata>>,
+    server: watch::Receiver<ServerStatus>,
+}
+
+impl MetadataHandle {
+    fn new(metadata: watch::Receiver<Arc<Metadata>>, objects_file: Option<ObjectsFile>) -> Self {
+        Self { mounted: watch::Sender::default(), metadata, requests: RequestCounts::default(), objects_file }
+    }
+
+    /// Volumes are known by their mounts alone.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(watch::Sender::default().subscribe(), None)
+    }
+
+    /// Objects come from a file.
+    #[must_use]
+    pub fn objects(file: ObjectsFile) -> Self {
+        Self::new(file.subscribe(), Some(file))
+    }
+
+    /// Says what is mounted now, and returns what is known by now.
+    pub fn update(&mut self, mounts: &[Arc<VolumeMount>]) -> Arc<Metadata> {
+        self.mounted.send_if_modified(|mounted| {
+            let is_changed = !volume::are_same(mounted, mounts);
+            if is_changed {
+                *mounted = mounts.to_vec();
+            }
+            is_changed
+        });
+        if let Some(file) = &mut self.objects_file {
+            file.refresh();
+        }
+        self.metadata()
+    }
+
+    /// What is known by now.
+    #[must_use]
+    pub fn metadata(&self) -> Arc<Metadata> {
+        Arc::clone(&self.metadata.borrow())
+    }
+
+    /// Requests since the start: resource, verb, code and count.
+    #[must_use]
+    pub fn requests(&self) -> Vec<(&'static str, &'static str, String, u64)> {
+        let counts = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |((ApiResource { name, verb }, code), count): (&(ApiResource, String), &u64)| {
+            (*name, *verb, code.clone(), *count)
+        };
+        counts.iter().map(count).collect()
+    }
+}
+
+impl ApiStatus {
+    /// Waits until everything about the mounts of the last collection is answered, or as long as that.
+    pub async fn wait_until_answered(&self, within: Duration) {
+        let mounted = self.mounted.borrow().clone();
+        let is_answered = |metadata: &Arc<Metadata>| mounted.iter().all(|mount| metadata.is_answered(mount));
+        let _ = timeout(within, self.metadata.clone().wait_for(is_answered)).await;
+    }
+
+    /// Waits until the server has answered something, if only with no.
+    ///
+    /// # Errors
+    ///
+    /// If it did not in this time: the last failure, where anything was asked.
+    pub async fn wait_until_reached(&self, within: Duration) -> Result<(), Option<RequestError>> {
+        let mut server = self.server.clone();
+        match timeout(within, server.wait_for(|server| server.is_reached)).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.server.borrow().failure.clone()),
+        }
+    }
+}
+
+/// Objects of the API server that `connect` connects to: what a collector has of them, how it goes, and the work, which has
+/// to run for as long as the collector lives.
+pub fn follow(
+    settings: ApiSettings,
+    connect: impl FnOnce() -> kube::Client + Send + 'static,
+) -> (MetadataHandle, ApiStatus, impl Future<Output = ()> + Send) {
+    // Until something is published, nothing is known to be answered.
+    let first =
+        Metadata { awaits_volumes: true, awaits_pods: settings.node_name.is_some(), ..Metadata::default() };
+    let (metadata, receiver) = watch::channel(Arc::new(first));
+    let handle = MetadataHandle::new(receiver, None);
+    let server = watch::Sender::new(ServerStatus::default());
+    let status = ApiStatus {
+        mounted: handle.mounted.subscribe(),
+        metadata: handle.metadata.clone(),
+        server: server.subscribe(),
+    };
+    let (mounted, counts) = (handle.mounted.subscribe(), handle.requests.clone());
+    let work = async move {
+        let api = ApiClient { kube: connect(), counts };
+        let (events, pod_events) = mpsc::channel(MAX_QUEUED_EVENTS);
+        let channels = StoreChannels { mounted, pod_events, metadata, server };
+        let node_name = settings.node_name.as_ref();
+        let watcher = node_name.map(|node_name| PodWatcher::new(api.clone(), node_name, events));
+        let watch_pods = async {
+            if let Some(watcher) = watcher {
+                restart_on_panic(watcher).await;
+            }
+        };
+        tokio::join!(restart_on_panic(Store::new(api, settings, channels)), watch_pods);
+    };
+    (handle, status, work)
 }

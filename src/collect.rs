@@ -1,12 +1,10 @@
 //! One collection: the node's volumes, their measurements and metadata, and the kubelet's stats, as a snapshot.
 
 mod claims;
-mod earlier;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod hold_back;
 mod join;
-mod known;
-mod metadata;
 mod mounts;
 mod single_flight;
 mod transition_log;
@@ -15,30 +13,36 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-pub use metadata::MetadataSource;
+pub(crate) use hold_back::HOLD_BACK;
 pub use single_flight::{
     CollectionPanicked, MIN_COLLECTION_INTERVAL, MIN_MEASURING_TIME, ScrapeRequest, SingleFlight,
 };
 
+use crate::cluster::MetadataHandle;
 use crate::kubelet::Kubelet;
 use crate::node::Node;
 use crate::runtime::Deadline;
-use crate::snapshot::{ExporterStatus, KubeletStatus, Snapshot, SourceStatus};
-use crate::volume::KubeletNames;
-use metadata::MetadataStatus;
+use crate::snapshot::{ExporterStatus, KubeletStatus, RequestCount, Snapshot, SourceStatus};
+use crate::volume::KubeletSeriesOptions;
+use join::JoinedVolumes;
 use mounts::Mounts;
 use transition_log::TransitionLog;
 
 /// What a collector reads, and which series it makes of it.
 pub struct Sources {
     /// The mount table and the kernel, and the metadata of volumes.
-    pub mounts: Option<(Node, MetadataSource)>,
+    pub mounts: Option<(Node, MetadataHandle)>,
     /// The kubelet.
     pub kubelet: Option<Kubelet>,
     /// The kubelet's directory as it is reached here, where none is found in the mount table.
     pub kubelet_directory: PathBuf,
     /// The series of the kubelet's names, if there are any.
-    pub names: Option<KubeletNames>,
+    pub names: Option<KubeletSeriesOptions>,
+}
+
+fn request_counts(handle: &MetadataHandle) -> Vec<RequestCount> {
+    let count = |(resource, verb, code, count)| RequestCount { resource, verb, code, count };
+    handle.requests().into_iter().map(count).collect()
 }
 
 /// Makes snapshots; keeps what lasts from one to the next.
@@ -46,7 +50,7 @@ pub struct Collector {
     mounts: Option<Mounts>,
     kubelet: Option<Kubelet>,
     kubelet_directory: PathBuf,
-    names: Option<KubeletNames>,
+    names: Option<KubeletSeriesOptions>,
     log: TransitionLog,
 }
 
@@ -55,7 +59,8 @@ impl Collector {
     #[must_use]
     pub fn new(sources: Sources) -> Self {
         let Sources { mounts, kubelet, kubelet_directory, names } = sources;
-        let mounts = mounts.map(|(node, metadata)| Mounts::new(node, metadata));
+        let mounts =
+            mounts.map(|(node, metadata)| Mounts { node, metadata, joined: JoinedVolumes::default() });
         Self { mounts, kubelet, kubelet_directory, names, log: TransitionLog::default() }
     }
 
@@ -63,27 +68,28 @@ impl Collector {
     pub fn collect(&mut self, deadline: &Deadline) -> Snapshot {
         let start = Instant::now();
         if let Some(mounts) = &mut self.mounts {
-            mounts.look(deadline);
+            mounts.scan(start, deadline);
         }
         // The kubelet answers while the mounts are measured.
         self.refresh_kubelet(start);
-        let measured = self.mounts.as_mut().map(|mounts| mounts.measure(start, deadline));
-        let (volumes, all_measured) = measured.unwrap_or((Vec::new(), true));
+        let volumes = self.mounts.as_mut().map(|mounts| mounts.measure(deadline)).unwrap_or_default();
+        let all_measured = !deadline.is_over();
         let has_answered = self.wait_for_kubelet(deadline);
-        let MetadataStatus { sources, age, requests } =
-            self.mounts.as_ref().map(Mounts::metadata_status).unwrap_or_default();
+        let handle = self.mounts.as_ref().map(|mounts| &mounts.metadata);
+        let metadata = handle.map(MetadataHandle::metadata).unwrap_or_default();
+        let age = |oldest| SystemTime::now().duration_since(oldest).unwrap_or_default();
         let mut snapshot = Snapshot {
             volumes,
             complete: all_measured && has_answered,
-            ambiguous: self.mounts.as_ref().map_or(0, Mounts::ambiguous),
-            pending: self.mounts.as_ref().map_or(0, Mounts::pending),
-            table: self.mounts.as_ref().map(Mounts::table),
-            sources: [self.source_status(), sources].concat(),
-            metadata_age: age,
-            kubernetes_requests: requests,
+            ambiguous: self.mounts.as_ref().map_or(0, |mounts| mounts.joined.ambiguous),
+            pending: self.mounts.as_ref().map_or(0, |mounts| mounts.joined.pending),
+            table: self.mounts.as_ref().map(|mounts| mounts.node.status()),
+            sources: [self.source_status(), metadata.sources.clone()].concat(),
+            metadata_age: metadata.oldest.map(age),
+            kubernetes_requests: handle.map(request_counts).unwrap_or_default(),
             ..Snapshot::default()
         };
-        self.add_claims(&mut snapshot, start);
+        self.add_kubelet_volume_stats(&mut snapshot, start);
         snapshot.exporter = ExporterStatus { collect_time: start.elapsed(), ..ExporterStatus::default() };
         self.log.record(&snapshot);
         snapshot
@@ -96,7 +102,8 @@ impl Collector {
 
     fn refresh_kubelet(&mut self, now: Instant) {
         if let Some(kubelet) = &mut self.kubelet {
-            let mut directories = self.mounts.as_ref().map(Mounts::kubelet_directories).unwrap_or_default();
+            let mut directories =
+                self.mounts.as_ref().map(|mounts| mounts.node.kubelet_directories()).unwrap_or_default();
             if directories.is_empty() {
                 directories.push(self.kubelet_directory.clone());
             }
@@ -108,7 +115,7 @@ impl Collector {
     fn source_status(&self) -> Vec<SourceStatus> {
         let kubelet = self.kubelet.as_ref();
         let sources = [
-            ("mounts", self.mounts.as_ref().map(|mounts| mounts.table().readable)),
+            ("mounts", self.mounts.as_ref().map(|mounts| mounts.node.status().readable)),
             ("kubelet", kubelet.and_then(Kubelet::summary_status).map(|status| status.success)),
             ("kubelet_metrics", kubelet.and_then(Kubelet::exposed_claims_success)),
         ];
@@ -117,7 +124,7 @@ impl Collector {
     }
 
     /// Adds the series of the kubelet's names, and how reading the kubelet's summary goes.
-    fn add_claims(&self, snapshot: &mut Snapshot, start: Instant) {
+    fn add_kubelet_volume_stats(&self, snapshot: &mut Snapshot, start: Instant) {
         let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
@@ -125,18 +132,18 @@ impl Collector {
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             errors: status.errors,
             answered: status.answered,
-            stale: summary.is_some().then(|| claims::stale(reported, time)),
+            stale: summary.is_some().then(|| claims::count_stale(reported, time)),
         });
         if let Some(names) = self.names {
             let exposed = kubelet.and_then(|kubelet| kubelet.exposed_claims(start));
             let nothing = HashSet::new();
-            let sources = claims::ClaimSources {
+            let sources = claims::ClaimStatsInputs {
                 volumes: &snapshot.volumes,
-                left_out_pods: self.mounts.as_ref().map_or(&nothing, Mounts::left_out_pods),
+                left_out_pods: self.mounts.as_ref().map_or(&nothing, |mounts| &mounts.joined.left_out_pods),
                 reported,
                 exposed: exposed.as_ref(),
             };
-            snapshot.claims = claims::claims(names, sources, time);
+            snapshot.claims = claims::claim_stats(names, sources, time);
         }
     }
 }

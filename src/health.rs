@@ -21,9 +21,15 @@ impl Health {
         self.collected.load(Ordering::Acquire)
     }
 
-    /// What the cluster says about the volumes at start is known, or was waited for long enough.
+    /// A collection has ended in which nothing is pending.
     pub fn set_settled(&self) {
         self.settled.store(true, Ordering::Release);
+    }
+
+    /// Whether a collection has ended in which nothing was pending.
+    #[must_use]
+    pub fn has_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
     /// Whether the program is ready.
@@ -34,7 +40,7 @@ impl Health {
     pub fn ready(&self) -> Result<(), &'static str> {
         if !self.has_collected() {
             Err("no source of figures has answered yet; the log tells why")
-        } else if !self.settled.load(Ordering::Acquire) {
+        } else if !self.has_settled() {
             Err("the Kubernetes API has not answered yet")
         } else {
             Ok(())

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::Uri;
 
-pub use tls::{BadAuthority, TlsSettings};
+pub use tls::{CaFileError, TlsSettings};
 
 use crate::runtime::{BlockingWorker, Clients, Deadline};
 use crate::volume::{ClaimKey, ReportedVolume};

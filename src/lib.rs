@@ -34,7 +34,6 @@
 //! `cluster` what is mounted, and takes what is known of it by then.
 
 pub mod app;
-mod aside;
 pub mod cluster;
 pub mod collect;
 pub mod compression;
@@ -52,7 +51,6 @@ pub mod node;
 pub mod page;
 pub mod panics;
 pub mod process;
-mod remote;
 pub mod runtime;
 pub mod server;
 pub mod shutdown;

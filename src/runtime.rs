@@ -13,5 +13,5 @@ mod clients;
 mod deadline;
 
 pub use blocking_worker::{BlockingWorker, Job, JobPanicked};
-pub use clients::{Clients, catch_panic, restart_on_panic};
+pub use clients::{Clients, RestartableTask, catch_panic, restart_on_panic};
 pub use deadline::{CancelHandle, Deadline};

@@ -1,9 +1,10 @@
-//! The immutable result of one collection: everything an exposition, a page or a table is written from.
+//! The immutable result of one collection. Expositions, the page and the table of `df` are made from it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use crate::volume::SourceStatus;
 use crate::volume::{
     ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount, VolumeStats,
 };
@@ -15,11 +16,11 @@ pub struct Snapshot {
     pub volumes: Vec<MeasuredVolume>,
     /// Nothing was still outstanding at the deadline: more time would have changed nothing.
     pub complete: bool,
-    /// Names left out because several pods use them for different volumes of their own.
+    /// Names left out because their mounts belong to different volumes.
     pub ambiguous: usize,
-    /// Volumes left out until the cluster has answered what is asked about them.
+    /// Volumes left out while their metadata is not answered yet.
     pub pending: usize,
-    /// Series of the kubelet's names, sorted.
+    /// The `kubelet_volume_stats_*` series, sorted.
     pub claims: Vec<ClaimStats>,
     /// About the mount table, if that is a source.
     pub table: Option<MountTableStatus>,
@@ -42,14 +43,14 @@ impl AsRef<Snapshot> for Snapshot {
 }
 
 impl Snapshot {
-    /// Whether a source of figures has answered.
+    /// Whether any source of measurements has answered.
     #[must_use]
     pub fn has_answer(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.readable)
             || self.kubelet.is_some_and(|kubelet| kubelet.answered.is_some())
     }
 
-    /// Claims that only the kubelet knows; one series a claim and pod is one volume all the same.
+    /// The claims that have no mount here, each with its series.
     #[must_use]
     pub fn unmounted_claims(&self) -> BTreeMap<&ClaimKey, Vec<&ClaimStats>> {
         let mounted =
@@ -85,29 +86,29 @@ pub struct MeasuredVolume {
     results: Box<[ProbeResult]>,
 }
 
-/// A claim's figures by the kubelet's names.
+/// A claim's `kubelet_volume_stats_*` values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimStats {
     /// The claim.
     pub claim: Arc<ClaimKey>,
-    /// The pod, where there is one series a claim and pod.
+    /// The pod, if each pod has its own series.
     pub pod: Option<Arc<str>>,
-    /// Its figures.
+    /// Its stats.
     pub stats: VolumeStats,
-    /// Whether the volume's driver says that something is wrong with it.
+    /// Whether the CSI driver reports an abnormal condition.
     pub abnormal: Option<bool>,
 }
 
 /// The states of `disk_usage_exporter_volumes`; each volume is in exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeState {
-    /// Has figures.
+    /// At least one mount was measured.
     Measured,
-    /// Every mount that was asked answered with an error.
+    /// Every probed mount returned an error.
     Failed,
-    /// A mount did not answer, and none has figures.
+    /// A mount did not answer, and none was measured.
     Hung,
-    /// No mount was asked.
+    /// No mount was probed.
     Skipped,
 }
 
@@ -219,15 +220,6 @@ pub struct KubeletStatus {
     pub answered: Option<SystemTime>,
     /// Volumes of its answer, if that is known, that it measured too long ago.
     pub stale: Option<usize>,
-}
-
-/// Whether a source could be read the last time.
-#[derive(Debug, Clone, Copy)]
-pub struct SourceStatus {
-    /// Its name in `disk_usage_exporter_source_success`.
-    pub name: &'static str,
-    /// The outcome.
-    pub success: bool,
 }
 
 /// About this program.

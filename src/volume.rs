@@ -11,11 +11,12 @@ pub(crate) mod samples;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub use kubelet_stats::{KubeletNames, ReportedVolume, VolumeStats};
+pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume, VolumeStats};
 pub use label_filter::{BadPattern, LabelFilter};
-pub use measurement::{Inodes, Measurement, ProbeError, ProbeResult, Reason, Usage};
+pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage};
 pub use metadata::{
-    Claim, ClaimKey, ClaimRef, Labels, Metadata, PersistentVolume, Pod, VolumeSource, is_object_name,
+    Claim, ClaimKey, ClaimRef, Labels, Lookup, Metadata, PersistentVolume, Pod, SourceStatus, VolumeMetadata,
+    VolumeSource, is_valid_object_name,
 };
 pub(crate) use mount::are_same;
 pub use mount::{CsiVolume, VolumeMode, VolumeMount};
@@ -39,8 +40,8 @@ pub enum BoundClaim {
     Named(Arc<ClaimKey>),
     /// The object of this name and the uid that the `PersistentVolume` names.
     Known(Arc<ClaimKey>, Arc<Claim>),
-    /// The claim was deleted, or another claim has its name now. The object is as it was last seen, if it was.
-    Gone(Arc<ClaimKey>, Option<Arc<Claim>>),
+    /// The claim was deleted, or another claim has its name now.
+    Gone(Arc<ClaimKey>),
 }
 
 impl BoundClaim {
@@ -49,7 +50,7 @@ impl BoundClaim {
     pub fn key(&self) -> Option<&ClaimKey> {
         match self {
             Self::None => None,
-            Self::Named(key) | Self::Known(key, _) | Self::Gone(key, _) => Some(key),
+            Self::Named(key) | Self::Known(key, _) | Self::Gone(key) => Some(key),
         }
     }
 
@@ -57,7 +58,7 @@ impl BoundClaim {
     #[must_use]
     pub fn current_key(&self) -> Option<&Arc<ClaimKey>> {
         match self {
-            Self::None | Self::Gone(..) => None,
+            Self::None | Self::Gone(_) => None,
             Self::Named(key) | Self::Known(key, _) => Some(key),
         }
     }
@@ -66,8 +67,8 @@ impl BoundClaim {
     #[must_use]
     pub fn object(&self) -> Option<&Claim> {
         match self {
-            Self::Known(_, claim) | Self::Gone(_, Some(claim)) => Some(claim),
-            Self::None | Self::Named(_) | Self::Gone(_, None) => None,
+            Self::Known(_, claim) => Some(claim),
+            Self::None | Self::Named(_) | Self::Gone(_) => None,
         }
     }
 }

@@ -76,7 +76,10 @@ fn the_program_accepts_the_arguments() {
         let env = manifest.env();
         assert_eq!(env["HOST_IP"], "status.hostIP", "{values}");
         assert_eq!(env["NODE_NAME"], "spec.nodeName", "{values}");
-        assert_eq!(manifest.ports().into_values().collect::<Vec<_>>(), [Some(config.listen_port.into())]);
+        assert_eq!(
+            manifest.ports().into_values().collect::<Vec<_>>(),
+            [Some(config.serving.listen_port.into())]
+        );
     }
 }
 

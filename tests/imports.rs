@@ -131,6 +131,9 @@ impl Visit<'_> for Module {
         }
     }
 
+    /// `pub(in crate::node)` imports nothing.
+    fn visit_visibility(&mut self, _: &syn::Visibility) {}
+
     fn visit_path(&mut self, path: &syn::Path) {
         if path.segments.len() > 1 {
             self.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());

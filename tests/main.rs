@@ -51,16 +51,18 @@ mod kubelet_source;
 mod kubelet_tls;
 /// Who asks the Kubernetes API, and what if it does not let them.
 mod kubernetes_access;
-/// Which labels a volume has from its first sample on, whatever becomes of its objects.
-mod kubernetes_labels;
-/// The Kubernetes API, gone, hanging or talking nonsense.
-mod kubernetes_outage;
-/// What the Kubernetes API is asked, and what comes of it.
-mod kubernetes_requests;
+/// What the API server is asked about volumes and their claims, and what is known by it.
+mod kubernetes_lookups;
+/// Whatever an API server answers, and when.
+mod kubernetes_model;
+/// The API server, gone, hanging or talking nonsense.
+mod kubernetes_outages;
+/// The watch of the node's pods.
+mod kubernetes_pods;
+/// The whole program with an API server.
+mod kubernetes_program;
 /// What a large cluster, large objects and many volumes cost.
 mod kubernetes_scale;
-/// The pods of the node, listed and watched.
-mod kubernetes_watch;
 /// The log, when nobody reads it.
 mod log;
 /// What `kubectl` makes of the manifests.

@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use disk_usage_exporter::cluster::{ObjectsFile, Selections};
-use disk_usage_exporter::collect::{Collector, MetadataSource, Sources};
+use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
+use disk_usage_exporter::collect::{Collector, Sources};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
-use disk_usage_exporter::node::{Measure, Node, Recognition, Settings, Target};
-use disk_usage_exporter::runtime::Deadline;
-use disk_usage_exporter::volume::{Inodes, KubeletNames, Measurement, ProbeResult, Reason, Usage};
+use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
+use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
+use disk_usage_exporter::volume::{
+    Inodes, KubeletSeriesOptions, Measurement, Probe, ProbeResult, Reason, Usage, VolumeMount,
+};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -118,9 +120,9 @@ fn objects(objects: &[Object]) -> Value {
 /// Answers by the rows; what has no figures fails.
 struct Answers(BTreeMap<u64, Option<(u64, u64, u64)>>);
 
-impl Measure for Answers {
-    fn measure(&self, target: &Target) -> ProbeResult {
-        let (total, used, free) = self.0[&target.id.unwrap()].ok_or(Reason::Stale)?;
+impl Probe for Answers {
+    fn probe(&self, mount: &VolumeMount) -> ProbeResult {
+        let (total, used, free) = self.0[&mount.id.unwrap()].ok_or(Reason::Stale)?;
         Ok(Measurement::Filesystem(Usage {
             total: total.into(),
             used: u128::from(used) << 60,
@@ -157,19 +159,20 @@ proptest! {
         std::fs::write(&objects_file, objects(&cluster).to_string()).unwrap();
 
         let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
-        let objects = ObjectsFile::open(&objects_file, selections).unwrap();
+        let worker = BlockingWorker::start("host-files").unwrap();
+        let objects = ObjectsFile::open(&objects_file, selections, &worker).unwrap();
         let answers = rows.iter().enumerate().map(|(at, row)| (at as u64, row.answer)).collect();
-        let settings = Settings {
+        let settings = NodeSettings {
             rootfs: directory.path().to_owned(),
             mount_table: Some(table),
-            recognition: Recognition::default(),
+            matcher: VolumeMatcher::default(),
         };
-        let node = Node::open(settings, Arc::new(Answers(answers))).unwrap();
+        let node = Node::open(settings, Arc::new(Answers(answers)), &worker).unwrap();
         let mut collector = Collector::new(Sources {
-            mounts: Some((node, MetadataSource::Objects(objects))),
+            mounts: Some((node, MetadataHandle::objects(objects))),
             kubelet: None,
             kubelet_directory: "/var/lib/kubelet".into(),
-            names: Some(KubeletNames { only_missing: false, per_pod }),
+            names: Some(KubeletSeriesOptions { only_missing: false, per_pod }),
         });
         let snapshot = collector.collect(&Deadline::after(Duration::from_mins(1)));
         let volumes = snapshot.volumes.len();

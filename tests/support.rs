@@ -25,6 +25,7 @@ pub(crate) mod resources;
 pub(crate) mod restless;
 pub(crate) mod subject;
 pub(crate) mod tool;
+pub(crate) mod virtual_node;
 
 /// How long a test waits for an event before it fails.
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);

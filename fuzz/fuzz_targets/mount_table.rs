@@ -7,20 +7,20 @@ use std::path::{Component, Path};
 use std::sync::OnceLock;
 
 use disk_usage_exporter::fuzzing::{Found, discover, mountpoints};
-use disk_usage_exporter::node::Recognition;
+use disk_usage_exporter::node::VolumeMatcher;
 use libfuzzer_sys::fuzz_target;
 
 /// Every way of telling volumes from other mounts.
-fn recognitions() -> &'static [Recognition; 4] {
-    static ALL: OnceLock<[Recognition; 4]> = OnceLock::new();
-    let by_regex = |regex: &str| Recognition {
+fn recognitions() -> &'static [VolumeMatcher; 4] {
+    static ALL: OnceLock<[VolumeMatcher; 4]> = OnceLock::new();
+    let by_regex = |regex: &str| VolumeMatcher {
         kubelet_root: None,
         volume_regex: Some(regex::bytes::Regex::new(regex).unwrap()),
     };
     ALL.get_or_init(|| {
         [
-            Recognition::default(),
-            Recognition { kubelet_root: Some("/var/lib/k0s/kubelet/".into()), volume_regex: None },
+            VolumeMatcher::default(),
+            VolumeMatcher { kubelet_root: Some("/var/lib/k0s/kubelet/".into()), volume_regex: None },
             by_regex("/(?P<plugin>[^/]*)/(?P<name>[^/]*)$"),
             by_regex("(?s-u)(?P<pod_uid>[0-9a-f-]{2,36})?/?(?P<plugin>[^/]*)?(?P<name>.+)"),
         ]
@@ -38,7 +38,7 @@ fuzz_target!(|table: &[u8]| {
     decoding_is_one_pass(table);
 });
 
-fn check(table: &[u8], rootfs: &Path, recognition: &Recognition, own: bool) {
+fn check(table: &[u8], rootfs: &Path, recognition: &VolumeMatcher, own: bool) {
     let found = discover(table, rootfs, recognition, own);
     let lines = table.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
     assert_eq!(found.rows + found.malformed, lines, "every line is one of both");

@@ -15,11 +15,9 @@ use arbitrary::{Arbitrary, Unstructured};
 use disk_usage_exporter::cluster::Selections;
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format, Series};
 use disk_usage_exporter::fuzzing::{discover, metadata, snapshot};
-use disk_usage_exporter::node::Recognition;
-use disk_usage_exporter::snapshot::{MeasuredVolume, Snapshot};
-use disk_usage_exporter::volume::{
-    CsiVolume, Inodes, Measurement, ProbeResult, Reason, Usage, VolumeMode, VolumeMount,
-};
+use disk_usage_exporter::node::VolumeMatcher;
+use disk_usage_exporter::snapshot::{Snapshot, MeasuredVolume};
+use disk_usage_exporter::volume::{ProbeResult, CsiVolume, Measurement, Inodes, VolumeMount, Reason, Usage, VolumeMode};
 use exposition::{Exposition, Labels};
 use libfuzzer_sys::fuzz_target;
 
@@ -114,7 +112,7 @@ fn mounts() -> &'static [Arc<VolumeMount>] {
     static MOUNTS: OnceLock<Vec<Arc<VolumeMount>>> = OnceLock::new();
     MOUNTS.get_or_init(|| {
         let found =
-            discover(include_bytes!("objects/mountinfo"), "/".as_ref(), &Recognition::default(), true);
+            discover(include_bytes!("objects/mountinfo"), "/".as_ref(), &VolumeMatcher::default(), true);
         assert_eq!((found.mounts.len(), found.malformed), (12, 0));
         let described = |mut mount: VolumeMount| {
             let is_known = mount.plugin == "csi" && mount.name.starts_with("csi");

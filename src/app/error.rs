@@ -4,9 +4,9 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::cluster::{AccessError, ObjectsError};
-use crate::kubelet::BadAuthority;
-use crate::node::{FixtureError, NoTable, OpenError};
+use crate::cluster::{AccessError, ObjectsError, RequestError};
+use crate::kubelet::CaFileError;
+use crate::node::{FixtureError, NoTable};
 
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +32,13 @@ pub enum AppError {
     Unreachable {
         /// How long it was tried.
         within: Duration,
-        /// What came of it last.
-        failure: String,
+        /// The last failure.
+        #[source]
+        failure: RequestError,
     },
     /// `--kubelet-ca-file`.
     #[error(transparent)]
-    Authority(#[from] BadAuthority),
+    Authority(#[from] CaFileError),
     /// `--fixture`.
     #[error("--fixture: {0}; give a directory like those in fixtures/nodes")]
     Fixture(#[from] FixtureError),
@@ -80,15 +81,6 @@ impl AppError {
             | Self::NoFigures
             | Self::Output(_)
             | Self::System(_) => ExitCode::FAILURE,
-        }
-    }
-}
-
-impl From<OpenError> for AppError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Table(error) => Self::Table(error),
-            OpenError::System(error) => Self::System(error),
         }
     }
 }

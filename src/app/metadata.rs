@@ -1,43 +1,43 @@
 //! Where metadata comes from, by the settings and by what is there.
 
 use super::error::AppError;
-use crate::cluster::{Access, Api, ObjectsFile, Selections, Settings, WATCH_TIME};
-use crate::collect::MetadataSource;
-use crate::config::{Config, Kubernetes, KubernetesMode};
+use crate::cluster::{self, Access, ApiSettings, ApiStatus, MetadataHandle, ObjectsFile, Selections};
+use crate::config::{Config, KubernetesArgs, KubernetesMode};
+use crate::runtime::{BlockingWorker, Clients};
 
 /// The source, and the API server if it is that.
 pub(super) struct Found {
-    pub(super) source: MetadataSource,
-    pub(super) api: Option<Api>,
+    pub(super) metadata: MetadataHandle,
+    pub(super) api: Option<ApiStatus>,
 }
 
 /// Opens the file of objects that was named, or else finds the API server.
-pub(super) fn find(config: &Config) -> Result<Found, AppError> {
-    let selections =
-        Selections { pv_labels: config.pv_labels.clone(), pvc_labels: config.pvc_labels.clone() };
+pub(super) fn find(
+    config: &Config,
+    clients: &Clients,
+    host_files: &BlockingWorker,
+) -> Result<Found, AppError> {
+    let KubernetesArgs { pv_labels, pvc_labels, .. } = config.kubernetes.clone();
+    let selections = Selections { pv_labels, pvc_labels };
     if let Some(path) = &config.node.objects {
-        let objects = ObjectsFile::open(path, selections)?;
-        return Ok(Found { source: MetadataSource::Objects(objects), api: None });
+        let file = ObjectsFile::open(path, selections, host_files)?;
+        return Ok(Found { metadata: MetadataHandle::objects(file), api: None });
     }
     let Some(access) = access(config)? else {
-        return Ok(Found { source: MetadataSource::default(), api: None });
+        return Ok(Found { metadata: MetadataHandle::none(), api: None });
     };
-    let Kubernetes { node_name, label_refresh, .. } = &config.kubernetes;
+    let KubernetesArgs { node_name, label_refresh, .. } = &config.kubernetes;
     let node_name = node_name.clone().or_else(|| host_name(&access));
     tracing::info!(credentials = %access, node_name, "labels come from the Kubernetes API");
-    let api = Api::start(Settings {
-        access,
-        node_name,
-        label_refresh: *label_refresh,
-        watch_time: WATCH_TIME,
-        selections,
-    })?;
-    Ok(Found { source: MetadataSource::Api(api.clone()), api: Some(api) })
+    let settings = ApiSettings { node_name, label_refresh: *label_refresh, selections };
+    let (metadata, status, work) = cluster::follow(settings, || cluster::connect(access));
+    clients.spawn(work);
+    Ok(Found { metadata, api: Some(status) })
 }
 
 /// Whom to ask. What was asked for has to be usable; what was only found may fail.
 fn access(config: &Config) -> Result<Option<Access>, AppError> {
-    let Kubernetes { mode, kubeconfig, .. } = &config.kubernetes;
+    let KubernetesArgs { kubernetes: mode, kubeconfig, .. } = &config.kubernetes;
     if *mode == KubernetesMode::Off || config.node.fixture.is_some() {
         return Ok(None);
     }
@@ -45,8 +45,8 @@ fn access(config: &Config) -> Result<Option<Access>, AppError> {
     let Some(access) = Access::find(kubeconfig.as_deref()) else {
         return if required { Err(AppError::NoCluster) } else { Ok(None) };
     };
-    match access.check() {
-        Ok(()) => Ok(Some(access)),
+    match access.load() {
+        Ok(_) => Ok(Some(access)),
         Err(error) if required || kubeconfig.is_some() => Err(AppError::Access(error)),
         Err(error) => {
             tracing::warn!(%error, "going on without the Kubernetes API; --kubernetes=off says that this is meant");

@@ -5,72 +5,67 @@ use std::sync::Arc;
 
 use super::error::AppError;
 use super::metadata::{self, machine_name};
-use crate::cluster::Api;
+use crate::cluster::ApiStatus;
 use crate::collect::Sources;
-use crate::config::{Asking, Config, NodeConfig};
-use crate::kubelet::{Kubelet, KubeletSettings, TlsSettings};
-use crate::node::{self, Fixture, Measure, Node};
+use crate::config::{Config, NodeConfig};
+use crate::kubelet::Kubelet;
+use crate::node::{Fixture, MountRootProof, Node, NodeSettings, VolumeMatcher};
 use crate::runtime::{BlockingWorker, Clients};
+use crate::volume::Probe;
 
 /// The kubelet's directory, where nothing else is known.
-const USUAL_KUBELET_ROOT: &str = "/var/lib/kubelet";
+const DEFAULT_KUBELET_ROOT: &str = "/var/lib/kubelet";
 
 /// The sources, and the API server if it is one of them.
 pub(super) struct Found {
     pub(super) sources: Sources,
-    pub(super) api: Option<Api>,
+    pub(super) api: Option<ApiStatus>,
 }
 
 /// Opens what is to be read.
 pub(super) fn find(config: &Config) -> Result<Found, AppError> {
     let clients = Clients::start()?;
     let host_files = BlockingWorker::start("host-files")?;
-    let kubelet = config.sources.ask_kubelet().then(|| kubelet(config, &clients, &host_files));
+    let kubelet = config.sources.needs_kubelet().then(|| kubelet(config, &clients, &host_files));
     let kubelet = kubelet.transpose()?;
     let (mut mounts, mut api) = (None, None);
     if config.sources.mounts {
-        let node = node(config)?;
+        let node = node(config, &host_files)?;
         // The kubelet tells the claims of its volumes itself: objects are for those of mounts.
-        let found = metadata::find(config)?;
-        (mounts, api) = (Some((node, found.source)), found.api);
+        let found = metadata::find(config, &clients, &host_files)?;
+        (mounts, api) = (Some((node, found.metadata)), found.api);
     }
-    let root = config.kubelet_root.as_deref().unwrap_or(Path::new(USUAL_KUBELET_ROOT));
+    let root = config.node.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
     let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));
-    let sources = Sources { mounts, kubelet, kubelet_directory, names: config.sources.names };
+    let sources = Sources { mounts, kubelet, kubelet_directory, names: config.sources.kubelet_series };
     Ok(Found { sources, api })
 }
 
-fn node(config: &Config) -> Result<Node, AppError> {
-    let NodeConfig { rootfs, mount_table, objects: _, fixture } = &config.node;
-    let settings = node::Settings {
+fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> {
+    let NodeConfig { rootfs, mount_table, objects: _, fixture, kubelet_root, volume_regex } = &config.node;
+    let settings = NodeSettings {
         rootfs: rootfs.clone(),
         mount_table: mount_table.clone(),
-        recognition: node::Recognition {
-            kubelet_root: config.kubelet_root.clone(),
-            volume_regex: config.volume_regex.clone(),
-        },
+        matcher: VolumeMatcher { kubelet_root: kubelet_root.clone(), volume_regex: volume_regex.clone() },
     };
-    let measure: Arc<dyn Measure> = match fixture {
+    let probe: Arc<dyn Probe> = match fixture {
         Some(fixture) => Arc::new(Fixture::load(fixture)?),
-        None => Arc::new(settings.kernel()),
+        None => Arc::new(settings.kernel(MountRootProof::default())),
     };
-    Ok(Node::open(settings, measure)?)
+    Ok(Node::open(settings, probe, host_files)?)
 }
 
 fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {
-    let Asking { endpoint, ca_file, server_name, skip_verify, token, interval } =
-        config.sources.asking.clone();
     let node_name = config.kubernetes.node_name.clone().unwrap_or_else(machine_name);
-    let tls = TlsSettings { anybody: skip_verify, ca_file, server_name, node_name: Some(node_name) };
-    tls.check()?;
-    if skip_verify && endpoint.scheme_str() == Some("https") {
+    let settings = config.kubelet.settings(config.sources, node_name);
+    settings.tls.validate_ca_file()?;
+    let endpoint = &settings.endpoint;
+    if settings.tls.skip_verify && endpoint.scheme_str() == Some("https") {
         tracing::warn!(
             %endpoint,
             "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)"
         );
     }
-    let (summary, exposed_claims) = (config.sources.kubelet, config.sources.only_missing());
-    tracing::info!(%endpoint, summary, metrics = exposed_claims, "the kubelet is asked");
-    let settings = KubeletSettings { endpoint, tls, token, interval, summary, exposed_claims };
+    tracing::info!(%endpoint, summary = settings.summary, metrics = settings.exposed_claims, "the kubelet is asked");
     Ok(Kubelet::start(settings, clients, host_files))
 }

@@ -1,9 +1,8 @@
-//! For `fuzz/`: an objects file, a list and a watch of pods, as bytes.
+//! For `fuzz/`: an objects file as bytes.
 
 use std::path::Path;
 
-pub use super::api::fuzzing::{listed, watched};
-use super::{ObjectsError, Selections, objects};
+use super::{ObjectsError, Selections, objects_file};
 use crate::volume::Metadata;
 
 /// What the objects in these bytes say.
@@ -12,5 +11,5 @@ use crate::volume::Metadata;
 ///
 /// If they are no Kubernetes objects.
 pub fn metadata(bytes: &[u8], selections: &Selections) -> Result<Metadata, ObjectsError> {
-    objects::parse(bytes, Path::new("objects.json"), selections)
+    objects_file::parse(bytes, Path::new("objects.json"), selections)
 }

@@ -1,5 +1,4 @@
-//! The series of the kubelet's names: of claims whose volumes were measured, and of those that only the kubelet knows;
-//! pure.
+//! The `kubelet_volume_stats_*` series: measured volumes joined with the kubelet's own stats.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -7,59 +6,56 @@ use std::time::{Duration, SystemTime};
 
 use crate::kubelet::ExposedClaims;
 use crate::snapshot::{ClaimStats, MeasuredVolume};
-use crate::volume::{ClaimKey, KubeletNames, ReportedVolume, VolumeStats};
+use crate::volume::{ClaimKey, KubeletSeriesOptions, ReportedVolume, VolumeStats};
 
-/// What the kubelet measured longer ago than this is no figure of now: it goes on publishing what it measured last.
-const LONGEST_AGO: Duration = Duration::from_mins(10);
+/// Older stats of the kubelet are stale: it repeats the last ones of a volume that hangs.
+const MAX_SUMMARY_AGE: Duration = Duration::from_mins(10);
 
-/// All that is known of claims' figures.
+/// Everything that is joined.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ClaimSources<'a> {
+pub(super) struct ClaimStatsInputs<'a> {
     /// The volumes of the mount table.
     pub(super) volumes: &'a [MeasuredVolume],
     /// Pods with mounts that are not among these.
     pub(super) left_out_pods: &'a HashSet<String>,
-    /// What the kubelet says, the newest first.
+    /// The kubelet's stats, the newest first.
     pub(super) reported: &'a [ReportedVolume],
     /// The claims that the kubelet exposes itself, if only the others are wanted.
     pub(super) exposed: Option<&'a ExposedClaims>,
 }
 
-/// A claim, and a pod where there is one series a pod.
-type Key = (Arc<ClaimKey>, Option<Arc<str>>);
+/// A claim, and a pod where each pod has a series.
+type SeriesKey = (Arc<ClaimKey>, Option<Arc<str>>);
+/// The stats of a claim, and whether its driver reports an abnormal condition.
+type SeriesValue = (VolumeStats, Option<bool>);
 
-/// How many of these volumes have figures that are not of now.
-pub(super) fn stale(reported: &[ReportedVolume], now: SystemTime) -> usize {
-    reported.iter().filter(|volume| !is_of_now(volume, now)).count()
+/// How many of these volumes have stale stats.
+pub(super) fn count_stale(reported: &[ReportedVolume], now: SystemTime) -> usize {
+    reported.iter().filter(|volume| !is_fresh(volume, now)).count()
 }
 
-/// What of a time that is not told is known to be of now? Nothing.
-fn is_of_now(volume: &ReportedVolume, now: SystemTime) -> bool {
-    let ago = |measured| now.duration_since(measured).unwrap_or_default();
-    volume.measured.is_some_and(|measured| ago(measured) <= LONGEST_AGO)
+/// A volume without a timestamp counts as stale.
+fn is_fresh(volume: &ReportedVolume, now: SystemTime) -> bool {
+    let age = |measured| now.duration_since(measured).unwrap_or_default();
+    volume.measured.is_some_and(|measured| age(measured) <= MAX_SUMMARY_AGE)
 }
 
-/// The claims that have series, sorted. Measured figures win; the kubelet's stand in for what the mount table does not
-/// have, and never for what it has and cannot measure: they are frozen then.
-pub(super) fn claims(names: KubeletNames, figures: ClaimSources<'_>, now: SystemTime) -> Vec<ClaimStats> {
-    if matches!(figures.exposed, Some(ExposedClaims::NotYet)) {
-        // Whatever were shown could be there twice.
+/// The claims to expose, sorted. A measured value wins. The kubelet's value is used only for volumes that are not in the
+/// mount table: for a mounted volume that cannot be measured the kubelet repeats its last value.
+pub(super) fn claim_stats(
+    options: KubeletSeriesOptions,
+    inputs: ClaimStatsInputs<'_>,
+    now: SystemTime,
+) -> Vec<ClaimStats> {
+    if matches!(inputs.exposed, Some(ExposedClaims::NotYet)) {
+        // Any claim could turn out to be exposed by the kubelet too.
         return Vec::new();
     }
-    let table = Table::new(figures);
-    let mut series: BTreeMap<Key, (VolumeStats, Option<bool>)> = BTreeMap::new();
-    for (key, status, stats) in &table.measured {
-        if names.per_pod {
-            for pod in status.volume.pods() {
-                series.insert((Arc::clone(key), Some(pod.name.as_str().into())), (*stats, None));
-            }
-        } else {
-            series.insert((Arc::clone(key), None), (*stats, None));
-        }
-    }
-    let fill = figures.reported.iter().filter(|volume| is_of_now(volume, now) && table.may_fill(volume));
-    for volume in fill {
-        let key = (Arc::clone(&volume.claim), names.per_pod.then(|| Arc::clone(&volume.pod)));
+    let mounted = MountedClaims::new(inputs);
+    let mut series = measured_series(options, &mounted);
+    let fresh = inputs.reported.iter().filter(|volume| is_fresh(volume, now));
+    for volume in fresh.filter(|volume| mounted.may_use_kubelet_stats(volume)) {
+        let key = (Arc::clone(&volume.claim), options.per_pod.then(|| Arc::clone(&volume.pod)));
         if let Some(stats) = volume.stats {
             series.entry(key.clone()).or_insert((stats, None));
         }
@@ -68,60 +64,73 @@ pub(super) fn claims(names: KubeletNames, figures: ClaimSources<'_>, now: System
             *known = Some(abnormal || known.unwrap_or_default());
         }
     }
-    let is_wanted = |claim: &ClaimKey| match figures.exposed {
-        Some(ExposedClaims::Known(claims)) => !claims.contains(claim),
-        _ => true,
-    };
-    series.retain(|(claim, _), _| is_wanted(claim));
-    let status = |((claim, pod), (stats, abnormal))| ClaimStats { claim, pod, stats, abnormal };
-    series.into_iter().map(status).collect()
+    if let Some(ExposedClaims::Known(exposed)) = inputs.exposed {
+        series.retain(|(claim, _), _| !exposed.contains(claim));
+    }
+    let stats = |((claim, pod), (stats, abnormal))| ClaimStats { claim, pod, stats, abnormal };
+    series.into_iter().map(stats).collect()
 }
 
-/// What the mount table has, by claim.
-struct Table<'a> {
+fn measured_series(
+    options: KubeletSeriesOptions,
+    mounted: &MountedClaims<'_>,
+) -> BTreeMap<SeriesKey, SeriesValue> {
+    let mut series = BTreeMap::new();
+    for (claim, volume, stats) in &mounted.measured {
+        if options.per_pod {
+            for pod in volume.volume.pods() {
+                series.insert((Arc::clone(claim), Some(pod.name.as_str().into())), (*stats, None));
+            }
+        } else {
+            series.insert((Arc::clone(claim), None), (*stats, None));
+        }
+    }
+    series
+}
+
+/// The volumes of the mount table, by claim.
+struct MountedClaims<'a> {
     measured: Vec<(&'a Arc<ClaimKey>, &'a MeasuredVolume, VolumeStats)>,
-    /// Claims that have no figures there.
+    /// Claims whose volume was not measured.
     failed: HashSet<&'a ClaimKey>,
-    /// Pods with volumes that have no figures, or are not shown, of claims that are not known.
+    /// Pods with volumes of unknown claims that were not measured or are not shown.
     failed_pods: HashSet<&'a str>,
 }
 
-impl<'a> Table<'a> {
-    fn new(figures: ClaimSources<'a>) -> Self {
+impl<'a> MountedClaims<'a> {
+    fn new(inputs: ClaimStatsInputs<'a>) -> Self {
         let mut by_claim: HashMap<&Arc<ClaimKey>, Vec<&MeasuredVolume>> = HashMap::new();
-        let mut failed_pods: HashSet<&str> = figures.left_out_pods.iter().map(String::as_str).collect();
-        for status in figures.volumes {
-            match status.volume.claim.current_key() {
-                Some(claim) => by_claim.entry(claim).or_default().push(status),
-                None if status.measurement().is_none() => {
-                    let pods = status.mounts().filter_map(|(of, _)| of.mount.pod_uid.as_deref());
-                    failed_pods.extend(pods);
+        let mut failed_pods: HashSet<&str> = inputs.left_out_pods.iter().map(String::as_str).collect();
+        for volume in inputs.volumes {
+            match volume.volume.claim.current_key() {
+                Some(claim) => by_claim.entry(claim).or_default().push(volume),
+                None if volume.measurement().is_none() => {
+                    failed_pods.extend(volume.mounts().filter_map(|(of, _)| of.mount.pod_uid.as_deref()));
                 }
                 None => {}
             }
         }
-        let mut table = Self { measured: Vec::new(), failed: HashSet::new(), failed_pods };
-        for (claim, statuses) in by_claim {
-            match the_claims(&statuses).and_then(|status| Some((status, status.measurement()?))) {
-                Some((status, figures)) => table.measured.push((claim, status, figures.into())),
-                None => drop(table.failed.insert(claim)),
+        let mut claims = Self { measured: Vec::new(), failed: HashSet::new(), failed_pods };
+        for (claim, volumes) in by_claim {
+            match bound_volume(&volumes).and_then(|volume| Some((volume, volume.measurement()?))) {
+                Some((volume, measurement)) => claims.measured.push((claim, volume, measurement.into())),
+                None => drop(claims.failed.insert(claim)),
             }
         }
-        table
+        claims
     }
 
-    /// Whether the kubelet's figures of a volume may be used.
-    fn may_fill(&self, volume: &ReportedVolume) -> bool {
+    fn may_use_kubelet_stats(&self, volume: &ReportedVolume) -> bool {
         !self.failed.contains(&*volume.claim) && !self.failed_pods.contains(&*volume.pod_uid)
     }
 }
 
-/// Of several volumes that name a claim, the one that it is bound to: the claim's uid tells.
-fn the_claims<'a>(statuses: &[&'a MeasuredVolume]) -> Option<&'a MeasuredVolume> {
-    if let [only] = statuses {
+/// Of several volumes that name a claim, the one whose uid is the claim's.
+fn bound_volume<'a>(volumes: &[&'a MeasuredVolume]) -> Option<&'a MeasuredVolume> {
+    if let [only] = volumes {
         return Some(only);
     }
-    let mut bound = statuses.iter().filter(|status| status.volume.claim.object().is_some());
+    let mut bound = volumes.iter().filter(|volume| volume.volume.claim.object().is_some());
     bound.next().filter(|_| bound.next().is_none()).copied()
 }
 

@@ -1,8 +1,9 @@
 //! For `fuzz/`: mounts, answers and metadata joined without a node.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::known::Known;
+use super::join::JoinedVolumes;
 use crate::snapshot::{MountTableStatus, Snapshot};
 use crate::volume::{Metadata, ProbeResult, VolumeMount};
 
@@ -14,8 +15,8 @@ pub fn snapshot(
 ) -> Snapshot {
     let table =
         MountTableStatus { readable: true, rows: mounts.len(), reads: 1, ..MountTableStatus::default() };
-    let mut known = Known::default();
-    known.update(mounts, metadata);
+    let mut known = JoinedVolumes::default();
+    known.update(mounts, metadata, Instant::now());
     let answers = known.mounts.iter().map(|mount| measure(mount)).collect();
     Snapshot {
         volumes: known.measured(answers),

@@ -1,25 +1,88 @@
-//! Mounts and metadata to volumes; pure.
+//! Joins mounts with what the cluster says about them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::volume::{BoundClaim, Claim, Metadata, PersistentVolume, Pod, PodMount, Volume, VolumeMount};
+use super::hold_back::HoldBack;
+use crate::snapshot::MeasuredVolume;
+use crate::volume::{
+    self, BoundClaim, Lookup, Metadata, PersistentVolume, Pod, PodMount, ProbeResult, Volume, VolumeMetadata,
+    VolumeMount,
+};
 
 /// Plugins whose volumes CSI drivers have taken over: the object names the old one, the path the new.
 const MIGRATED: [&str; 8] =
     ["aws-ebs", "azure-disk", "azure-file", "cinder", "gce-pd", "portworx-volume", "rbd", "vsphere-volume"];
 
-/// The volumes that are certainly `PersistentVolume`s.
+/// The volumes that are certainly `PersistentVolume`s, kept while neither mounts nor metadata change.
 #[derive(Debug, Default)]
-pub(super) struct Grouped {
+pub(super) struct JoinedVolumes {
+    /// What they were made from.
+    from: (Vec<Arc<VolumeMount>>, Arc<Metadata>),
+    hold_back: HoldBack,
     /// Sorted by name.
-    pub(super) volumes: Vec<Arc<Volume>>,
-    /// Names left out, for different volumes carry them.
+    volumes: Vec<Arc<Volume>>,
+    /// Names of which a mount is left out, because it cannot be told whose it is.
     pub(super) ambiguous: usize,
-    /// Names left out until more is known of them.
+    /// Names left out until the cluster has answered.
     pub(super) pending: usize,
     /// The pods of the mounts that are left out for either reason.
     pub(super) left_out_pods: HashSet<String>,
+    /// All mounts of the volumes, volume by volume.
+    pub(super) mounts: Vec<Arc<VolumeMount>>,
+}
+
+impl JoinedVolumes {
+    /// Takes what is known now. A volume about which nothing changed stays the same one, so that what others made of it
+    /// stays good.
+    pub(super) fn update(&mut self, mounts: Vec<Arc<VolumeMount>>, metadata: Arc<Metadata>, now: Instant) {
+        let has_same_mounts = volume::are_same(&self.from.0, &mounts);
+        if has_same_mounts && self.from.1.has_same_objects(&metadata) && !self.hold_back.is_over(now) {
+            self.from.1 = metadata;
+            return;
+        }
+        if !has_same_mounts {
+            self.hold_back.see(&self.from.0, &mounts, now);
+        }
+        self.hold_back.release(&mounts, &metadata, now);
+        let (held, shown): (Vec<_>, Vec<_>) =
+            mounts.iter().map(Arc::clone).partition(|mount| self.hold_back.holds(mount));
+        let before: HashMap<&str, &Arc<Volume>> =
+            self.volumes.iter().map(|volume| (volume.pv_name.as_str(), volume)).collect();
+        let mut grouped = group(&shown, &metadata);
+        for volume in &mut grouped.volumes {
+            if let Some(before) = before.get(volume.pv_name.as_str()).filter(|before| **before == volume) {
+                *volume = Arc::clone(before);
+            }
+        }
+        let names: HashSet<&str> = grouped.volumes.iter().map(|volume| volume.pv_name.as_str()).collect();
+        let pending: HashSet<&str> = held.iter().map(|mount| mount.name.as_str()).collect();
+        self.pending = pending.difference(&names).count();
+        grouped.leave_out(&held);
+        let Grouped { volumes, ambiguous, left_out_pods } = grouped;
+        self.mounts =
+            volumes.iter().flat_map(|volume| &volume.mounts).map(|of| Arc::clone(&of.mount)).collect();
+        (self.volumes, self.ambiguous, self.left_out_pods) = (volumes, ambiguous, left_out_pods);
+        self.from = (mounts, metadata);
+    }
+
+    /// The volumes with their measurements, one a mount in the order of `mounts`.
+    pub(super) fn measured(&self, results: Vec<ProbeResult>) -> Vec<MeasuredVolume> {
+        let mut results = results.into_iter();
+        let measured = |volume: &Arc<Volume>| {
+            let results: Box<[_]> = results.by_ref().take(volume.mounts.len()).collect();
+            MeasuredVolume::new(Arc::clone(volume), results)
+        };
+        self.volumes.iter().map(measured).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Grouped {
+    volumes: Vec<Arc<Volume>>,
+    ambiguous: usize,
+    left_out_pods: HashSet<String>,
 }
 
 impl Grouped {
@@ -30,35 +93,36 @@ impl Grouped {
 
 /// Groups mounts by the name of their volume, and adds what is known of it. Pods' own volumes are left out: those that
 /// the pod objects list, and names whose mounts are not of one volume.
-pub(super) fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
+fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
     let mut by_name: BTreeMap<&str, Vec<Arc<VolumeMount>>> = BTreeMap::new();
     for mount in mounts.iter().filter(|mount| !is_inline(mount, metadata)) {
         by_name.entry(&mount.name).or_default().push(Arc::clone(mount));
     }
     let mut grouped = Grouped::default();
-    for (pv_name, mut mounts) in by_name {
-        if metadata.pending.contains(pv_name) {
-            grouped.pending += 1;
-            grouped.leave_out(&mounts);
-            continue;
-        }
+    for (pv_name, mounts) in by_name {
+        let (mut mounts, unproven): (Vec<_>, Vec<_>) =
+            mounts.into_iter().partition(|mount| is_proven(mount, metadata));
         // One that is known well tells about the others, and gives the figures if it can.
         mounts.sort_by_key(|mount| mount.csi.is_none());
-        let first = &mounts[0];
-        let same = |mount: &Arc<VolumeMount>| Arc::ptr_eq(mount, first) || is_same_volume(mount, first);
-        if mounts.iter().all(same) {
-            grouped.volumes.push(Arc::new(volume(pv_name, mounts, metadata)));
-        } else {
-            grouped.ambiguous += 1;
+        let is_one_volume = mounts.iter().all(|mount| is_same_volume(mount, &mounts[0]));
+        grouped.ambiguous += usize::from(!is_one_volume || !unproven.is_empty());
+        grouped.leave_out(&unproven);
+        if !is_one_volume {
             grouped.leave_out(&mounts);
+        } else if !mounts.is_empty() {
+            grouped.volumes.push(Arc::new(volume(pv_name, mounts, metadata)));
         }
     }
     grouped
 }
 
+/// Whether a mount cannot be of one of the volumes of its pod that are not kept.
+fn is_proven(mount: &VolumeMount, metadata: &Metadata) -> bool {
+    mount.csi.is_some() || !metadata.pod(mount).is_some_and(|pod| pod.has_more_volumes)
+}
+
 fn is_inline(mount: &VolumeMount, metadata: &Metadata) -> bool {
-    let pod = mount.pod_uid.as_ref().and_then(|uid| metadata.pods.get(uid));
-    pod.is_some_and(|pod| pod.has_inline(mount) || is_migrated_inline(mount, pod, metadata))
+    metadata.pod(mount).is_some_and(|pod| pod.has_inline(mount) || is_migrated_inline(mount, pod, metadata))
 }
 
 /// Whether a mount is, as far as can be told, of a volume that the pod lists with the old plugin and a CSI driver serves:
@@ -66,8 +130,7 @@ fn is_inline(mount: &VolumeMount, metadata: &Metadata) -> bool {
 /// it is mounted.
 fn is_migrated_inline(mount: &VolumeMount, pod: &Pod, metadata: &Metadata) -> bool {
     mount.plugin == "csi"
-        && metadata.absent.contains(&mount.name)
-        && !metadata.persistent_volumes.contains_key(&mount.name)
+        && metadata.volume(mount).is_some_and(|volume| volume.pv == Lookup::Absent)
         && pod.inline_volumes.iter().any(|(plugin, _)| MIGRATED.contains(&plugin.as_str()))
 }
 
@@ -78,7 +141,7 @@ fn is_same_volume(a: &VolumeMount, b: &VolumeMount) -> bool {
         (Some(_), None) | (None, Some(_)) => true,
         (None, None) => is_same_storage(a, b),
     };
-    a.plugin == b.plugin && a.mode == b.mode && same_storage
+    std::ptr::eq(a, b) || (a.plugin == b.plugin && a.mode == b.mode && same_storage)
 }
 
 /// By the device's number, which tells network and FUSE mounts of one export apart: there the source tells, where
@@ -91,18 +154,12 @@ fn is_same_storage(a: &VolumeMount, b: &VolumeMount) -> bool {
 }
 
 fn volume(pv_name: &str, mounts: Vec<Arc<VolumeMount>>, metadata: &Metadata) -> Volume {
-    let pv = metadata.persistent_volumes.get(pv_name);
-    let pv = pv.filter(|pv| mounts.iter().all(|mount| may_be_of(mount, pv)));
-    let with_pod = |mount: Arc<VolumeMount>| {
-        let pod = mount.pod_uid.as_ref().and_then(|uid| metadata.pods.get(uid)).cloned();
-        PodMount { mount, pod }
-    };
-    Volume {
-        pv_name: pv_name.to_owned(),
-        mounts: mounts.into_iter().map(with_pod).collect(),
-        pv: pv.cloned(),
-        claim: pv.map_or(BoundClaim::None, |pv| bound_claim(pv, metadata)),
-    }
+    let known = mounts.iter().find_map(|mount| metadata.volume(mount));
+    let pv = known.and_then(|known| known.pv.found());
+    let pv = pv.filter(|pv| mounts.iter().all(|mount| may_be_of(mount, pv))).cloned();
+    let claim = known.filter(|_| pv.is_some()).map_or(BoundClaim::None, bound_claim);
+    let with_pod = |mount: Arc<VolumeMount>| PodMount { pod: metadata.pod(&mount).cloned(), mount };
+    Volume { pv_name: pv_name.to_owned(), mounts: mounts.into_iter().map(with_pod).collect(), pv, claim }
 }
 
 /// Whether a mount may be of this `PersistentVolume`: a pod's own volume can have the name of another one's.
@@ -119,19 +176,15 @@ fn may_be_of(mount: &VolumeMount, pv: &PersistentVolume) -> bool {
     }
 }
 
-fn bound_claim(pv: &PersistentVolume, metadata: &Metadata) -> BoundClaim {
-    let Some(reference) = &pv.claim else {
+fn bound_claim(volume: &VolumeMetadata) -> BoundClaim {
+    let Some(reference) = volume.claim_ref() else {
         return BoundClaim::None;
     };
     let key = Arc::new(reference.key.clone());
-    let claims = metadata.claims.get(&reference.key);
-    let is_the_one = |claim: &&Arc<Claim>| reference.may_mean(claim.uid.as_deref());
-    let object = claims.and_then(|claims| claims.iter().find(is_the_one)).cloned();
-    match object {
-        _ if metadata.gone_claims.contains(reference) => BoundClaim::Gone(key, object),
-        Some(claim) => BoundClaim::Known(key, claim),
-        None if claims.is_some() => BoundClaim::Gone(key, None),
-        None => BoundClaim::Named(key),
+    match &volume.claim {
+        Some(Lookup::Found(claim)) => BoundClaim::Known(key, Arc::clone(claim)),
+        Some(Lookup::Absent) => BoundClaim::Gone(key),
+        Some(Lookup::Forbidden) | None => BoundClaim::Named(key),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a person wants to read in the log: which volumes begin and cease to fail, once each.
+//! Logs when a volume starts to fail and when it recovers, once each.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,14 +6,13 @@ use std::io;
 use crate::snapshot::{MeasuredVolume, Snapshot};
 use crate::volume::{PodMount, ProbeError, Reason};
 
-/// Volumes that are named at one time: where a server fails, all its volumes do.
-const MOST_LINES: usize = 20;
+/// Volumes named in the log after one collection: if a server fails, all its volumes do.
+const MAX_LOGGED_CHANGES: usize = 20;
 
-/// The failures of the last snapshot.
+/// The volumes that failed in the last snapshot.
 #[derive(Debug, Default)]
 pub(super) struct TransitionLog {
-    /// There was a snapshot before.
-    begun: bool,
+    has_recorded: bool,
     failing: BTreeMap<String, Vec<Reason>>,
 }
 
@@ -28,7 +27,7 @@ enum Change {
 impl TransitionLog {
     /// Logs how this snapshot differs from the last one.
     pub(super) fn record(&mut self, snapshot: &Snapshot) {
-        if !std::mem::replace(&mut self.begun, true) {
+        if !std::mem::replace(&mut self.has_recorded, true) {
             let volumes = snapshot.volumes.len();
             let measured = snapshot.volumes.iter().filter(|volume| volume.measurement().is_some()).count();
             let (claims, pending) = (snapshot.claims.len(), snapshot.pending);
@@ -41,8 +40,8 @@ impl TransitionLog {
                 "collected for the first time"
             );
         }
-        let changes = self.update(snapshot);
-        for change in changes.iter().take(MOST_LINES) {
+        let changes = self.diff(snapshot);
+        for change in changes.iter().take(MAX_LOGGED_CHANGES) {
             match change {
                 Change::Failing(pv_name, _) => {
                     let volume = snapshot.volumes.iter().find(|v| v.volume.pv_name == *pv_name);
@@ -54,12 +53,12 @@ impl TransitionLog {
                 Change::Gone(pv_name) => tracing::info!(pv_name, "the failing volume is no longer mounted"),
             }
         }
-        if let Some(more @ 1..) = changes.len().checked_sub(MOST_LINES) {
+        if let Some(more @ 1..) = changes.len().checked_sub(MAX_LOGGED_CHANGES) {
             tracing::warn!(more, "volumes that begin or cease to fail, besides: the metrics name them");
         }
     }
 
-    fn update(&mut self, snapshot: &Snapshot) -> Vec<Change> {
+    fn diff(&mut self, snapshot: &Snapshot) -> Vec<Change> {
         let mut before = std::mem::take(&mut self.failing);
         let mut changes = Vec::new();
         for volume in &snapshot.volumes {
@@ -85,7 +84,7 @@ fn warn(volume: &MeasuredVolume) {
     for (PodMount { mount, .. }, result) in volume.mounts() {
         if let Err(ProbeError { reason, errno }) = result {
             let error = errno.map(|errno| io::Error::from_raw_os_error(errno).to_string());
-            // As text it is escaped where people read it.
+            // As text, so that the log's formatter escapes it.
             let mountpoint = &*mount.mountpoint.to_string_lossy();
             let reason = reason.as_str();
             tracing::warn!(pv_name, reason, error, mountpoint, "a mount of the volume cannot be measured");
@@ -113,7 +112,7 @@ mod tests {
         let bad = |reason: Reason| -> ProbeResult { Err(reason.into()) };
         let failing = |reason| Change::Failing("a".into(), vec![reason]);
         let mut changes = TransitionLog::default();
-        let mut update = |volumes: &[(&str, ProbeResult)]| changes.update(&snapshot(volumes));
+        let mut update = |volumes: &[(&str, ProbeResult)]| changes.diff(&snapshot(volumes));
         assert_eq!(update(&[("a", good)]), []);
         assert_eq!(update(&[("a", bad(Reason::Io))]), [failing(Reason::Io)]);
         assert_eq!(update(&[("a", bad(Reason::Io))]), []);

@@ -27,20 +27,15 @@ pub enum ConfigError {
     #[error(
         "'--kubelet-volume-stats=off' cannot be used with the kubelet as a source, of which it leaves nothing; give all or missing, or --sources=mounts"
     )]
-    KubeletForNothing,
+    KubeletSourceUnused,
     /// Labels of series that there are none.
     #[error(
         "'--kubelet-volume-stats-labels=pod' is about series that --kubelet-volume-stats leaves out; give --kubelet-volume-stats=all or missing, or leave it out"
     )]
-    LabelsForNothing,
+    PodLabelsWithoutSeries,
     /// A recorded node without a mount table.
     #[error(
         "invalid value {0:?} for '--fixture': no mountinfo and no mounts in it; give a directory like those in fixtures/nodes"
     )]
     NoTableInFixture(PathBuf),
-    /// A path that should begin with `/`.
-    #[error(
-        "invalid value {0:?} for '--kubelet-root': not an absolute path; give the kubelet's --root-dir, such as /var/lib/kubelet"
-    )]
-    RelativeKubeletRoot(PathBuf),
 }

@@ -1,5 +1,7 @@
 use super::*;
 use clap::{CommandFactory, FromArgMatches};
+use std::path::Path;
+use tracing::level_filters::LevelFilter;
 
 fn config(args: &[&str]) -> Result<Config, String> {
     let name = ["disk-usage-exporter"];
@@ -31,10 +33,10 @@ fn every_flag_has_its_environment_name_and_a_sentence_of_help() {
 #[test]
 fn defaults() {
     let config = config(&["--rootfs", "/"]).unwrap();
-    assert_eq!((config.listen_host, config.listen_port), (None, 9274));
+    assert_eq!((config.serving.listen_host, config.serving.listen_port), (None, 9274));
     assert_eq!((config.log.level, config.log.human), (LevelFilter::INFO, false));
     assert_eq!(config.stat_timeout, Duration::from_secs(2));
-    assert_eq!(config.kubernetes.mode, KubernetesMode::Auto);
+    assert_eq!(config.kubernetes.kubernetes, KubernetesMode::Auto);
     assert_eq!(config.kubernetes.label_refresh, Duration::from_hours(1));
     assert!(config.command.is_none());
 }
@@ -55,9 +57,14 @@ fn booleans_take_an_optional_value() {
 
 #[test]
 fn the_old_exporters_names_are_known() {
-    assert_eq!(config(&["--metrics-port", "9000"]).unwrap().listen_port, 9000);
+    assert_eq!(config(&["--metrics-port", "9000"]).unwrap().serving.listen_port, 9000);
     assert_eq!(config(&["--debug"]).unwrap().log.level, LevelFilter::DEBUG);
     assert_eq!(config(&["--debug", "--log-level=trace"]).unwrap().log.level, LevelFilter::TRACE);
+    for (name, level) in
+        [("WARNING", LevelFilter::WARN), ("Critical", LevelFilter::ERROR), ("fatal", LevelFilter::ERROR)]
+    {
+        assert_eq!(config(&["--log-level", name]).unwrap().log.level, level);
+    }
 }
 
 #[test]
@@ -65,7 +72,7 @@ fn what_is_said_about_asking_the_kubelet_makes_it_the_source() {
     let sources = |args: &[&str]| config(args).unwrap().sources;
     let chosen = |args: &[&str]| {
         let sources = sources(args);
-        (sources.mounts, sources.kubelet, sources.names.is_some())
+        (sources.mounts, sources.kubelet, sources.kubelet_series.is_some())
     };
     let all = ["--rootfs=/", "--kubelet-volume-stats=all"];
     assert_eq!(chosen(&all[..1]), (true, false, false));
@@ -85,7 +92,7 @@ fn what_is_said_about_asking_the_kubelet_makes_it_the_source() {
     assert_eq!(chosen(&["--scrape-interval=1m", "--sources=mounts"]), (true, false, false));
     let names = |args: &[&str]| {
         let sources = sources(args);
-        (sources.names.map(|names| (names.only_missing, names.per_pod)), sources.ask_kubelet())
+        (sources.kubelet_series.map(|names| (names.only_missing, names.per_pod)), sources.needs_kubelet())
     };
     assert_eq!(names(&["--kubelet-volume-stats=all"]), (Some((false, false)), false));
     assert_eq!(names(&["--kubelet-volume-stats=missing"]), (Some((true, false)), true));
@@ -95,10 +102,11 @@ fn what_is_said_about_asking_the_kubelet_makes_it_the_source() {
 
 #[test]
 fn the_kubelet_is_asked_as_the_go_exporter_asked_it() {
-    let asking = config(&["--insecure-skip-tls-verify"]).unwrap().sources.asking;
-    assert_eq!(asking.endpoint, "https://127.0.0.1:10250/");
-    assert_eq!(asking.token, Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));
-    assert_eq!((asking.interval, asking.skip_verify), (Duration::from_secs(30), true));
+    let settings = |config: &Config| config.kubelet.settings(config.sources, "node-1".into());
+    let defaults = settings(&config(&["--insecure-skip-tls-verify"]).unwrap());
+    assert_eq!(defaults.endpoint, "https://127.0.0.1:10250/");
+    assert_eq!(defaults.token, Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));
+    assert_eq!((defaults.interval, defaults.tls.skip_verify), (Duration::from_secs(30), true));
     // As its chart writes them.
     let args = [
         "--kubelet-endpoint=https://127.0.0.1:10250",
@@ -109,20 +117,20 @@ fn the_kubelet_is_asked_as_the_go_exporter_asked_it() {
         "--debug=true",
     ];
     let config = config(&args).unwrap();
-    assert_eq!((config.listen_port, config.log.level), (8080, LevelFilter::DEBUG));
-    assert_eq!(config.sources.asking.interval, Duration::from_secs(90));
+    assert_eq!((config.serving.listen_port, config.log.level), (8080, LevelFilter::DEBUG));
+    assert_eq!(settings(&config).interval, Duration::from_secs(90));
 }
 
 #[test]
 fn a_bad_value_names_flag_value_and_remedy() {
     let cases = [
         (&["--listen-port=99999"][..], &["99999", "--listen-port"][..]),
-        (&["--log-level=loud"], &["loud", "--log-level", "give trace"]),
+        (&["--log-level=loud"], &["loud", "--log-level", "possible values: trace"]),
         (&["--stat-timeout=2"], &["'2'", "--stat-timeout", "give a duration"]),
         (&["--stat-timeout=0s"], &["'0s'", "--stat-timeout"]),
         (&["--volume-regex=x"], &["'x'", "--volume-regex", "(?P<name>"]),
         (&["--rootfs=/nowhere"], &["/nowhere", "--rootfs", "give the directory"]),
-        (&["--kubelet-root=k"], &["\"k\"", "--kubelet-root", "/var/lib/kubelet"]),
+        (&["--kubelet-root=k"], &["'k'", "--kubelet-root", "/var/lib/kubelet"]),
         (&["--fixture=/nowhere"], &["/nowhere", "--fixture", "fixtures/nodes"]),
         (&["--fixture=/"], &["\"/\"", "--fixture", "no mountinfo", "fixtures/nodes"]),
         (&["--fixture=/", "--rootfs=/"], &["--fixture", "--rootfs", "leave one of them out"]),
@@ -131,14 +139,17 @@ fn a_bad_value_names_flag_value_and_remedy() {
             &["--volume-regex=(?P<name>x)", "--kubelet-root=/k"],
             &["--volume-regex", "--kubelet-root", "leave one"],
         ),
-        (&["--sources=disks"], &["disks", "--sources", "give mounts"]),
-        (&["--sources="], &["--sources", "give mounts"]),
+        (&["--sources=disks"], &["disks", "--sources", "possible values: mounts"]),
+        (&["--sources="], &["--sources", "possible values: mounts"]),
         (&["--kubelet-endpoint=10.0.0.1:10250"], &["10.0.0.1:10250", "--kubelet-endpoint", "give https://"]),
         (&["--kubelet-server-name=a b"], &["a b", "--kubelet-server-name", "give a host name"]),
-        (&["--kubelet-volume-stats=some"], &["some", "--kubelet-volume-stats", "give auto, all, missing"]),
+        (
+            &["--kubelet-volume-stats=some"],
+            &["some", "--kubelet-volume-stats", "possible values: auto, all, missing"],
+        ),
         (
             &["--kubelet-volume-stats-labels=no"],
-            &["no", "--kubelet-volume-stats-labels", "give kubelet or pod"],
+            &["no", "--kubelet-volume-stats-labels", "possible values: kubelet, pod"],
         ),
         (&["--kubelet-volume-stats-labels=pod"], &["labels=pod", "give --kubelet-volume-stats=all"]),
         (&["--scrape-interval=30"], &["30", "--scrape-interval", "give a duration"]),
@@ -164,6 +175,6 @@ fn a_bad_value_names_flag_value_and_remedy() {
 #[test]
 fn directories_are_made_whole() {
     let config = config(&["--rootfs", "/proc/self/root", "--kubelet-root", "/k//x/"]).unwrap();
-    assert_eq!(config.kubelet_root, Some("/k/x".into()));
+    assert_eq!(config.node.kubelet_root, Some("/k/x".into()));
     assert_eq!(config.node.rootfs, Path::new("/proc/self/root"), "a way into another root, not a link to /");
 }

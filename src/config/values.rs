@@ -1,13 +1,13 @@
 //! Values of flags that need a type of their own.
 
 use std::net::{IpAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use regex::bytes::Regex;
 use rustls::pki_types::ServerName;
-use tracing::level_filters::LevelFilter;
 
-use crate::volume::is_object_name;
+use crate::volume::is_valid_object_name;
 
 /// The addresses that a name or number stands for, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,116 +30,13 @@ impl FromStr for ListenHost {
     }
 }
 
-/// Least severity that is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogLevel(pub LevelFilter);
-
-impl FromStr for LogLevel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(Self(match text.to_ascii_lowercase().as_str() {
-            "trace" => LevelFilter::TRACE,
-            "debug" => LevelFilter::DEBUG,
-            "info" => LevelFilter::INFO,
-            "warn" | "warning" => LevelFilter::WARN,
-            "error" | "critical" | "fatal" => LevelFilter::ERROR,
-            _ => return Err("give trace, debug, info, warn, warning, error, critical or fatal".into()),
-        }))
+/// Without trailing or doubled slashes.
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if path.is_absolute() {
+        return Ok(path.components().collect());
     }
-}
-
-/// Where figures come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The mount table and the kernel.
-    Mounts,
-    /// The kubelet's `/stats/summary`.
-    Kubelet,
-}
-
-impl FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "mounts" => Ok(Self::Mounts),
-            "kubelet" => Ok(Self::Kubelet),
-            _ => Err("give mounts, kubelet, or both with a comma between them".into()),
-        }
-    }
-}
-
-/// Whether the Kubernetes API is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KubernetesMode {
-    /// If there is one to ask.
-    Auto,
-    /// The program ends if it cannot be reached.
-    Required,
-    /// Never.
-    Off,
-}
-
-impl FromStr for KubernetesMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "required" => Ok(Self::Required),
-            "off" => Ok(Self::Off),
-            _ => Err("give auto, required or off".into()),
-        }
-    }
-}
-
-/// Which claims have series of the kubelet's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KubeletVolumeStats {
-    /// All if the kubelet is a source, else none.
-    Auto,
-    /// Those that the sources know.
-    All,
-    /// Of these the ones that the kubelet does not expose itself.
-    Missing,
-    /// None.
-    Off,
-}
-
-impl FromStr for KubeletVolumeStats {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "all" => Ok(Self::All),
-            "missing" => Ok(Self::Missing),
-            "off" => Ok(Self::Off),
-            _ => Err("give auto, all, missing or off".into()),
-        }
-    }
-}
-
-/// With which labels those series are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KubeletVolumeStatsLabels {
-    /// The kubelet's: `namespace` and `persistentvolumeclaim`.
-    Kubelet,
-    /// `pod` besides.
-    Pod,
-}
-
-impl FromStr for KubeletVolumeStatsLabels {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "kubelet" => Ok(Self::Kubelet),
-            "pod" => Ok(Self::Pod),
-            _ => Err("give kubelet or pod".into()),
-        }
-    }
+    Err("not an absolute path; give the kubelet's --root-dir, such as /var/lib/kubelet".into())
 }
 
 pub(super) fn server_name(text: &str) -> Result<String, String> {
@@ -157,14 +54,14 @@ pub(super) fn kubeconfig(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn node_name(text: &str) -> Result<String, String> {
-    if is_object_name(text) {
+    if is_valid_object_name(text) {
         return Ok(text.to_owned());
     }
     Err("no name of a node; give it as `kubectl get nodes` prints it, in a pod from spec.nodeName".into())
 }
 
 pub(super) fn namespace(text: &str) -> Result<String, String> {
-    if is_object_name(text) {
+    if is_valid_object_name(text) {
         return Ok(text.to_owned());
     }
     Err("no name of a namespace; give it as `kubectl get namespaces` prints it".into())
@@ -206,14 +103,6 @@ mod tests {
         assert!(parsed("localhost").unwrap().0.iter().all(IpAddr::is_loopback));
         assert!(parsed("").is_err());
         assert!(parsed("no such host").unwrap_err().contains("give an IP address"));
-    }
-
-    #[test]
-    fn levels_are_known_in_any_case() {
-        let parsed = |text: &str| text.parse::<LogLevel>().map(|level| level.0);
-        assert_eq!(parsed("WARNING"), Ok(LevelFilter::WARN));
-        assert_eq!(parsed("Critical"), Ok(LevelFilter::ERROR));
-        assert!(parsed("loud").is_err());
     }
 
     #[test]

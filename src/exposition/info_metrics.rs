@@ -1,4 +1,4 @@
-//! The label sets of the families that say what a volume is, and not how full.
+//! The label sets of the `*_info` families, of errors and of claims.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -9,7 +9,7 @@ use crate::volume::{Pod, Reason, Volume, VolumeMount};
 
 type Label<'a> = (&'static str, Option<Cow<'a, str>>);
 
-/// The name of the volume and other labels; one without a value is left out.
+/// `pv_name` and other labels; labels without a value are left out.
 fn pv_labels<'a>(volume: &'a Volume, others: impl IntoIterator<Item = Label<'a>>) -> LabelSet {
     let pv_name = ("pv_name", Some(Cow::Borrowed(volume.pv_name.as_str())));
     let all = std::iter::once(pv_name).chain(others);
@@ -24,21 +24,21 @@ fn claim_labels(volume: &Volume) -> [Label<'_>; 2] {
     ]
 }
 
-/// The kubelet's own.
-pub(super) fn claim(status: &ClaimStats) -> LabelSet {
+/// The labels that the kubelet uses itself.
+pub(super) fn kubelet_labels(status: &ClaimStats) -> LabelSet {
     let ClaimStats { claim, pod, .. } = status;
     let claim = [("namespace", claim.namespace.as_str()), ("persistentvolumeclaim", claim.name.as_str())];
     let pod = pod.as_deref().map(|pod| ("pod", pod));
     LabelSet::new(claim.into_iter().chain(pod).map(|(name, value)| (name, value.into())))
 }
 
-/// Why mounts of a volume have no figures.
-pub(super) fn error(volume: &Volume, reason: Reason) -> LabelSet {
+/// The labels of one reason why mounts of a volume were not measured.
+pub(super) fn error_labels(volume: &Volume, reason: Reason) -> LabelSet {
     pv_labels(volume, [("reason", Some(reason.as_str().into()))])
 }
 
-/// One set a mount.
-pub(super) fn of_mounts(volume: &Volume) -> impl Iterator<Item = LabelSet> {
+/// One label set for each mount.
+pub(super) fn mount_info_labels(volume: &Volume) -> impl Iterator<Item = LabelSet> {
     volume.mounts.iter().map(|of| of_mount(volume, &of.mount, of.pod.as_deref()))
 }
 
@@ -60,7 +60,7 @@ fn of_mount<'a>(volume: &'a Volume, mount: &'a VolumeMount, pod: Option<&'a Pod>
     )
 }
 
-pub(super) fn of_volume(volume: &Volume) -> LabelSet {
+pub(super) fn volume_info_labels(volume: &Volume) -> LabelSet {
     let pv = volume.pv.as_deref();
     let source = volume.source().map(Cow::into_owned);
     let (kind, instance) = source.map_or((None, None), |s| (Some(s.kind), s.instance));
@@ -76,8 +76,8 @@ pub(super) fn of_volume(volume: &Volume) -> LabelSet {
     pv_labels(volume, claim_labels(volume).into_iter().chain(others))
 }
 
-/// What the claim asks for, with its labels.
-pub(super) fn request(volume: &Volume) -> Option<(LabelSet, u128)> {
+/// The bytes that the claim requests, with their labels.
+pub(super) fn claim_request_sample(volume: &Volume) -> Option<(LabelSet, u128)> {
     let requested = volume.claim.object()?.requested_bytes?;
     Some((pv_labels(volume, claim_labels(volume)), requested))
 }

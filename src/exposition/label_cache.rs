@@ -25,14 +25,14 @@ pub(super) struct EncodedLabels {
 impl EncodedLabels {
     fn new(volume: &Arc<Volume>) -> Self {
         let mut seen = HashSet::new();
-        let mut mounts: Vec<LabelSet> = info_metrics::of_mounts(volume).collect();
+        let mut mounts: Vec<LabelSet> = info_metrics::mount_info_labels(volume).collect();
         mounts.retain(|labels| seen.insert(labels.clone()));
         Self {
-            volume_labels: labels::of_volume(volume),
+            volume_labels: labels::volume_labels(volume),
             duplicate_mounts: (volume.mounts.len() - mounts.len()) as u64,
             mounts,
-            info: info_metrics::of_volume(volume),
-            request: info_metrics::request(volume),
+            info: info_metrics::volume_info_labels(volume),
+            request: info_metrics::claim_request_sample(volume),
             volume: Arc::clone(volume),
         }
     }

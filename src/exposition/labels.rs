@@ -1,4 +1,4 @@
-//! Label sets: the labels of a volume, and how a set is written.
+//! The labels of a volume, and the encoding of label sets.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::volume::{Labels, Volume};
 
-/// Names that mean one thing whatever the objects' labels are called.
+/// Reserved label names: an object's label of that name gets a suffix.
 const FIXED: [&str; 7] = [
     "pv_name",
     "pvc_name",
@@ -18,7 +18,7 @@ const FIXED: [&str; 7] = [
     "volume_instance",
 ];
 
-/// A label set as it is written: `{a="b",c="d"}`, or nothing.
+/// An encoded label set: `{a="b",c="d"}`, or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct LabelSet(Vec<u8>);
 
@@ -58,13 +58,13 @@ impl LabelSet {
     }
 }
 
-/// A system's string as a label's value: bytes that are no UTF-8 become U+FFFD.
+/// A path or device name as a label's value: bytes that are not UTF-8 become U+FFFD.
 pub(super) fn lossy(text: &OsStr) -> Cow<'_, str> {
     String::from_utf8_lossy(text.as_bytes())
 }
 
 /// The labels of the series of one volume.
-pub(super) fn of_volume(volume: &Volume) -> LabelSet {
+pub(super) fn volume_labels(volume: &Volume) -> LabelSet {
     let mut set = LabelSet::default();
     let pv_name = volume.pv_name.as_str();
     set.push("pv_name", pv_name);

@@ -65,10 +65,10 @@ pub struct Series {
 }
 
 /// A family's value of a volume; `None` where it is not known.
-type ValueOf = fn(&MeasuredVolume) -> Option<Value>;
+type VolumeValueFn = fn(&MeasuredVolume) -> Option<Value>;
 
 /// The families that carry a volume's labels.
-const OF_VOLUMES: [(Family, ValueOf); 10] = [
+const VOLUME_FAMILIES: [(Family, VolumeValueFn); 10] = [
     (c::BYTES_TOTAL, total),
     (c::BYTES_USED, |v| Some(Value::Count(usage(v)?.used))),
     (c::BYTES_AVAILABLE, |v| Some(Value::Count(usage(v)?.available))),
@@ -82,10 +82,10 @@ const OF_VOLUMES: [(Family, ValueOf); 10] = [
 ];
 
 /// A family's value of a claim; `None` where it is not known.
-type ClaimValueOf = fn(&ClaimStats) -> Option<Value>;
+type ClaimValueFn = fn(&ClaimStats) -> Option<Value>;
 
 /// The families that the kubelet has too.
-const OF_CLAIMS: [(Family, ClaimValueOf); 7] = [
+const KUBELET_FAMILIES: [(Family, ClaimValueFn); 7] = [
     (c::KUBELET_CAPACITY_BYTES, |claim| claim.stats.capacity.map(Value::Count)),
     (c::KUBELET_AVAILABLE_BYTES, |claim| claim.stats.available.map(Value::Count)),
     (c::KUBELET_USED_BYTES, |claim| claim.stats.used.map(Value::Count)),
@@ -123,18 +123,18 @@ impl Series {
     pub(super) fn new(snapshot: Snapshot, labels: Arc<LabelCache>, dropped: &mut u64) -> Self {
         let errors = labels.volumes().flat_map(|(at, _)| {
             let status = &snapshot.volumes[at];
-            status.errors().into_iter().map(|error| info_metrics::error(&status.volume, error.reason))
+            status.errors().into_iter().map(|error| info_metrics::error_labels(&status.volume, error.reason))
         });
         let errors = errors.collect();
         *dropped += labels.dropped();
         let own = [of_exporter(&snapshot, *dropped), of_process(snapshot.exporter.process)].concat();
-        let claims = snapshot.claims.iter().map(info_metrics::claim).collect();
+        let claims = snapshot.claims.iter().map(info_metrics::kubelet_labels).collect();
         Self { snapshot, labels, errors, claims, own }
     }
 
     /// The families that have series, in the catalogue's order.
     pub(super) fn families(&self) -> impl Iterator<Item = (Family, Peekable<Samples<'_>>)> {
-        let of_volumes = OF_VOLUMES.into_iter().map(move |(family, value)| {
+        let of_volumes = VOLUME_FAMILIES.into_iter().map(move |(family, value)| {
             let samples = self.labels.volumes().filter_map(move |(at, labels)| {
                 Some((&labels.volume_labels, value(&self.snapshot.volumes[at])?))
             });
@@ -150,7 +150,7 @@ impl Series {
             (c::VOLUME_INFO, Box::new(encoded().map(|labels| &labels.info).map(one))),
             (c::CLAIM_REQUESTED_BYTES, Box::new(requests)),
         ];
-        let of_claims = OF_CLAIMS.into_iter().map(move |(family, value)| {
+        let of_claims = KUBELET_FAMILIES.into_iter().map(move |(family, value)| {
             let claims = self.claims.iter().zip(&self.snapshot.claims);
             let samples = claims.filter_map(move |(labels, claim)| Some((labels, value(claim)?)));
             (family, Box::new(samples) as Samples<'_>)

@@ -72,7 +72,7 @@ impl KubeletClient {
             return send(stream, request).await;
         }
         let connector = TlsConnector::from(self.tls_config(host, directories).await?);
-        let names = self.tls.names(host);
+        let names = self.tls.accepted_names(host);
         let name = ServerName::try_from(names[0].clone());
         let name = name.map_err(|error| KubeletError::Connect(format!("{}: {error}", names[0])))?;
         let stream = connector.connect(name, stream).await;
@@ -86,7 +86,7 @@ impl KubeletClient {
         directories: Vec<PathBuf>,
     ) -> Result<Arc<ClientConfig>, KubeletError> {
         let (tls, host) = (self.tls.clone(), host.to_owned());
-        let config = self.host_files.submit(move || tls.config(&host, &directories)).await;
+        let config = self.host_files.submit(move || tls.client_config(&host, &directories)).await;
         config.map_err(|JobPanicked| KubeletError::Panicked)?.map(Arc::new)
     }
 

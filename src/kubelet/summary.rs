@@ -110,7 +110,7 @@ impl Volume {
             pod: Arc::clone(pod),
             pod_uid: Arc::clone(uid),
             measured: self.time.and_then(|time| Some(SystemTime::from(time.parse::<Timestamp>().ok()?))),
-            stats: stats.without_unknown(),
+            stats: stats.drop_zero_placeholders(),
             abnormal: self.health.and_then(|health| health.abnormal),
         })
     }

@@ -22,15 +22,15 @@ use verifier::Verifier;
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// What the kubelet makes for itself, in its directory: its certificate, and after it that of the authority that it made
 /// to sign it.
-const OWN_CERTIFICATE: &str = "pki/kubelet.crt";
+const KUBELET_CERT_PATH: &str = "pki/kubelet.crt";
 /// A file that is no use.
-const NO_AUTHORITY: &str = "no certificate in it that can be used";
+const NO_CA_MESSAGE: &str = "no certificate in it that can be used";
 
 /// Whom to trust, and by which name.
 #[derive(Debug, Clone, Default)]
 pub struct TlsSettings {
     /// Anybody.
-    pub anybody: bool,
+    pub skip_verify: bool,
     /// Whom these certificates sign, and nobody else; as a rule the cluster, and the kubelet itself.
     pub ca_file: Option<PathBuf>,
     /// The only name that is good; as a rule the endpoint's host and the node's name are.
@@ -42,7 +42,7 @@ pub struct TlsSettings {
 /// `--kubelet-ca-file` is of no use.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid value {path:?} for '--kubelet-ca-file': {cause}; give a file of certificates as PEM")]
-pub struct BadAuthority {
+pub struct CaFileError {
     path: PathBuf,
     cause: String,
 }
@@ -53,10 +53,10 @@ impl TlsSettings {
     /// # Errors
     ///
     /// If it cannot.
-    pub fn check(&self) -> Result<(), BadAuthority> {
+    pub fn validate_ca_file(&self) -> Result<(), CaFileError> {
         match &self.ca_file {
-            Some(path) if !self.anybody => {
-                let bad = |cause| BadAuthority { path: path.clone(), cause };
+            Some(path) if !self.skip_verify => {
+                let bad = |cause| CaFileError { path: path.clone(), cause };
                 certificates(path).map(drop).map_err(bad)
             }
             _ => Ok(()),
@@ -64,7 +64,7 @@ impl TlsSettings {
     }
 
     /// The names that the certificate may have.
-    pub(super) fn names(&self, host: &str) -> Vec<String> {
+    pub(super) fn accepted_names(&self, host: &str) -> Vec<String> {
         match &self.server_name {
             Some(name) => vec![name.clone()],
             None => std::iter::once(host.to_owned()).chain(self.node_name.clone()).collect(),
@@ -72,13 +72,18 @@ impl TlsSettings {
     }
 
     /// What to connect by. Files are read each time: certificates are replaced like tokens.
-    pub(super) fn config(&self, host: &str, directories: &[PathBuf]) -> Result<ClientConfig, KubeletError> {
+    pub(super) fn client_config(
+        &self,
+        host: &str,
+        directories: &[PathBuf],
+    ) -> Result<ClientConfig, KubeletError> {
         let provider = Arc::new(crypto::ring::default_provider());
-        let wanted = if self.anybody {
+        let wanted = if self.skip_verify {
             None
         } else {
-            let names = self.names(host).into_iter().filter_map(|name| ServerName::try_from(name).ok());
-            let roots = Arc::new(self.roots(directories)?);
+            let names =
+                self.accepted_names(host).into_iter().filter_map(|name| ServerName::try_from(name).ok());
+            let roots = Arc::new(self.root_store(directories)?);
             let signers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
             let signers = signers.map_err(|error| KubeletError::Authority(error.to_string()))?;
             Some((signers, names.collect()))
@@ -89,7 +94,7 @@ impl TlsSettings {
         Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
     }
 
-    fn roots(&self, directories: &[PathBuf]) -> Result<RootCertStore, KubeletError> {
+    fn root_store(&self, directories: &[PathBuf]) -> Result<RootCertStore, KubeletError> {
         let mut found = Vec::new();
         let mut causes = Vec::new();
         let mut take = |read: Result<Vec<CertificateDer<'static>>, String>, path: &Path| match read {
@@ -101,8 +106,8 @@ impl TlsSettings {
         } else {
             take(certificates(Path::new(SERVICE_ACCOUNT_CA)), Path::new(SERVICE_ACCOUNT_CA));
             for directory in directories {
-                let path = directory.join(OWN_CERTIFICATE);
-                take(own_authority(&path).map(|authority| vec![authority]), &path);
+                let path = directory.join(KUBELET_CERT_PATH);
+                take(kubelet_self_signed_ca(&path).map(|authority| vec![authority]), &path);
             }
         }
         let mut roots = RootCertStore::empty();
@@ -116,7 +121,7 @@ impl TlsSettings {
 
 /// The last certificate of the kubelet's own file. Directories are found in the mount table, where users of the node can
 /// put mounts that look like a kubelet's: theirs are not to choose whom to trust.
-fn own_authority(path: &Path) -> Result<CertificateDer<'static>, String> {
+fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, String> {
     // A pipe of theirs is not to keep this thread.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| error.to_string())?;
@@ -129,18 +134,18 @@ fn own_authority(path: &Path) -> Result<CertificateDer<'static>, String> {
     if !metadata.is_file() {
         return Err("it is no file".into());
     }
-    authorities(file)?.pop().ok_or_else(|| NO_AUTHORITY.into())
+    parse_ca_certificates(file)?.pop().ok_or_else(|| NO_CA_MESSAGE.into())
 }
 
 /// The certificates of a file.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    authorities(File::open(path).map_err(|error| error.to_string())?)
+    parse_ca_certificates(File::open(path).map_err(|error| error.to_string())?)
 }
 
 /// The certificates that can sign, at least one.
-fn authorities(file: File) -> Result<Vec<CertificateDer<'static>>, String> {
+fn parse_ca_certificates(file: File) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>();
     let mut found = read.map_err(|error| error.to_string())?;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
-    if found.is_empty() { Err(NO_AUTHORITY.into()) } else { Ok(found) }
+    if found.is_empty() { Err(NO_CA_MESSAGE.into()) } else { Ok(found) }
 }

@@ -8,8 +8,8 @@ use rustix::fs::{StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::statvfs::{Measure, Target, failure, usage};
-use crate::volume::{Measurement, ProbeResult, Reason};
+use super::probe::{probe_error, usage};
+use crate::volume::{Measurement, Probe, ProbeResult, Reason, VolumeMount};
 
 /// The figures of every mount of a recorded node, by mountpoint.
 #[derive(Debug)]
@@ -83,15 +83,15 @@ impl Fixture {
     }
 }
 
-impl Measure for Fixture {
-    fn measure(&self, target: &Target) -> ProbeResult {
+impl Probe for Fixture {
+    fn probe(&self, mount: &VolumeMount) -> ProbeResult {
         // A mountpoint that is no UTF-8 is named in the file as it would be shown.
-        let name = target.mountpoint.to_string_lossy().into_owned();
+        let name = mount.mountpoint.to_string_lossy().into_owned();
         match self.records.get(Path::new(&name)) {
             None => Err(Reason::NotMounted.into()),
             Some(Record::Statvfs(figures)) => usage(&figures.as_kernel()).map(Measurement::Filesystem),
             Some(Record::BlockBytes(size)) => Ok(Measurement::Block { size: (*size).into() }),
-            Some(Record::Error(name)) => Err(failure(name.errno())),
+            Some(Record::Error(name)) => Err(probe_error(name.errno())),
             Some(Record::Hang) => loop {
                 std::thread::park();
             },

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::discovery::{self, Detail, Recognition};
-use super::paths::Rootfs;
+use super::host_path::Rootfs;
+use super::mounts::matcher::{self, NameLookup, VolumeMatcher};
+use super::mounts::{mountinfo, vol_data};
 use crate::volume::{CsiVolume, VolumeMount};
 
 /// What a mount table shows.
@@ -25,14 +26,14 @@ pub struct Found {
 
 /// Reads a table; `own` says that it is the live one of this process.
 #[must_use]
-pub fn discover(table: &[u8], rootfs: &Path, recognition: &Recognition, own: bool) -> Found {
+pub fn discover(table: &[u8], rootfs: &Path, matcher: &VolumeMatcher, own: bool) -> Found {
     let rootfs = Rootfs::new(rootfs.to_owned());
-    let found = discovery::discover(table, &rootfs, recognition, own);
+    let found = matcher::read_table(table, &rootfs, matcher, own);
     let mut reached = Vec::new();
     let mut mounts = Vec::new();
     for candidate in found.candidates {
         reached.push(rootfs.join(&candidate.mount.mountpoint));
-        if let Detail::VolData(file) = &candidate.detail {
+        if let NameLookup::VolData(file) = &candidate.lookup {
             reached.push(rootfs.join(file));
         }
         mounts.push(candidate.mount);
@@ -50,7 +51,7 @@ pub fn discover(table: &[u8], rootfs: &Path, recognition: &Recognition, own: boo
 /// The decoded mountpoint of every row.
 #[must_use]
 pub fn mountpoints(table: &[u8]) -> Vec<Vec<u8>> {
-    let rows = super::mountinfo::parse(table).rows;
+    let rows = mountinfo::parse(table).rows;
     rows.into_iter().map(|row| row.mountpoint.into_owned()).collect()
 }
 
@@ -68,6 +69,6 @@ pub struct VolData {
 /// Reads a `vol_data.json`.
 #[must_use]
 pub fn vol_data(bytes: &[u8]) -> Option<VolData> {
-    let super::vol_data::VolData { name, csi, ephemeral } = super::vol_data::parse(bytes)?;
+    let vol_data::VolData { name, csi, ephemeral } = vol_data::parse(bytes)?;
     Some(VolData { name, csi, ephemeral })
 }

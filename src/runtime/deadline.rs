@@ -3,10 +3,13 @@
 //! Hand-written, because a thread that waits for other threads, a deadline and a cancellation at once is what neither std
 //! nor tokio offers outside of a runtime.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+/// How long a cancelled deadline still lasts: healthy mounts need no more, so that a program that is told to stop answers
+/// with their measurements.
+const CANCEL_GRACE: Duration = Duration::from_millis(300);
 
 /// Ends the waits of all deadlines that were made from it, now and later.
 #[derive(Debug, Clone, Default)]
@@ -14,28 +17,23 @@ pub struct CancelHandle(Arc<Cancellation>);
 
 #[derive(Debug, Default)]
 struct Cancellation {
-    is_cancelled: AtomicBool,
+    cancelled_at: OnceLock<Instant>,
     waiting: Mutex<Vec<Thread>>,
 }
 
 impl CancelHandle {
-    /// From now on nothing is waited for.
+    /// From now on nothing is waited for longer than the grace period.
     pub fn cancel(&self) {
-        self.0.is_cancelled.store(true, Ordering::SeqCst);
+        self.0.cancelled_at.get_or_init(Instant::now);
         let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.iter().for_each(Thread::unpark);
-    }
-
-    /// Whether [`Self::cancel`] was called.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.0.is_cancelled.load(Ordering::SeqCst)
     }
 }
 
 /// Until when one collection may wait. Passed down to everything that waits.
 #[derive(Debug, Clone)]
 pub struct Deadline {
+    started: Instant,
     at: Instant,
     cancel: CancelHandle,
 }
@@ -44,7 +42,7 @@ impl Deadline {
     /// A deadline that `cancel` can end early.
     #[must_use]
     pub fn new(at: Instant, cancel: &CancelHandle) -> Self {
-        Self { at, cancel: cancel.clone() }
+        Self { started: Instant::now(), at, cancel: cancel.clone() }
     }
 
     /// A deadline that nothing ends early.
@@ -53,28 +51,38 @@ impl Deadline {
         Self::new(Instant::now() + wait, &CancelHandle::default())
     }
 
+    /// When it was made.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The same cancellation at another time.
     #[must_use]
     pub fn at(&self, at: Instant) -> Self {
-        Self { at, cancel: self.cancel.clone() }
+        Self { started: self.started, at, cancel: self.cancel.clone() }
     }
 
-    /// When it is reached, unless it is cancelled.
+    /// The same cancellation, at this time if it is earlier.
+    #[must_use]
+    pub fn at_most(&self, at: Instant) -> Self {
+        self.at(at.min(self.at))
+    }
+
+    /// When it is reached: earlier than it was meant to if it is cancelled.
     #[must_use]
     pub fn instant(&self) -> Instant {
-        self.at
+        let cancelled = self.cancel.0.cancelled_at.get();
+        cancelled.map_or(self.at, |cancelled| self.at.min(self.started.max(*cancelled) + CANCEL_GRACE))
     }
 
-    /// How much of it is left; nothing once it is cancelled.
+    /// How much of it is left.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        if self.cancel.is_cancelled() {
-            return Duration::ZERO;
-        }
-        self.at.saturating_duration_since(Instant::now())
+        self.instant().saturating_duration_since(Instant::now())
     }
 
-    /// Whether it is reached or cancelled.
+    /// Whether it is reached.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.remaining().is_zero()
@@ -162,5 +170,6 @@ mod tests {
         assert_eq!(other.join().unwrap(), None);
         assert_eq!(deadline.wait_for(|| None::<u8>), None);
         assert!(deadline.is_over() && deadline.at(Instant::now() + LONG).is_over());
+        assert!(!Deadline::new(Instant::now() + LONG, &cancel).is_over(), "a later one has its grace period");
     }
 }

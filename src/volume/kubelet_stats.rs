@@ -1,4 +1,4 @@
-//! Figures as the kubelet publishes them, by claim.
+//! Volume stats as the kubelet publishes them.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,19 +7,19 @@ use super::{ClaimKey, Inodes, Measurement, Usage};
 
 /// Which claims have series of the kubelet's names, and with which labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KubeletNames {
+pub struct KubeletSeriesOptions {
     /// Only claims that the kubelet does not expose itself.
     pub only_missing: bool,
     /// One series a claim and pod, instead of one a claim.
     pub per_pod: bool,
 }
 
-/// What the kubelet publishes of a volume: its figures, by its arithmetic. What is not known is absent.
+/// A volume's stats as the kubelet publishes them. `None` is unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VolumeStats {
     /// All bytes.
     pub capacity: Option<u128>,
-    /// Bytes that pods may still write.
+    /// Bytes available to unprivileged users.
     pub available: Option<u128>,
     /// Bytes in use.
     pub used: Option<u128>,
@@ -32,10 +32,10 @@ pub struct VolumeStats {
 }
 
 impl VolumeStats {
-    /// Without the zeros that stand where the kubelet knows nothing: all but the size, of a block volume. `None` where
-    /// there is not even a size.
+    /// Drops the zeros that the kubelet sends for unknown values: for a block volume that is everything but the capacity.
+    /// `None` if not even that is known.
     #[must_use]
-    pub fn without_unknown(self) -> Option<Self> {
+    pub fn drop_zero_placeholders(self) -> Option<Self> {
         let capacity = self.capacity.filter(|capacity| *capacity > 0)?;
         let is_nothing = |figure: Option<u128>| figure.unwrap_or_default() == 0;
         let others = [self.inodes, self.inodes_free, self.inodes_used].map(|figure| figure.map(u128::from));
@@ -45,7 +45,7 @@ impl VolumeStats {
         Some(self)
     }
 
-    /// The figures as they would have been measured. 0 inodes mean that they are not counted.
+    /// The same as a measurement. 0 inodes means that the file system does not count them.
     #[must_use]
     pub fn figures(self) -> Option<Measurement> {
         let size = self.capacity?;
@@ -59,8 +59,7 @@ impl VolumeStats {
 }
 
 impl From<Measurement> for VolumeStats {
-    /// Where a file system does not count inodes, they are 0, as the kubelet has it: who reads these names skips claims
-    /// without them.
+    /// Unknown inode counts become 0, as the kubelet has them: readers of these names skip claims without.
     fn from(figures: Measurement) -> Self {
         match figures {
             Measurement::Block { size } => Self { capacity: Some(size), ..Self::default() },
@@ -87,9 +86,9 @@ pub struct ReportedVolume {
     pub pod_uid: Arc<str>,
     /// When the kubelet measured it, if it says so.
     pub measured: Option<SystemTime>,
-    /// The figures, where there are any.
+    /// The stats, if the kubelet has any.
     pub stats: Option<VolumeStats>,
-    /// Whether the volume's driver says that something is wrong with it.
+    /// Whether the CSI driver reports an abnormal condition.
     pub abnormal: Option<bool>,
 }
 
@@ -109,14 +108,14 @@ mod tests {
             inodes_used: Some(0),
         };
         let size = VolumeStats { capacity: Some(64), ..VolumeStats::default() };
-        assert_eq!(block.without_unknown(), Some(size));
-        assert_eq!(size.without_unknown(), Some(size));
+        assert_eq!(block.drop_zero_placeholders(), Some(size));
+        assert_eq!(size.drop_zero_placeholders(), Some(size));
         // Full, or without inodes: those zeros are figures.
         let full = VolumeStats { used: Some(64), ..block };
         let empty = VolumeStats { available: Some(64), ..block };
-        assert_eq!([full, empty].map(VolumeStats::without_unknown), [Some(full), Some(empty)]);
+        assert_eq!([full, empty].map(VolumeStats::drop_zero_placeholders), [Some(full), Some(empty)]);
         let nothing = VolumeStats { capacity: Some(0), ..block };
-        assert_eq!([nothing, VolumeStats::default()].map(VolumeStats::without_unknown), [None, None]);
+        assert_eq!([nothing, VolumeStats::default()].map(VolumeStats::drop_zero_placeholders), [None, None]);
     }
 
     #[test]

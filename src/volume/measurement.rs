@@ -1,6 +1,8 @@
-//! What was measured: figures, or why there are none.
+//! The result of probing a mount: a measurement, or the reason why there is none.
 
-/// What the kernel said of one mount.
+use super::mount::VolumeMount;
+
+/// What the kernel reported for one mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measurement {
     /// `statvfs` of a file system.
@@ -12,14 +14,14 @@ pub enum Measurement {
     },
 }
 
-/// How full a file system is. Bytes and counts; 128 bits, for no server can make a product of two 64-bit figures overflow them.
+/// How full a file system is, in bytes. `u128`, because blocks times block size of two `u64` cannot overflow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// All bytes.
     pub total: u128,
     /// Bytes in use.
     pub used: u128,
-    /// Bytes that an ordinary user may still write.
+    /// Bytes available to unprivileged users.
     pub available: u128,
     /// Inodes; `None` where the file system does not count them.
     pub inodes: Option<Inodes>,
@@ -41,7 +43,7 @@ impl Usage {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than a double has")]
     pub fn percent_used(&self) -> Option<f64> {
-        // Two figures as large as can be have no sum in 128 bits.
+        // The sum of two `u128` may overflow.
         let (used, available) = (self.used as f64, self.available as f64);
         percent(used, used + available)
     }
@@ -66,24 +68,24 @@ fn percent(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| 100.0 * part / whole)
 }
 
-/// Why a mount has no figures: the closed set of `pv_disk_usage_error`'s `reason`.
+/// Why a mount was not measured: the values of the label `reason` of `pv_disk_usage_error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// Asked, and no answer before the deadline.
+    /// Probed, but no answer before the deadline.
     Timeout,
-    /// Not asked before the deadline.
+    /// Not probed before the deadline.
     Skipped,
-    /// The path is there no more, or is not this mount.
+    /// The path does not exist any more, or is not the root of this mount.
     NotMounted,
     /// The server has forgotten the file handle.
     Stale,
     /// Input or output error.
     Io,
-    /// Not allowed to look.
+    /// Permission denied.
     Permission,
-    /// The server of this mount is gone.
+    /// The mount's server or FUSE daemon is gone.
     NotConnected,
-    /// The file system answered, but without figures.
+    /// The file system answered without a size.
     NoFigures,
     /// Everything else.
     Other,
@@ -122,8 +124,18 @@ impl From<Reason> for ProbeError {
     }
 }
 
-/// One mount's answer.
+/// The outcome of one probe.
 pub type ProbeResult = Result<Measurement, ProbeError>;
+
+/// What measures a mount: the kernel, or a fixture. May block indefinitely.
+pub trait Probe: Send + Sync {
+    /// Measures one mount.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no measurement.
+    fn probe(&self, mount: &VolumeMount) -> ProbeResult;
+}
 
 #[cfg(test)]
 mod tests {

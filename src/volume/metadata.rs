@@ -1,7 +1,8 @@
 //! What the cluster's objects say, as far as it is used here.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::mount::{CsiVolume, VolumeMount};
 
@@ -37,7 +38,7 @@ pub struct ClaimRef {
 impl ClaimRef {
     /// Whether a claim of this name and uid is the one that is meant: another one may have its name by now.
     #[must_use]
-    pub fn may_mean(&self, uid: Option<&str>) -> bool {
+    pub fn matches_uid(&self, uid: Option<&str>) -> bool {
         self.uid.is_none() || uid.is_none() || self.uid.as_deref() == uid
     }
 }
@@ -88,6 +89,10 @@ pub struct Pod {
     pub name: String,
     /// Its volumes that are no claims but mounted by a plugin that could hold one: plugin and name.
     pub inline_volumes: HashSet<(String, String)>,
+    /// The names of the claims that its volumes use, generic ephemeral volumes included.
+    pub claims: HashSet<String>,
+    /// It has more volumes than are kept here.
+    pub has_more_volumes: bool,
 }
 
 impl Pod {
@@ -96,28 +101,132 @@ impl Pod {
     pub fn has_inline(&self, mount: &VolumeMount) -> bool {
         self.inline_volumes.contains(&(mount.plugin.clone(), mount.name.clone()))
     }
+
+    /// Whether one of its volumes uses this claim; `None` if that is not known.
+    #[must_use]
+    pub fn uses(&self, claim: &ClaimKey) -> Option<bool> {
+        let uses = self.namespace == claim.namespace && self.claims.contains(&claim.name);
+        (uses || !self.has_more_volumes).then_some(uses)
+    }
+}
+
+/// What the cluster answered about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// The object, as it was last seen.
+    Found(Arc<T>),
+    /// There is none.
+    Absent,
+    /// It must not be read.
+    Forbidden,
+}
+
+impl<T> Lookup<T> {
+    /// The object.
+    #[must_use]
+    pub fn found(&self) -> Option<&Arc<T>> {
+        match self {
+            Self::Found(object) => Some(object),
+            Self::Absent | Self::Forbidden => None,
+        }
+    }
+}
+
+/// What the cluster answered about the `PersistentVolume` of one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeMetadata {
+    /// The object.
+    pub pv: Lookup<PersistentVolume>,
+    /// The claim that it names; `None` if it names none or that is not answered yet.
+    pub claim: Option<Lookup<Claim>>,
+    /// The uids of the pods whose mounts these answers are about, `""` for a mount of no pod; `None` for all. The name may
+    /// be another volume's by the time that another pod mounts it.
+    pub pods: Option<Arc<BTreeSet<String>>>,
+}
+
+impl VolumeMetadata {
+    /// The claim that the `PersistentVolume` names.
+    #[must_use]
+    pub fn claim_ref(&self) -> Option<&ClaimRef> {
+        self.pv.found()?.claim.as_ref()
+    }
+
+    /// Whether nothing more has to be asked.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.claim.is_some() || self.claim_ref().is_none()
+    }
+}
+
+/// Whether a source could be read the last time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Its name in `disk_usage_exporter_source_success`.
+    pub name: &'static str,
+    /// The outcome.
+    pub success: bool,
 }
 
 /// All that is known of the cluster's objects, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// Names that certainly are of no `PersistentVolume`.
-    pub absent: HashSet<String>,
-    /// Names of volumes that are not shown yet: what is asked about them is not answered.
-    pub pending: HashSet<String>,
-    /// By name.
-    pub persistent_volumes: HashMap<String, Arc<PersistentVolume>>,
-    /// By namespace and name, which several can have had one after the other.
-    pub claims: HashMap<ClaimKey, Vec<Arc<Claim>>>,
-    /// References to claims that certainly are no more.
-    pub gone_claims: HashSet<ClaimRef>,
+    /// By the name of the `PersistentVolume`.
+    pub volumes: Arc<HashMap<String, VolumeMetadata>>,
     /// By the uid that the kubelet's paths carry.
-    pub pods: HashMap<String, Arc<Pod>>,
+    pub pods: Arc<HashMap<String, Arc<Pod>>>,
+    /// Names that are not in `volumes` will be answered.
+    pub awaits_volumes: bool,
+    /// Pods that are not in `pods` will be told.
+    pub awaits_pods: bool,
+    /// Where this comes from, as far as it was tried.
+    pub sources: Vec<SourceStatus>,
+    /// When the oldest of it was confirmed.
+    pub oldest: Option<SystemTime>,
+}
+
+impl Metadata {
+    /// The pod that a mount is of.
+    #[must_use]
+    pub fn pod(&self, mount: &VolumeMount) -> Option<&Arc<Pod>> {
+        self.pods.get(mount.pod_uid.as_ref()?)
+    }
+
+    /// What is known of the volume of this mount. Answers about an earlier volume of its name do not count, unless its pod
+    /// uses the claim that they name.
+    #[must_use]
+    pub fn volume(&self, mount: &VolumeMount) -> Option<&VolumeMetadata> {
+        let volume = self.volumes.get(&mount.name)?;
+        let pod_uid = mount.pod_uid.as_deref().unwrap_or_default();
+        let is_of_mount = volume.pods.as_ref().is_none_or(|pods| pods.contains(pod_uid));
+        let is_used = || self.pod(mount)?.uses(&volume.claim_ref()?.key);
+        (is_of_mount || is_used() == Some(true)).then_some(volume)
+    }
+
+    /// Whether nothing more will be known of this mount soon.
+    #[must_use]
+    pub fn is_answered(&self, mount: &VolumeMount) -> bool {
+        let pod = self.pod(mount);
+        if pod.is_some_and(|pod| pod.has_inline(mount)) {
+            return true;
+        }
+        let is_pod_known = !self.awaits_pods || pod.is_some() || mount.pod_uid.is_none();
+        let is_volume_known =
+            || !self.awaits_volumes || self.volume(mount).is_some_and(VolumeMetadata::is_answered);
+        is_pod_known && is_volume_known()
+    }
+
+    /// Whether both say the same of mounts.
+    #[must_use]
+    pub fn has_same_objects(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.volumes, &other.volumes)
+            && Arc::ptr_eq(&self.pods, &other.pods)
+            && (self.awaits_volumes, self.awaits_pods) == (other.awaits_volumes, other.awaits_pods)
+    }
 }
 
 /// Whether an object can have this name. What is mounted can have any: no request is made of `../pods`.
 #[must_use]
-pub fn is_object_name(name: &str) -> bool {
+pub fn is_valid_object_name(name: &str) -> bool {
     let is_good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
     let is_whole = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
     name.len() <= 253 && name.bytes().all(is_good) && name.split('.').all(is_whole)

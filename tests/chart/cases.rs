@@ -4,7 +4,7 @@ use crate::migration::compatible_values;
 
 /// Values that users may give, and the rights that the pods then have.
 pub(super) fn cases() -> Vec<(Value, &'static [&'static str])> {
-    const LABELS: [&str; 3] = ["get persistentvolumes", "get persistentvolumeclaims", "list,watch pods"];
+    const LABELS: [&str; 3] = ["get persistentvolumes", "get persistentvolumeclaims", "watch pods"];
     const STATS: &str = "get nodes/stats";
     const METRICS: &str = "get nodes/metrics";
     const NAMES: [&str; 4] = [LABELS[0], LABELS[1], LABELS[2], METRICS];

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use disk_usage_exporter::cluster::limited;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -46,7 +47,7 @@ pub(crate) struct Counts {
 }
 
 /// What its connections share.
-struct Server {
+pub(crate) struct Server {
     state: Mutex<State>,
     /// Something was asked, answered or counted.
     news: Condvar,
@@ -80,8 +81,7 @@ impl ApiServer {
     pub(crate) fn start() -> Self {
         let authority = Authority::new();
         let acceptor = authority.acceptor("127.0.0.1");
-        let (changes, modes) = (watch::Sender::new(()), watch::Sender::new(Mode::Serving));
-        let server = Arc::new(Server { state: Mutex::default(), news: Condvar::new(), changes, modes });
+        let server = Server::in_process();
         let mode = watch::Sender::new(Mode::Serving);
         let (running, wanted) = (Arc::clone(&server), mode.subscribe());
         let (listening, address) = std::sync::mpsc::channel();
@@ -99,85 +99,6 @@ impl ApiServer {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub(crate) fn put(&self, object: Value) {
-        self.change(|world| world.put(object));
-    }
-
-    pub(crate) fn put_all(&self, objects: impl IntoIterator<Item = Value>) {
-        objects.into_iter().for_each(|object| self.put(object));
-    }
-
-    pub(crate) fn remove(&self, resource: Resource, namespace: &str, name: &str) {
-        self.change(|world| world.remove(resource, namespace, name));
-    }
-
-    /// Any number of objects besides those put there.
-    pub(crate) fn generate(&self, generator: Generator) {
-        self.change(|world| world.generator = Some(generator));
-    }
-
-    /// The names of the pods that it has.
-    pub(crate) fn pod_names(&self) -> Vec<String> {
-        let list = self.server.world().list(None);
-        let names =
-            list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
-        names.map(ToOwned::to_owned).collect()
-    }
-
-    /// The version of the last change.
-    pub(crate) fn version(&self) -> String {
-        self.server.world().version.to_string()
-    }
-
-    /// Any number of pods besides those put there.
-    pub(crate) fn generate_pods(&self, count: usize, make: impl Fn(usize) -> Value + Send + 'static) {
-        self.change(|world| world.pods = Some((count, Box::new(make))));
-    }
-
-    /// Tells the watches a bookmark, at the version of now.
-    pub(crate) fn bookmark(&self) {
-        let version = self.server.world().version.to_string();
-        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": version},
-            "spec": {"containers": null}, "status": {}});
-        self.tell_watches(format!("{}\n", json!({"type": "BOOKMARK", "object": object})));
-    }
-
-    /// Tells the watches whatever the test wants.
-    pub(crate) fn tell_watches(&self, bytes: impl Into<Vec<u8>>) {
-        self.change(|world| world.tell(Happening::Raw(bytes.into())));
-    }
-
-    /// Ends the watches, as after their time.
-    pub(crate) fn end_watches(&self) {
-        self.change(|world| world.tell(Happening::End));
-    }
-
-    /// Forgets what happened so far: a watch from before now is told so.
-    pub(crate) fn compact(&self) {
-        self.change(|world| {
-            world.version += 1;
-            world.oldest = world.version;
-        });
-    }
-
-    /// The next so many requests of a kind go wrong.
-    pub(crate) fn fault(&self, of: Of, fault: Fault, times: usize) {
-        self.server.lock().faults.add(of, fault, times);
-    }
-
-    pub(crate) fn clear_faults(&self) {
-        self.server.lock().faults.clear();
-    }
-
-    /// From now on these tokens are good, and no others.
-    pub(crate) fn require_tokens(&self, tokens: &[&str]) {
-        self.server.lock().tokens = Some(tokens.iter().map(|token| (*token).to_owned()).collect());
-    }
-
-    pub(crate) fn forbid(&self, verb: Verb, resource: Resource) {
-        self.server.lock().forbidden.insert((verb, resource));
     }
 
     /// Nobody listens any more, and all connections are closed.
@@ -204,45 +125,6 @@ impl ApiServer {
         let reached =
             async { tokio::time::timeout(PATIENCE, modes.wait_for(|now| *now == mode)).await.is_ok() };
         assert!(runtime.block_on(reached), "the server does not become {mode:?}");
-    }
-
-    pub(crate) fn requests(&self) -> Vec<Recorded> {
-        self.server.lock().requests.clone()
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        self.server.lock().counts
-    }
-
-    /// Waits until this is so of the requests.
-    pub(crate) fn wait_for(&self, what: &str, is_so: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
-        let mut found = Vec::new();
-        self.wait(what, |state| {
-            found.clone_from(&state.requests);
-            is_so(&state.requests)
-        });
-        found
-    }
-
-    /// Waits until this is so of the counts.
-    pub(crate) fn wait_for_counts(&self, what: &str, is_so: impl Fn(&Counts) -> bool) {
-        self.wait(what, |state| is_so(&state.counts));
-    }
-
-    fn wait(&self, what: &str, mut is_so: impl FnMut(&State) -> bool) {
-        let start = Instant::now();
-        let mut state = self.server.lock();
-        while !is_so(&state) {
-            let left = PATIENCE.saturating_sub(start.elapsed());
-            let briefs: Vec<_> = state.requests.iter().map(Recorded::brief).collect();
-            assert!(!left.is_zero(), "{what}: {:?}, {briefs:#?}", state.counts);
-            state = self.server.news.wait_timeout(state, left.min(Duration::from_secs(1))).unwrap().0;
-        }
-    }
-
-    fn change(&self, change: impl FnOnce(&mut World)) {
-        change(&mut self.server.lock().world);
-        self.server.changes.send_replace(());
     }
 
     /// A file of the test's own.
@@ -283,7 +165,156 @@ impl ApiServer {
     }
 }
 
+impl std::ops::Deref for ApiServer {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
 impl Server {
+    /// A server without connections, which is asked by [`Self::client`].
+    pub(crate) fn in_process() -> Arc<Self> {
+        let (changes, modes) = (watch::Sender::new(()), watch::Sender::new(Mode::Serving));
+        Arc::new(Self { state: Mutex::default(), news: Condvar::new(), changes, modes })
+    }
+
+    /// A client that needs no connection.
+    pub(crate) fn client(self: &Arc<Self>) -> kube::Client {
+        let server = Arc::clone(self);
+        limited(move |request| {
+            let answer = serve::answer(Arc::clone(&server), request, true);
+            async { answer.await.map_err(Into::into) }
+        })
+    }
+
+    pub(crate) fn put(&self, object: Value) {
+        self.change(|world| world.put(object));
+    }
+
+    pub(crate) fn put_all(&self, objects: impl IntoIterator<Item = Value>) {
+        objects.into_iter().for_each(|object| self.put(object));
+    }
+
+    pub(crate) fn remove(&self, resource: Resource, namespace: &str, name: &str) {
+        self.change(|world| world.remove(resource, namespace, name));
+    }
+
+    /// Removes an object without telling the watches.
+    pub(crate) fn forget(&self, resource: Resource, namespace: &str, name: &str) {
+        self.change(|world| {
+            world.remove(resource, namespace, name);
+            world.history.pop();
+        });
+    }
+
+    /// Any number of objects besides those put there.
+    pub(crate) fn generate(&self, generator: Generator) {
+        self.change(|world| world.generator = Some(generator));
+    }
+
+    /// The names of the pods that it has.
+    pub(crate) fn pod_names(&self) -> Vec<String> {
+        let list = self.world().list(None);
+        let names =
+            list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
+        names.map(ToOwned::to_owned).collect()
+    }
+
+    /// The version of the last change.
+    pub(crate) fn version(&self) -> String {
+        self.world().version.to_string()
+    }
+
+    /// Any number of pods besides those put there.
+    pub(crate) fn generate_pods(&self, count: usize, make: impl Fn(usize) -> Value + Send + 'static) {
+        self.change(|world| world.pods = Some((count, Box::new(make))));
+    }
+
+    /// Tells the watches a bookmark, at the version of now.
+    pub(crate) fn bookmark(&self) {
+        let version = self.world().version.to_string();
+        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": version},
+            "spec": {"containers": null}, "status": {}});
+        self.tell_watches(format!("{}\n", json!({"type": "BOOKMARK", "object": object})));
+    }
+
+    /// Tells the watches whatever the test wants.
+    pub(crate) fn tell_watches(&self, bytes: impl Into<Vec<u8>>) {
+        self.change(|world| world.tell(Happening::Raw(bytes.into())));
+    }
+
+    /// Ends the watches, as after their time.
+    pub(crate) fn end_watches(&self) {
+        self.change(|world| world.tell(Happening::End));
+    }
+
+    /// Forgets what happened so far: a watch from before now is told so.
+    pub(crate) fn compact(&self) {
+        self.change(|world| {
+            world.version += 1;
+            world.oldest = world.version;
+        });
+    }
+
+    /// The next so many requests of a kind go wrong.
+    pub(crate) fn fault(&self, of: Of, fault: Fault, times: usize) {
+        self.lock().faults.add(of, fault, times);
+    }
+
+    pub(crate) fn clear_faults(&self) {
+        self.lock().faults.clear();
+    }
+
+    /// From now on these tokens are good, and no others.
+    pub(crate) fn require_tokens(&self, tokens: &[&str]) {
+        self.lock().tokens = Some(tokens.iter().map(|token| (*token).to_owned()).collect());
+    }
+
+    pub(crate) fn forbid(&self, verb: Verb, resource: Resource) {
+        self.lock().forbidden.insert((verb, resource));
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Recorded> {
+        self.lock().requests.clone()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    /// Waits until this is so of the requests.
+    pub(crate) fn wait_for(&self, what: &str, is_so: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
+        let mut found = Vec::new();
+        self.wait(what, |state| {
+            found.clone_from(&state.requests);
+            is_so(&state.requests)
+        });
+        found
+    }
+
+    /// Waits until this is so of the counts.
+    pub(crate) fn wait_for_counts(&self, what: &str, is_so: impl Fn(&Counts) -> bool) {
+        self.wait(what, |state| is_so(&state.counts));
+    }
+
+    fn wait(&self, what: &str, mut is_so: impl FnMut(&State) -> bool) {
+        let start = Instant::now();
+        let mut state = self.lock();
+        while !is_so(&state) {
+            let left = PATIENCE.saturating_sub(start.elapsed());
+            let briefs: Vec<_> = state.requests.iter().map(Recorded::brief).collect();
+            assert!(!left.is_zero(), "{what}: {:?}, {briefs:#?}", state.counts);
+            state = self.news.wait_timeout(state, left.min(Duration::from_secs(1))).unwrap().0;
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.lock().world);
+        self.changes.send_replace(());
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }

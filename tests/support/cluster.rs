@@ -19,11 +19,13 @@ pub(crate) const NODE: &str = "node-1";
 pub(crate) struct Cluster {
     pub(crate) server: ApiServer,
     table: Fixture,
+    /// The claims of the pod's volumes.
+    claims: Vec<String>,
 }
 
 impl Cluster {
     pub(crate) fn new() -> Self {
-        let cluster = Self { server: ApiServer::start(), table: Fixture::new() };
+        let cluster = Self { server: ApiServer::start(), table: Fixture::new(), claims: Vec::new() };
         cluster.server.put(pod("app", POD, NODE));
         cluster
     }
@@ -40,6 +42,8 @@ impl Cluster {
     /// Makes a volume with its claim, `<name>-claim`, and mounts it.
     pub(crate) fn add(&mut self, pv_name: &str) {
         self.put(pv_name);
+        self.claims.push(claim_of(pv_name));
+        self.server.put(pod_of("app", POD, &self.claims));
         self.mount(pv_name);
     }
 
@@ -59,6 +63,12 @@ impl Cluster {
         self.table.write();
     }
 
+    /// Mounts one volume for this pod, and nothing else.
+    pub(crate) fn mount_only_by(&mut self, pv_name: &str, pod_uid: &str) {
+        self.table.clear();
+        self.mount_by(pv_name, pod_uid);
+    }
+
     /// Mounts a CSI volume of which the path is all that is known.
     pub(crate) fn mount_csi(&mut self, name: &str, pod_uid: &str) {
         self.table.mount_csi(name, pod_uid);
@@ -70,6 +80,18 @@ impl Cluster {
         self.table.clear();
         for pv_name in pv_names {
             self.table.mount_unwritten(pv_name, answering());
+        }
+        self.table.write();
+    }
+
+    /// Mounts nothing but these, a hundred by each pod.
+    pub(crate) fn mount_by_many(&mut self, pv_names: &[&str]) {
+        self.table.clear();
+        for names in pv_names.chunks(100) {
+            let (name, uid) = (format!("of-{}", names[0]), format!("uid-{}", names[0]));
+            let claims: Vec<String> = names.iter().map(|name| claim_of(name)).collect();
+            self.server.put(pod_of(&name, &uid, &claims));
+            names.iter().for_each(|name| self.table.mount_by(name, &uid, answering()));
         }
         self.table.write();
     }
@@ -116,6 +138,14 @@ pub(crate) fn claim_of(pv_name: &str) -> String {
 pub(crate) fn pod(name: &str, uid: &str, node: &str) -> Value {
     json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"namespace": "shop", "name": name, "uid": uid},
         "spec": {"nodeName": node, "containers": [], "volumes": []}})
+}
+
+/// A pod of this node that uses these claims.
+pub(crate) fn pod_of(name: &str, uid: &str, claims: &[String]) -> Value {
+    let volume = |claim: &String| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}});
+    let mut pod = pod(name, uid, NODE);
+    pod["spec"]["volumes"] = claims.iter().map(volume).collect();
+    pod
 }
 
 /// Gives an object of the server another label.

@@ -2,8 +2,8 @@ use super::*;
 use crate::volume::samples::{mount, volume};
 use crate::volume::{BoundClaim, Pod, ProbeResult, Reason, Usage};
 
-const KUBELET: KubeletNames = KubeletNames { only_missing: false, per_pod: false };
-const PER_POD: KubeletNames = KubeletNames { only_missing: false, per_pod: true };
+const KUBELET: KubeletSeriesOptions = KubeletSeriesOptions { only_missing: false, per_pod: false };
+const PER_POD: KubeletSeriesOptions = KubeletSeriesOptions { only_missing: false, per_pod: true };
 const MEASURED: ProbeResult = Ok(crate::volume::Measurement::Filesystem(Usage {
     total: 100,
     used: 60,
@@ -73,13 +73,13 @@ impl World {
     }
 
     /// Claim, pod and capacity of each series.
-    fn series(&self, names: KubeletNames) -> Vec<(String, Option<String>, Option<u128>)> {
-        let found = claims(names, self.figures(), now()).into_iter();
+    fn series(&self, names: KubeletSeriesOptions) -> Vec<(String, Option<String>, Option<u128>)> {
+        let found = claim_stats(names, self.figures(), now()).into_iter();
         found.map(|c| (c.claim.name.clone(), c.pod.map(|pod| pod.to_string()), c.stats.capacity)).collect()
     }
 
-    fn figures(&self) -> ClaimSources<'_> {
-        ClaimSources {
+    fn figures(&self) -> ClaimStatsInputs<'_> {
+        ClaimStatsInputs {
             volumes: &self.volumes,
             left_out_pods: &self.left_out,
             reported: &self.reported,
@@ -167,7 +167,7 @@ fn what_was_measured_too_long_ago_is_counted_and_not_shown() {
     // A clock that was set back says nothing about age.
     volumes
         .push(ReportedVolume { measured: Some(now() + Duration::from_hours(1)), ..reported("d", "x", 0, 4) });
-    assert_eq!(stale(&volumes, now()), 2);
+    assert_eq!(count_stale(&volumes, now()), 2);
     assert_eq!(World::new(vec![], volumes).brief(), brief(&[("a", 1), ("d", 4)]));
     // In one pod it hangs, in another it does not.
     let world = World::new(vec![], vec![reported("a", "hangs", 700, 1), reported("a", "works", 60, 2)]);
@@ -209,7 +209,7 @@ fn what_the_driver_says_of_a_volumes_health_goes_with_any_figures() {
             reported("d", "x", 1, 1),
         ],
     );
-    let found: Vec<_> = claims(KUBELET, world.figures(), now())
+    let found: Vec<_> = claim_stats(KUBELET, world.figures(), now())
         .into_iter()
         .map(|status| (status.claim.name.clone(), status.stats.capacity, status.abnormal))
         .collect();

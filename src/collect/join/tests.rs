@@ -1,6 +1,6 @@
 use super::*;
 use crate::volume::samples::mount;
-use crate::volume::{CsiVolume, VolumeMode, VolumeSource};
+use crate::volume::{Claim, CsiVolume, VolumeMode, VolumeSource};
 
 mod objects;
 
@@ -8,6 +8,12 @@ fn grouped(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>
     let grouped = group(&mounts.iter().cloned().map(Arc::new).collect::<Vec<_>>(), metadata);
     let volumes = grouped.volumes.iter();
     (volumes.map(|v| (v.pv_name.clone(), v.mounts.len())).collect(), grouped.ambiguous)
+}
+
+/// What the cluster says of one name.
+fn with_volume(name: &str, pv: Lookup<PersistentVolume>, claim: Option<Lookup<Claim>>) -> Metadata {
+    let volume = VolumeMetadata { pv, claim, pods: None };
+    Metadata { volumes: Arc::new([(name.to_owned(), volume)].into()), ..Metadata::default() }
 }
 
 fn csi(name: &str, pod_uid: &str, handle: &str, device_number: (u32, u32)) -> VolumeMount {
@@ -75,9 +81,8 @@ fn a_pv_of_another_kind_that_has_the_name_is_not_taken_for_the_volumes() {
         instance: Some(instance.into()),
     };
     let is_taken = |mount: VolumeMount, source: Option<VolumeSource>| {
-        let mut metadata = Metadata::default();
         let pv = PersistentVolume { source, ..PersistentVolume::default() };
-        metadata.persistent_volumes.insert(mount.name.clone(), Arc::new(pv));
+        let metadata = with_volume(&mount.name, Lookup::Found(Arc::new(pv)), None);
         group(&[Arc::new(mount)], &metadata).volumes[0].pv.is_some()
     };
     let nfs = || mount("data", "nfs", "1");
@@ -96,4 +101,24 @@ fn a_pv_of_another_kind_that_has_the_name_is_not_taken_for_the_volumes() {
         is_taken(mount("data", "", "1"), Some(source("nfs", "nfs", "nas:/e"))),
         "by a regular expression"
     );
+}
+
+#[test]
+fn a_volume_about_which_nothing_changed_stays_the_same_one() {
+    let mounts = |names: &[&str]| -> Vec<Arc<VolumeMount>> {
+        names.iter().enumerate().map(|(pod, name)| Arc::new(mount(name, "nfs", &pod.to_string()))).collect()
+    };
+    let mut joined = JoinedVolumes::default();
+    let first = mounts(&["a", "b", "c"]);
+    joined.update(first.clone(), Arc::default(), Instant::now());
+    let before = joined.volumes.clone();
+    let metadata = with_volume("b", Lookup::Found(Arc::default()), None);
+    let next = [&first[..2], &mounts(&["", "", "", "d"])[3..]].concat();
+    joined.update(next, Arc::new(metadata), Instant::now());
+    let same = |name: &str| {
+        let find = |volumes: &[Arc<Volume>]| volumes.iter().find(|v| v.pv_name == name).cloned();
+        Some(Arc::ptr_eq(&find(&before)?, &find(&joined.volumes)?))
+    };
+    assert_eq!(["a", "b", "c", "d"].map(same), [Some(true), Some(false), None, None]);
+    assert_eq!(joined.mounts.iter().map(|mount| mount.name.as_str()).collect::<Vec<_>>(), ["a", "b", "d"]);
 }

@@ -34,7 +34,7 @@ fn bound(pv_labels: &[(&str, &str)]) -> PersistentVolume {
 }
 
 fn written(volume: &Volume) -> String {
-    String::from_utf8(of_volume(volume).0).unwrap()
+    String::from_utf8(volume_labels(volume).0).unwrap()
 }
 
 #[test]

@@ -1,203 +1,282 @@
 use super::*;
-use crate::volume::{Measurement, VolumeMode};
-use std::path::PathBuf;
-use std::sync::mpsc;
-
-/// Answers at once, but for mounts whose path begins with `/hang`: these wait until the test lets them go.
-struct Scripted {
-    gate: Mutex<mpsc::Receiver<()>>,
-    asked: Mutex<Vec<PathBuf>>,
-}
+use crate::runtime::CancelHandle;
+use crate::volume::samples::mount;
+use crate::volume::{Measurement, ProbeError};
+use proptest::prelude::*;
+use std::collections::HashSet;
 
 const SIZE: ProbeResult = Ok(Measurement::Block { size: 1 });
+const TIMEOUT: ProbeResult = Err(ProbeError { reason: Reason::Timeout, errno: None });
+const SKIPPED: ProbeResult = Err(ProbeError { reason: Reason::Skipped, errno: None });
+const PANICKED: ProbeResult = Err(ProbeError { reason: Reason::Other, errno: None });
 
-impl Measure for Scripted {
-    fn measure(&self, target: &Target) -> ProbeResult {
-        self.asked.lock().unwrap().push(target.path.clone());
-        assert!(!target.path.starts_with("/panic"), "a bug");
-        if target.path.starts_with("/hang") {
-            let _ = self.gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
+/// Mounts whose name begins with `panic` panic, those in `hanging` hang until they are released, all others answer.
+#[derive(Default)]
+struct Scripted {
+    state: Mutex<Script>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Script {
+    hanging: HashSet<String>,
+    /// The names of all probes, in their order.
+    probed: Vec<String>,
+    /// Probes that are inside a mount.
+    inside: Vec<String>,
+}
+
+impl Scripted {
+    fn lock(&self) -> MutexGuard<'_, Script> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_hanging(&self, names: impl IntoIterator<Item = impl Into<String>>) {
+        self.lock().hanging = names.into_iter().map(Into::into).collect();
+        self.changed.notify_all();
+    }
+
+    /// Waits until as many probes are inside mounts.
+    fn wait_for_inside(&self, count: usize) {
+        let mut state = self.lock();
+        while state.inside.len() != count {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.lock().probed.iter().filter(|probed| *probed == name).count()
+    }
+}
+
+impl Probe for Scripted {
+    fn probe(&self, mount: &VolumeMount) -> ProbeResult {
+        let name = &mount.name;
+        let mut state = self.lock();
+        state.probed.push(name.clone());
+        state.inside.push(name.clone());
+        self.changed.notify_all();
+        while state.hanging.contains(name) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.inside.retain(|inside| inside != name);
+        self.changed.notify_all();
+        drop(state);
+        assert!(!name.starts_with("panic"), "a bug");
         SIZE
     }
 }
 
-fn prober() -> (Prober, Arc<Scripted>, mpsc::Sender<()>) {
-    let (release, gate) = mpsc::channel();
-    let scripted = Arc::new(Scripted { gate: Mutex::new(gate), asked: Mutex::default() });
-    (Prober::new(scripted.clone()), scripted, release)
+fn pool() -> (ProbePool, Arc<Scripted>) {
+    let scripted = Arc::new(Scripted::default());
+    (ProbePool::new(Arc::clone(&scripted) as Arc<dyn Probe>), scripted)
 }
 
-/// Measures these mounts from now on.
-fn watch(prober: &mut Prober, paths: impl IntoIterator<Item = impl Into<PathBuf>>) {
-    let target = |path: PathBuf| Target {
-        mountpoint: path.clone(),
-        path,
-        device: "nas:/export".into(),
-        id: None,
-        own_table: true,
-        mode: VolumeMode::Filesystem,
-    };
-    prober.watch(paths.into_iter().map(|path| target(path.into())).collect());
+fn mounts(names: impl IntoIterator<Item = impl AsRef<str>>) -> Vec<Arc<VolumeMount>> {
+    names.into_iter().map(|name| Arc::new(mount(name.as_ref(), "nfs", "uid"))).collect()
 }
 
-fn healthy(count: usize) -> Vec<String> {
-    (0..count).map(|i| format!("/ok/{i}")).collect()
+fn healthy(count: usize) -> Vec<Arc<VolumeMount>> {
+    mounts((0..count).map(|number| format!("ok-{number}")))
 }
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_millis(300)
+/// Long enough for healthy mounts, and what a test waits for mounts that hang.
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_millis(300))
 }
 
-fn late() -> Instant {
-    Instant::now() + Duration::from_mins(1)
+fn late() -> Deadline {
+    Deadline::after(Duration::from_mins(1))
 }
 
-const TIMEOUT: ProbeResult = Err(crate::volume::ProbeError { reason: Reason::Timeout, errno: None });
-const SKIPPED: ProbeResult = Err(crate::volume::ProbeError { reason: Reason::Skipped, errno: None });
+fn past() -> Deadline {
+    Deadline::after(Duration::ZERO)
+}
 
 #[test]
-fn every_mount_is_asked_once_and_answers_keep_their_order() {
-    let (mut prober, scripted, _release) = prober();
-    watch(&mut prober, healthy(1000));
+fn every_mount_is_probed_once_and_results_keep_their_order() {
+    let (mut pool, scripted) = pool();
+    let mounts = healthy(1000);
     for round in 1..=3 {
-        assert_eq!(prober.measure(late()), vec![SIZE; 1000]);
-        assert_eq!(scripted.asked.lock().unwrap().len(), 1000 * round);
+        assert_eq!(pool.probe(&mounts, &late()), vec![SIZE; 1000]);
+        assert_eq!(scripted.lock().probed.len(), 1000 * round);
     }
-    assert!(prober.shared.lock().threads <= MOST_WORKERS);
-    watch(&mut prober, healthy(0));
-    assert_eq!(prober.measure(late()), []);
+    assert!(pool.stats().threads <= MAX_WORKERS);
+    assert_eq!(pool.probe(&[], &late()), []);
+}
+
+#[test]
+fn one_thread_is_there_before_the_first_round() {
+    assert_eq!(pool().0.stats(), PoolStats { threads: 1, in_flight: 0 });
 }
 
 #[test]
 fn a_hung_mount_costs_one_deadline_and_one_thread() {
-    let (mut prober, scripted, release) = prober();
-    watch(&mut prober, ["/ok/1", "/hang/1", "/ok/2"]);
-    assert_eq!(prober.measure(soon()), [SIZE, TIMEOUT, SIZE]);
+    let (mut pool, scripted) = pool();
+    let mounts = mounts(["ok-1", "hung", "ok-2"]);
+    scripted.set_hanging(["hung"]);
+    assert_eq!(pool.probe(&mounts, &soon()), [SIZE, TIMEOUT, SIZE]);
     for _ in 0..20 {
         // Were the hung mount waited for, this would take its minute.
-        assert_eq!(prober.measure(late()), [SIZE, TIMEOUT, SIZE]);
+        assert_eq!(pool.probe(&mounts, &late()), [SIZE, TIMEOUT, SIZE]);
     }
-    let asked = scripted.asked.lock().unwrap().clone();
-    assert_eq!(asked.iter().filter(|path| path.starts_with("/hang")).count(), 1);
-    assert!(prober.shared.lock().threads < 10, "the threads must not grow with the rounds");
-    release.send(()).unwrap();
-    // The late answer is thrown away; the round that finds the mount free again asks it anew.
-    drop(release);
-    while prober.subjects[1].is_asked() {
-        std::thread::yield_now();
+    assert_eq!((scripted.count("hung"), pool.stats().in_flight), (1, 1));
+    assert!(pool.stats().threads < 10, "the threads must not grow with the rounds");
+    scripted.set_hanging([""; 0]);
+    while pool.stats().in_flight > 0 {
+        thread::yield_now();
     }
-    assert_eq!(prober.measure(late()), [SIZE; 3]);
+    // The late result is dropped; the next round probes the mount again.
+    assert_eq!(pool.probe(&mounts, &late()), [SIZE; 3]);
+    assert_eq!(scripted.count("hung"), 2);
 }
 
 #[test]
 fn more_hung_mounts_than_workers_hide_none_that_answers() {
-    let (mut prober, _scripted, release) = prober();
-    let hung = 300;
-    let mut paths: Vec<String> = (0..hung).map(|i| format!("/hang/{i}")).collect();
-    paths.extend(healthy(100));
-    watch(&mut prober, paths);
-    let deadline = Instant::now() + Duration::from_secs(3);
-    let answers = prober.measure(deadline);
-    assert_eq!(answers[hung..], vec![SIZE; 100]);
-    assert_eq!(answers[..hung], vec![TIMEOUT; 300]);
-    assert_eq!(prober.measure(late())[hung..], vec![SIZE; 100]);
-    assert!(prober.shared.lock().threads < hung + MOST_WORKERS);
-    drop(release);
+    let (mut pool, scripted) = pool();
+    let hung: Vec<String> = (0..300).map(|number| format!("hung-{number}")).collect();
+    let all = [mounts(&hung), healthy(100)].concat();
+    scripted.set_hanging(&hung);
+    let results = pool.probe(&all, &Deadline::after(Duration::from_secs(3)));
+    assert_eq!(results, [vec![TIMEOUT; 300], vec![SIZE; 100]].concat());
+    assert_eq!(pool.probe(&all, &late())[300..], [SIZE; 100]);
+    assert!(pool.stats().threads < 300 + MAX_WORKERS);
+    scripted.set_hanging([""; 0]);
 }
 
 #[test]
-fn who_was_not_asked_is_skipped_and_goes_first_next_time() {
-    let (mut prober, scripted, release) = prober();
-    watch(&mut prober, healthy(3));
-    let past = Instant::now();
-    assert_eq!(prober.measure(past), [SKIPPED; 3]);
-    assert!(scripted.asked.lock().unwrap().is_empty());
-    let order = |prober: &Prober| prober.jobs().iter().map(|job| job.slot).collect::<Vec<_>>();
-    watch(&mut prober, &healthy(3)[1..]);
-    assert_eq!(prober.measure(late()), [SIZE; 2]);
-    watch(&mut prober, healthy(3));
-    assert_eq!(order(&prober), [1, 2, 0], "1 and 2 answered; 0 was never asked");
-    watch(&mut prober, &healthy(3)[2..]);
-    assert_eq!(prober.measure(past), [SKIPPED]);
-    watch(&mut prober, healthy(3));
-    assert_eq!(order(&prober), [2, 0, 1], "2 was left out; what is gone is forgotten");
-    drop(release);
-}
-
-#[test]
-fn a_panic_costs_one_measurement() {
-    let (mut prober, _scripted, _release) = prober();
-    watch(&mut prober, ["/ok/1", "/panic/1", "/ok/2"]);
-    for _ in 0..3 {
-        let answers = prober.measure(late());
-        assert_eq!(answers, [SIZE, Err(Reason::Other.into()), SIZE]);
+fn a_skipped_mount_comes_first_the_next_time() {
+    let (mut pool, scripted) = pool();
+    let all = healthy(3);
+    // A thread that is still starting would take a mount.
+    while pool.shared.lock().idle() == 0 {
+        thread::yield_now();
     }
-    assert!(prober.shared.lock().threads <= MOST_WORKERS);
+    assert_eq!(pool.probe(&all, &past()), [SKIPPED; 3]);
+    assert_eq!(scripted.lock().probed.len(), 0);
+    let order = |pool: &mut ProbePool, mounts: &[Arc<VolumeMount>]| {
+        pool.shared.lock().set_mounts(mounts);
+        pool.shared.lock().order()
+    };
+    assert_eq!(pool.probe(&all[1..], &late()), [SIZE; 2]);
+    assert_eq!(order(&mut pool, &all), [1, 2, 0], "1 and 2 answered; 0 was never probed");
+    assert_eq!(pool.probe(&all[2..], &past()), [SKIPPED]);
+    assert_eq!(order(&mut pool, &all), [2, 0, 1], "2 was skipped; what is gone is forgotten");
 }
 
 #[test]
-fn workers_end_with_their_prober() {
-    let (mut prober, _scripted, _release) = prober();
-    watch(&mut prober, healthy(10));
-    prober.measure(late());
-    let shared = Arc::clone(&prober.shared);
-    drop(prober);
+fn workers_end_with_their_pool() {
+    let (mut pool, _scripted) = pool();
+    pool.probe(&healthy(10), &late());
+    let shared = Arc::clone(&pool.shared);
+    drop(pool);
     while Arc::strong_count(&shared) > 1 {
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
 #[test]
-fn a_hung_mount_that_is_gone_for_a_while_is_not_asked_twice() {
-    let (mut prober, scripted, release) = prober();
-    watch(&mut prober, ["/ok/1", "/hang/1"]);
-    assert_eq!(prober.measure(soon()), [SIZE, TIMEOUT]);
-    watch(&mut prober, ["/ok/1"]);
-    assert_eq!(prober.measure(late()), [SIZE]);
-    watch(&mut prober, ["/hang/1", "/ok/1"]);
-    assert_eq!(prober.measure(late()), [TIMEOUT, SIZE]);
-    let asked = scripted.asked.lock().unwrap().clone();
-    assert_eq!(asked.iter().filter(|path| path.starts_with("/hang")).count(), 1);
-    drop(release);
-}
-
-#[test]
-fn an_interrupt_ends_the_round() {
-    let (mut prober, _scripted, release) = prober();
-    watch(&mut prober, ["/ok/1", "/hang/1"]);
-    let interrupt = prober.interrupt();
-    let hangs = Arc::clone(&prober.subjects[1]);
-    let interrupting = std::thread::spawn(move || {
-        while !hangs.is_asked() {
-            std::thread::yield_now();
-        }
-        interrupt.end_measuring();
-    });
-    assert_eq!(prober.measure(late())[1], TIMEOUT, "it is not waited for a minute");
-    interrupting.join().unwrap();
-    drop(release);
+fn cancelling_ends_the_round_with_the_results_of_healthy_mounts() {
+    let (mut pool, scripted) = pool();
+    scripted.set_hanging(["hung"]);
+    let cancel = CancelHandle::default();
+    let deadline = Deadline::new(Instant::now() + Duration::from_mins(1), &cancel);
+    let cancelling = {
+        let scripted = Arc::clone(&scripted);
+        thread::spawn(move || {
+            scripted.wait_for_inside(1);
+            cancel.cancel();
+        })
+    };
+    assert_eq!(pool.probe(&mounts(["hung", "ok"]), &deadline), [TIMEOUT, SIZE]);
+    cancelling.join().unwrap();
+    scripted.set_hanging([""; 0]);
 }
 
 #[test]
 fn beyond_the_limit_mounts_that_never_answered_are_tried_one_by_one() {
-    let (mut prober, _scripted, release) = prober();
-    prober.shared.lock().limits.hung = 10;
-    let mut paths: Vec<String> = (0..200).map(|i| format!("/hang/{i}")).collect();
-    paths.extend(healthy(1));
-    watch(&mut prober, &paths);
-    assert_eq!(prober.measure(soon())[200], SKIPPED, "it is not its turn yet");
-    // Before any counted as hung, as many were asked as may be.
-    let threads = prober.shared.lock().threads;
-    assert!(threads < MOST_WORKERS + 20, "{threads}");
-    // Who was left out is new yet, and goes before those that were asked in vain.
-    let left: Vec<String> = paths[190..].to_vec();
-    watch(&mut prober, left);
-    assert_eq!(prober.measure(late_enough()).last(), Some(&SIZE), "its turn comes");
-    drop(release);
+    let (mut pool, scripted) = pool();
+    pool.shared.lock().limits.hung = 10;
+    let hung: Vec<String> = (0..200).map(|number| format!("hung-{number}")).collect();
+    scripted.set_hanging(&hung);
+    let all = [mounts(&hung), healthy(1)].concat();
+    assert_eq!(pool.probe(&all, &soon())[200], SKIPPED, "it is not its turn yet");
+    // Before any of them counted as hung, as many as the workers were probed.
+    assert!(pool.stats().threads < MAX_WORKERS + 20, "{:?}", pool.stats());
+    // What was skipped is still new, and comes before what timed out.
+    assert_eq!(
+        pool.probe(&all[190..], &Deadline::after(Duration::from_secs(5))).last(),
+        Some(&SIZE),
+        "its turn comes"
+    );
+    scripted.set_hanging([""; 0]);
 }
 
-/// Some trials more than there are mounts to be tried.
-fn late_enough() -> Instant {
-    Instant::now() + Duration::from_secs(5)
+/// What a mount does from some round on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behaviour {
+    Answers,
+    Panics,
+    Hangs,
+    Unmounted,
+}
+
+/// Six mounts' behaviours in each of up to eight rounds.
+fn rounds() -> impl Strategy<Value = Vec<Vec<Behaviour>>> {
+    let behaviour = prop_oneof![
+        4 => Just(Behaviour::Answers),
+        1 => Just(Behaviour::Panics),
+        2 => Just(Behaviour::Hangs),
+        1 => Just(Behaviour::Unmounted),
+    ];
+    proptest::collection::vec(proptest::collection::vec(behaviour, 6), 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// One result for each mount; a hung mount is never probed twice; all others have their result before the deadline.
+    #[test]
+    fn a_round_has_a_result_for_each_mount_and_never_probes_a_hung_one_again(rounds in rounds()) {
+        let (mut pool, scripted) = pool();
+        let name = |position: usize, behaviour: Behaviour| {
+            let kind = if behaviour == Behaviour::Panics { "panic" } else { "mount" };
+            format!("{kind}-{position}")
+        };
+        for behaviours in rounds {
+            let present: Vec<(String, Behaviour)> = behaviours
+                .iter()
+                .enumerate()
+                .filter(|(_, behaviour)| **behaviour != Behaviour::Unmounted)
+                .map(|(position, behaviour)| (name(position, *behaviour), *behaviour))
+                .collect();
+            let hanging = present.iter().filter(|(_, behaviour)| *behaviour == Behaviour::Hangs);
+            let hanging: Vec<&str> = hanging.map(|(name, _)| name.as_str()).collect();
+            scripted.set_hanging(hanging.iter().copied());
+            // Mounts that recovered are free before the round begins.
+            let still_inside = scripted.lock().inside.iter().filter(|name| hanging.contains(&name.as_str())).count();
+            scripted.wait_for_inside(still_inside);
+            while pool.stats().in_flight != still_inside {
+                thread::yield_now();
+            }
+            let inside_before = scripted.lock().inside.clone();
+            let probed_before = scripted.lock().probed.len();
+            let is_new_hang = hanging.iter().any(|name| !inside_before.contains(&(*name).to_owned()));
+            let deadline = if is_new_hang { Deadline::after(Duration::from_millis(60)) } else { late() };
+            let results = pool.probe(&mounts(present.iter().map(|(name, _)| name)), &deadline);
+            let expected: Vec<ProbeResult> = present.iter().map(|(_, behaviour)| match behaviour {
+                Behaviour::Answers | Behaviour::Unmounted => SIZE,
+                Behaviour::Panics => PANICKED,
+                Behaviour::Hangs => TIMEOUT,
+            }).collect();
+            prop_assert_eq!(results, expected);
+            let mut probed = scripted.lock().probed[probed_before..].to_vec();
+            probed.sort_unstable();
+            let mut due: Vec<String> =
+                present.iter().map(|(name, _)| name.clone()).filter(|name| !inside_before.contains(name)).collect();
+            due.sort_unstable();
+            prop_assert_eq!(probed, due, "each mount once, but those that hang");
+        }
+        scripted.set_hanging([""; 0]);
+    }
 }

@@ -1,10 +1,10 @@
 //! What was asked, and what it cost.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use hyper::Request;
 use hyper::header::AUTHORIZATION;
+use tokio::time::Instant;
 
 use super::world::Resource;
 
@@ -53,7 +53,7 @@ impl Recorded {
         let pairs =
             request.uri().query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let query: BTreeMap<String, String> =
-            pairs.map(|(name, value)| (name.to_owned(), value.replace("%3D", "="))).collect();
+            pairs.map(|(name, value)| (name.to_owned(), decode(value))).collect();
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let (resource, namespace, name) = match parts[..] {
             ["api", "v1", "persistentvolumes", name] => (Some(Resource::PersistentVolumes), "", name),
@@ -95,7 +95,7 @@ impl Recorded {
 
     /// The node that the pods are of.
     pub(super) fn node(&self) -> Option<&str> {
-        self.query("fieldSelector")?.strip_prefix("spec.nodeName=")
+        self.query("fieldSelector")?.split(',').next()?.strip_prefix("spec.nodeName=")
     }
 
     /// Verb, resource and name, for comparing.
@@ -103,4 +103,8 @@ impl Recorded {
         let resource = self.resource.map_or(&*self.path, |resource| resource.name());
         [self.verb.name(), resource, &self.name].join(" ").trim_end().to_owned()
     }
+}
+
+fn decode(value: &str) -> String {
+    value.replace("%3D", "=").replace("%2C", ",").replace("%21", "!")
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -90,9 +90,9 @@ async fn bind(address: SocketAddr) -> TcpListener {
 }
 
 /// One answer; an error closes the connection without any.
-async fn answer(
+pub(super) async fn answer<B>(
     server: Arc<Server>,
-    request: Request<Incoming>,
+    request: Request<B>,
     has_certificate: bool,
 ) -> Result<Response<Body>, io::Error> {
     let recorded = Recorded::new(&request, has_certificate);
@@ -109,7 +109,9 @@ async fn answer(
         Some(Fault::NotInCache) => (404, None),
         _ => (server.allows(&recorded), None),
     };
-    let is_watch = recorded.verb == Verb::Watch && code == 200 && !matches!(fault, Some(Fault::Body(_)));
+    let is_streamed =
+        matches!(fault, Some(Fault::Body(_) | Fault::Half | Fault::HalfThenSilence | Fault::Endless));
+    let is_watch = recorded.verb == Verb::Watch && code == 200 && !is_streamed;
     if is_watch {
         return Ok(Response::new(watch(flight, recorded, matches!(fault, Some(Fault::Silence)))));
     }
@@ -132,7 +134,7 @@ fn body(server: &Server, code: u16, request: &Recorded) -> (u16, String) {
     }
     let world = server.world();
     let found = match (request.verb, request.resource) {
-        (Verb::List, Some(_)) => Some(world.list(request.node())),
+        (Verb::List | Verb::Watch, Some(_)) => Some(world.list(request.node())),
         (_, Some(resource)) => world.get(resource, &request.namespace, &request.name),
         (_, None) => None,
     };
@@ -189,13 +191,21 @@ fn watch(flight: Flight, request: Recorded, silent: bool) -> Body {
         let server = Arc::clone(&flight.server);
         // What is told from when it counts as open on is not missed.
         let mut told = server.world().history.iter().take_while(|(version, _)| *version <= from).count();
+        if from == 0 {
+            // Every pod as it is, one after the other, and then what happens from now on.
+            let pods = server.world().list(request.node());
+            for pod in pods["items"].as_array().unwrap() {
+                tell(&flight, &sender, &request, Happening::Pod("ADDED", pod.clone()));
+            }
+            told = server.world().history.len();
+        }
         server.count(|counts| counts.watches += 1);
         if silent {
             sender.closed().await;
         }
         let over = tokio::time::sleep(Duration::from_secs(seconds));
         tokio::pin!(over);
-        if server.world().oldest > from {
+        if from > 0 && server.world().oldest > from {
             let gone = json!({"type": "ERROR", "object": status(410, &request)});
             flight.send(&sender, Ok(format!("{gone}\n").into()));
         } else {

@@ -1,7 +1,7 @@
 //! Which objects are those of a volume, and which mounts are no volumes by what objects say.
 
 use super::*;
-use crate::volume::{ClaimKey, ClaimRef};
+use crate::volume::{Claim, ClaimKey, ClaimRef};
 
 fn key(namespace: &str, name: &str) -> ClaimKey {
     ClaimKey { namespace: namespace.into(), name: name.into() }
@@ -13,64 +13,79 @@ fn pod(name: &str, inline: &[(&str, &str)]) -> Arc<Pod> {
         namespace: "shop".into(),
         name: name.into(),
         inline_volumes: inline.iter().map(own).collect(),
+        ..Pod::default()
     })
 }
 
-/// One mount of `pv` by NFS, and all that the cluster has.
-fn volume_of(metadata: &Metadata) -> Arc<Volume> {
-    let mut grouped = group(&[Arc::new(mount("pv", "nfs", "1"))], metadata);
-    assert_eq!((grouped.volumes.len(), grouped.ambiguous, grouped.pending), (1, 0, 0));
-    grouped.volumes.remove(0)
+#[test]
+fn the_claim_is_what_was_answered_about_the_one_that_the_pv_names() {
+    let reference = ClaimRef { key: key("shop", "data"), uid: Some("1".into()) };
+    let claim = Arc::new(Claim::default());
+    for (answer, expected, is_current) in [
+        (None, BoundClaim::Named(Arc::new(key("shop", "data"))), true),
+        (Some(Lookup::Forbidden), BoundClaim::Named(Arc::new(key("shop", "data"))), true),
+        (Some(Lookup::Absent), BoundClaim::Gone(Arc::new(key("shop", "data"))), false),
+        (
+            Some(Lookup::Found(Arc::clone(&claim))),
+            BoundClaim::Known(Arc::new(key("shop", "data")), Arc::clone(&claim)),
+            true,
+        ),
+    ] {
+        let pv = PersistentVolume { claim: Some(reference.clone()), ..PersistentVolume::default() };
+        let metadata = with_volume("pv", Lookup::Found(Arc::new(pv)), answer);
+        let volume = group(&[Arc::new(mount("pv", "nfs", "1"))], &metadata).volumes.remove(0);
+        assert_eq!(volume.claim, expected);
+        // The name may be another claim's by now.
+        assert_eq!(volume.claim.current_key().is_some(), is_current, "{expected:?}");
+    }
+    let unbound = with_volume("pv", Lookup::Found(Arc::default()), None);
+    let volume = group(&[Arc::new(mount("pv", "nfs", "1"))], &unbound).volumes.remove(0);
+    assert_eq!(volume.claim, BoundClaim::None);
+}
+
+/// The name of a `PersistentVolume` may be another one's by the time that another pod mounts it.
+#[test]
+fn answers_hold_for_the_pods_that_they_are_about_and_for_those_that_use_the_claim() {
+    let reference = ClaimRef { key: key("shop", "alpha"), uid: None };
+    let pv = PersistentVolume { claim: Some(reference), ..PersistentVolume::default() };
+    let mut metadata = with_volume("pv", Lookup::Found(Arc::new(pv)), Some(Lookup::Absent));
+    let volumes = Arc::make_mut(&mut metadata.volumes);
+    volumes.get_mut("pv").unwrap().pods = Some(Arc::new(["asked".to_owned(), String::new()].into()));
+    let uses = |namespace: &str, claim: &str, has_more_volumes| {
+        let claims = [claim.to_owned()].into();
+        Arc::new(Pod { namespace: namespace.into(), claims, has_more_volumes, ..Pod::default() })
+    };
+    let pods = Arc::make_mut(&mut metadata.pods);
+    pods.insert("uses-it".into(), uses("shop", "alpha", false));
+    pods.insert("uses-another".into(), uses("shop", "beta", false));
+    pods.insert("elsewhere".into(), uses("bank", "alpha", false));
+    pods.insert("uses-many".into(), uses("shop", "beta", true));
+    for (uid, holds) in [
+        ("asked", true),
+        ("uses-it", true),
+        ("uses-another", false),
+        ("elsewhere", false),
+        ("uses-many", false),
+        ("unknown", false),
+    ] {
+        let mount = VolumeMount { csi: csi("pv", uid, "h", (8, 0)).csi, ..mount("pv", "csi", uid) };
+        assert_eq!(metadata.volume(&mount).is_some(), holds, "{uid}");
+        assert_eq!(group(&[Arc::new(mount)], &metadata).volumes[0].pv.is_some(), holds, "{uid}");
+    }
+    assert!(metadata.volume(&VolumeMount { pod_uid: None, ..mount("pv", "nfs", "") }).is_some());
 }
 
 #[test]
-fn a_claim_is_that_which_the_pv_names_if_it_has_the_uid() {
-    type Named = (&'static str, &'static str, Option<&'static str>);
-    type Case = (&'static str, Option<Named>, &'static [Named], Option<usize>);
-    const FIRST: Named = ("shop", "data", Some("1"));
-    const SECOND: Named = ("shop", "data", Some("2"));
-    const ANY: Named = ("shop", "data", None);
-    const OTHER: Named = ("shop", "other", Some("3"));
-    const ELSEWHERE: Named = ("bank", "data", Some("4"));
-    const OF_POD: Named = ("shop", "web-0-cache", Some("5"));
-    const OF_ITS_NAME: Named = ("shop", "pv", Some("6"));
-    let cases: [Case; 9] = [
-        ("bound", Some(FIRST), &[OTHER, ELSEWHERE, FIRST], Some(2)),
-        ("only others", Some(FIRST), &[OTHER, ELSEWHERE], None),
-        ("only others, and any uid", Some(ANY), &[OTHER, ELSEWHERE], None),
-        ("bound before it was claimed", Some(ANY), &[FIRST], Some(0)),
-        ("a claim of unknown uid", Some(FIRST), &[ANY], Some(0)),
-        ("released, or the claim is deleted while it is mounted", Some(FIRST), &[], None),
-        ("released, and another has the name", Some(FIRST), &[SECOND], None),
-        ("a generic ephemeral volume's", Some(OF_POD), &[FIRST, OF_POD], Some(1)),
-        ("unbound", None, &[FIRST, OF_ITS_NAME], None),
-    ];
-    for (what, reference, claims, expected) in cases {
-        let claim = reference
-            .map(|(namespace, name, uid)| ClaimRef { key: key(namespace, name), uid: uid.map(Into::into) });
-        let mut metadata = Metadata::default();
-        let pv = PersistentVolume { claim: claim.clone(), ..PersistentVolume::default() };
-        metadata.persistent_volumes.insert("pv".into(), Arc::new(pv));
-        // The pod's own list never has a generic ephemeral volume.
-        metadata.pods.insert("1".into(), pod("web-0", &[]));
-        for (namespace, name, uid) in claims {
-            let claim = Claim { uid: uid.map(Into::into), ..Claim::default() };
-            metadata.claims.insert(key(namespace, name), vec![Arc::new(claim)]);
-        }
-        let volume = volume_of(&metadata);
-        let expected = expected.map(|at| &metadata.claims[&key(claims[at].0, claims[at].1)][0]);
-        assert_eq!(volume.claim.object().map(std::ptr::from_ref), expected.map(Arc::as_ptr), "{what}");
-        // What the object says of its claim stays, whether there is one or not.
-        assert_eq!(volume.claim.key(), claim.as_ref().map(|claim| &claim.key), "{what}");
-        // The name alone is another matter: it may be another claim's by now.
-        let is_anothers = what == "released, and another has the name";
-        let named = claim.as_ref().map(|claim| &claim.key).filter(|_| !is_anothers);
-        assert_eq!(volume.claim.current_key().map(|key| &**key), named, "{what}");
-        metadata.gone_claims.extend(claim);
-        let volume = volume_of(&metadata);
-        assert_eq!(volume.claim.current_key(), None, "{what}, and certainly gone");
-        assert_eq!(volume.claim.object().map(std::ptr::from_ref), expected.map(Arc::as_ptr), "{what}");
-    }
+fn of_a_pod_with_more_volumes_than_are_kept_a_mount_without_a_handle_is_left_out() {
+    let many = Pod { has_more_volumes: true, ..Pod::default() };
+    let pods = [("many".to_owned(), Arc::new(many)), ("few".to_owned(), Arc::default())];
+    let metadata = Metadata { pods: Arc::new(pods.into()), ..Metadata::default() };
+    let unproven = || mount("pv", "nfs", "many");
+    assert_eq!(grouped(&[unproven()], &metadata), (vec![], 1));
+    assert_eq!(grouped(&[unproven(), mount("pv", "nfs", "few")], &metadata), (vec![("pv".into(), 1)], 1));
+    assert_eq!(grouped(&[csi("pv", "many", "h", (8, 0))], &metadata), (vec![("pv".into(), 1)], 0));
+    let left_out = group(&[Arc::new(unproven())], &metadata).left_out_pods;
+    assert_eq!(left_out, ["many".to_owned()].into());
 }
 
 #[test]
@@ -78,7 +93,7 @@ fn pods_are_found_by_the_uid_in_the_path() {
     // A StatefulSet's pod, the one before it, which had its name, and one that nobody knows.
     let mounts = ["old", "new", "unknown"].map(|uid| Arc::new(mount("pv", "nfs", uid)));
     let found = |known: &[&'static str]| {
-        let pods = known.iter().map(|uid| ((*uid).into(), pod("web-0", &[]))).collect();
+        let pods = Arc::new(known.iter().map(|uid| ((*uid).into(), pod("web-0", &[]))).collect());
         let metadata = Metadata { pods, ..Metadata::default() };
         let volume = Arc::clone(&group(&mounts, &metadata).volumes[0]);
         let uid_of = |found: &Arc<Pod>| known.iter().find(|uid| Arc::ptr_eq(found, &metadata.pods[**uid]));
@@ -106,15 +121,15 @@ fn a_pods_own_volume_is_no_pv() {
     ];
     for (mounts, plugin, name, expected) in &cases {
         let mut metadata = Metadata::default();
-        metadata.pods.insert("1".into(), pod("p", &[(plugin, name)]));
         // Whoever it is that has the name: it is a PV that is not mounted in pod 1.
         for has_pv in [false, true] {
             if has_pv {
-                metadata.persistent_volumes.insert("data".into(), Arc::default());
+                metadata = with_volume("data", Lookup::Found(Arc::default()), None);
             }
+            metadata.pods = Arc::new([("1".to_owned(), pod("p", &[(plugin, name)]))].into());
             assert_eq!(grouped(mounts, &metadata), *expected, "{plugin} {name}, has a PV: {has_pv}");
         }
-        metadata.pods.clear();
+        metadata.pods = Arc::default();
         assert_eq!(grouped(mounts, &metadata), (vec![], 1), "of an unknown pod");
     }
 }
@@ -138,37 +153,16 @@ fn a_name_that_is_no_pvs_is_a_migrated_volume_of_a_pod_that_has_one() {
         ("the object of a PV that was deleted is known", "csi", NAME, true, Some(MIGRATED), true),
     ];
     for (what, plugin, absent, has_pv, own, is_volume) in cases {
-        let absent = [absent.to_owned()].into();
-        let mut metadata = Metadata { absent, ..Metadata::default() };
-        if has_pv {
-            metadata.persistent_volumes.insert(NAME.into(), Arc::default());
-        }
+        let mut metadata = match has_pv {
+            true => with_volume(NAME, Lookup::Found(Arc::default()), None),
+            false => with_volume(absent, Lookup::Absent, None),
+        };
         if let Some(own) = own {
-            metadata.pods.insert("1".into(), pod("p", own));
+            metadata.pods = Arc::new([("1".to_owned(), pod("p", own))].into());
         }
         let grouped = group(&[Arc::new(mount(NAME, plugin, "1"))], &metadata);
         assert_eq!(grouped.volumes.len(), usize::from(is_volume), "{what}");
-        assert_eq!((grouped.ambiguous, grouped.pending), (0, 0), "{what}");
+        assert_eq!(grouped.ambiguous, 0, "{what}");
         assert!(grouped.volumes.iter().all(|volume| volume.pv.is_some() == has_pv), "{what}");
     }
-}
-
-#[test]
-fn what_is_pending_is_left_out_and_counted_by_name() {
-    let mut mounts = vec![mount("a", "nfs", "1"), mount("b", "nfs", "1"), mount("b", "nfs", "2")];
-    mounts.extend([mount("c", "nfs", "1"), mount("c", "iscsi", "2"), mount("own", "nfs", "1")]);
-    let mounts: Vec<_> = mounts.into_iter().map(Arc::new).collect();
-    let mut metadata = Metadata::default();
-    metadata.pods.insert("1".into(), pod("p", &[("nfs", "own")]));
-    let found = |metadata: &Metadata| {
-        let grouped = group(&mounts, metadata);
-        let names: Vec<_> = grouped.volumes.iter().map(|volume| volume.pv_name.clone()).collect();
-        (names.concat(), grouped.ambiguous, grouped.pending)
-    };
-    assert_eq!(found(&metadata), ("ab".into(), 1, 0));
-    metadata.pending = ["b", "not mounted"].map(Into::into).into();
-    assert_eq!(found(&metadata), ("a".into(), 1, 1));
-    // Who is not answered yet may turn out to be one, and who is known to be a pod's own is not waited for.
-    metadata.pending = ["a", "b", "c", "own"].map(Into::into).into();
-    assert_eq!(found(&metadata), (String::new(), 0, 3));
 }

@@ -1,0 +1,150 @@
+//! Which API server to ask, and as whom: the pod's service account, or a kubeconfig.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use kube::config::{Kubeconfig, KubeconfigError};
+
+use crate::error_text::error_chain;
+
+/// Where the credentials are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Those of the pod's service account.
+    InCluster,
+    /// Those of the current context of these files, which count as one.
+    Kubeconfig(Vec<PathBuf>),
+}
+
+impl Access {
+    /// What a pod has, or a person: `None` where there is neither. A kubeconfig that was named has to be there.
+    #[must_use]
+    pub fn find(kubeconfig: Option<&str>) -> Option<Self> {
+        if let Some(paths) = kubeconfig {
+            return Some(Self::Kubeconfig(env::split_paths(paths).collect()));
+        }
+        if env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+            return Some(Self::InCluster);
+        }
+        let usual = env::home_dir()?.join(".kube/config");
+        usual.is_file().then(|| Self::Kubeconfig(vec![usual]))
+    }
+
+    /// Reads the credentials.
+    ///
+    /// # Errors
+    ///
+    /// If there is nothing that could be used.
+    pub fn load(&self) -> Result<kube::Config, AccessError> {
+        match self {
+            Self::InCluster => Ok(kube::Config::incluster()?),
+            Self::Kubeconfig(paths) => {
+                let config = kube::Config::try_from(read(paths)?);
+                let config = config.map_err(|error| AccessError::kubeconfig(paths, &error))?;
+                match &config.proxy_url {
+                    // Its user and password stay out.
+                    Some(proxy) => Err(AccessError::Proxy(proxy.host().unwrap_or_default().to_owned())),
+                    None => Ok(config),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InCluster => formatter.write_str("the pod's service account"),
+            Self::Kubeconfig(paths) => write!(formatter, "the kubeconfig {}", list(paths)),
+        }
+    }
+}
+
+/// Why there is nobody to ask.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The pod has no service account's token.
+    #[error("the pod's service account cannot be used: {}; is automountServiceAccountToken on?", error_chain(.0))]
+    InCluster(#[from] kube::config::InClusterError),
+    /// A kubeconfig that says nothing that could be used.
+    #[error("the kubeconfig {paths} cannot be used: {cause}; check it by `kubectl --kubeconfig`")]
+    Kubeconfig {
+        /// Where it is.
+        paths: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// No file has that name.
+    #[error("no kubeconfig at {0}; give the path of one by --kubeconfig, or --kubernetes=off")]
+    NoFile(String),
+    /// What this program cannot do.
+    #[error(
+        "the API server is behind the proxy {0}, which this program cannot use; unset proxy-url and HTTPS_PROXY"
+    )]
+    Proxy(String),
+    /// A certificate, key or credential plugin that fails.
+    #[error("{}", error_chain(.0))]
+    Credentials(#[from] kube::Error),
+    /// The file that the token is in.
+    #[error("cannot use the token in {0}: {1}")]
+    Token(String, #[source] io::Error),
+}
+
+impl AccessError {
+    /// Without the lines of the file that a parser quotes: they may be secret.
+    fn kubeconfig(paths: &[PathBuf], error: &KubeconfigError) -> Self {
+        let cause = error_chain(error).lines().next().unwrap_or_default().to_owned();
+        Self::Kubeconfig { paths: list(paths), cause }
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The files that are there, as one.
+fn read(paths: &[PathBuf]) -> Result<Kubeconfig, AccessError> {
+    let unusable = |error: KubeconfigError| AccessError::kubeconfig(paths, &error);
+    let there = paths.iter().filter(|path| path.exists());
+    let mut merged: Option<Kubeconfig> = None;
+    for path in there {
+        let next = Kubeconfig::read_from(path).map_err(unusable)?;
+        merged = Some(match merged {
+            Some(first) => first.merge(next).map_err(unusable)?,
+            None => next,
+        });
+    }
+    merged.ok_or_else(|| AccessError::NoFile(list(paths)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of this kubeconfig.
+    fn refused(kubeconfig: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubeconfig");
+        std::fs::write(&path, kubeconfig).unwrap();
+        Access::Kubeconfig(vec![path]).load().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn no_secret_is_said() {
+        let with = |cluster: &str, users: &str| {
+            format!(
+                "{{kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+                 clusters: [{{name: c, cluster: {{server: 'https://server', {cluster}}}}}], users: {users}"
+            )
+        };
+        let proxy = with("proxy-url: 'http://user:hunter2@proxy.example:3128'", "[{name: u, user: {}}]}");
+        let said = refused(&proxy);
+        assert!(said.contains("the proxy proxy.example,") && !said.contains("hunter2"), "{said}");
+        for users in ["hunter2}", "[{name: u, user: hunter2}]}", "[{name: u, user: {token: hunter2"] {
+            let said = refused(&with("", users));
+            assert!(said.contains("cannot be used") && !said.contains("hunter2"), "{users}: {said}");
+        }
+    }
+}

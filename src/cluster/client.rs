@@ -1,0 +1,168 @@
+//! The connection to the API server: kube's client with limits on what a server may send.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::RETRY_AFTER;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::ConfigExt;
+use tower::util::{BoxCloneSyncService, MapErr, ServiceExt, option_layer};
+use tower::{BoxError, Layer, service_fn};
+
+use super::access::{Access, AccessError};
+use super::request_error::is_tls;
+
+/// How long a response may take, or its head if it is a stream.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Lookups in flight at one time.
+pub(super) const MAX_CONCURRENT_LOOKUPS: usize = 4;
+/// Objects are smaller: etcd stores at most 1.5 MB of one.
+const MAX_OBJECT_BYTES: usize = 4 << 20;
+/// No `Retry-After` beyond this is respected.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The read buffer of a connection; by itself it grows to 400 KiB.
+const MAX_BUFFER_BYTES: usize = 16 << 10;
+/// How long a connection may be silent before the kernel probes the server, and probes it again.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+type HttpService = BoxCloneSyncService<Request<kube::client::Body>, Response<Incoming>, BoxError>;
+
+/// The server wants to be asked later.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP status {status}: asked to try again after {after:?}")]
+pub(super) struct RetryLater {
+    pub(super) status: u16,
+    pub(super) after: Duration,
+}
+
+/// A response that no API server sends.
+#[derive(Debug, thiserror::Error)]
+#[error("longer than {MAX_OBJECT_BYTES} bytes")]
+pub(super) struct ResponseTooLong;
+
+/// A client of the API server. It reads its credentials when it is first used, and again after the server refused them
+/// or could not be trusted. Must be called within a runtime.
+pub fn connect(access: Access) -> kube::Client {
+    let mut session: Option<HttpService> = None;
+    let is_refused = Arc::new(AtomicBool::new(false));
+    limited(move |request| {
+        if is_refused.swap(false, Ordering::Relaxed) {
+            session = None;
+        }
+        let opened = match &session {
+            Some(session) => Ok(session.clone()),
+            None => open(&access).map(|opened| session.insert(opened).clone()),
+        };
+        let is_refused = Arc::clone(&is_refused);
+        async move {
+            let response = opened?.oneshot(request).await;
+            let is_no = match &response {
+                Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
+                Err(error) => is_tls(&**error),
+            };
+            is_refused.fetch_or(is_no, Ordering::Relaxed);
+            response
+        }
+    })
+}
+
+/// Connections to one server with one set of credentials.
+fn open(access: &Access) -> Result<HttpService, AccessError> {
+    let mut config = access.load()?;
+    // kube takes a line end for a part of the token: such a token is read again when it is refused. Others it reads again
+    // every minute.
+    if let Some(path) = &config.auth_info.token_file {
+        let token = std::fs::read_to_string(path).map_err(|error| AccessError::Token(path.clone(), error))?;
+        if token.trim() != token && config.auth_info.token.is_none() {
+            config.auth_info.token = Some(token.trim().to_owned().into());
+        }
+    }
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(RESPONSE_TIMEOUT));
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    connector.set_nodelay(true);
+    let http = HttpClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(MAX_CONCURRENT_LOOKUPS)
+        .http1_max_buf_size(MAX_BUFFER_BYTES)
+        .build(config.rustls_https_connector_with_connector(connector)?);
+    let service = config.extra_headers_layer()?.layer(MapErr::new(http, BoxError::from));
+    let service = option_layer(config.auth_layer()?).layer(service);
+    Ok(HttpService::new(config.base_uri_layer().layer(service)))
+}
+
+/// A client whose responses are limited in size, and that reports a `Retry-After`. Must be called within a runtime.
+pub fn limited<F, R, B>(mut send: F) -> kube::Client
+where
+    F: FnMut(Request<kube::client::Body>) -> R + Send + 'static,
+    R: Future<Output = Result<Response<B>, BoxError>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<kube::client::Body>| {
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let response = send(request);
+        async move {
+            let response = response.await?;
+            let status = response.status();
+            let header = response.headers().get(RETRY_AFTER).filter(|_| !status.is_success());
+            if let Some(seconds) = header.and_then(|value| value.to_str().ok()?.trim().parse().ok()) {
+                let after = Duration::from_secs(seconds).min(MAX_RETRY_AFTER);
+                return Err(BoxError::from(RetryLater { status: status.as_u16(), after }));
+            }
+            Ok(response.map(|body| LimitedBody { body, received: 0, is_watch }))
+        }
+    });
+    kube::Client::new(service, "default")
+}
+
+/// A body that fails when it is too long; of a watch, when a line is.
+struct LimitedBody<B> {
+    body: B,
+    received: usize,
+    is_watch: bool,
+}
+
+impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for LimitedBody<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            match data.iter().rposition(|byte| *byte == b'\n').filter(|_| self.is_watch) {
+                Some(line_end) => self.received = data.len() - line_end - 1,
+                None => self.received += data.len(),
+            }
+            if self.received > MAX_OBJECT_BYTES {
+                return Poll::Ready(Some(Err(ResponseTooLong.into())));
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

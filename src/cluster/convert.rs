@@ -1,0 +1,234 @@
+//! From the objects of the Kubernetes API to what is used of them.
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Selections, quantity};
+use crate::volume::{self, ClaimKey, ClaimRef, VolumeSource};
+
+/// Which of the objects that had a name this is, and which of its states.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) uid: Option<String>,
+    /// Resource versions of one kind of object are numbers, and larger is later (KEP-5504).
+    pub(super) number: Option<u64>,
+}
+
+impl Version {
+    pub(super) fn of(metadata: &ObjectMeta) -> Self {
+        let number = metadata.resource_version.as_ref().and_then(|number| number.parse().ok());
+        Self { uid: metadata.uid.clone(), number }
+    }
+
+    /// Whether this is an earlier state of the same object.
+    pub(super) fn is_before(&self, other: &Self) -> bool {
+        self.uid.is_some() && self.uid == other.uid && self.number < other.number
+    }
+}
+
+/// What is used of a `PersistentVolume`.
+pub(super) fn persistent_volume(
+    object: PersistentVolume,
+    selections: &Selections,
+) -> volume::PersistentVolume {
+    let spec = object.spec.unwrap_or_default();
+    volume::PersistentVolume {
+        labels: selections.pv_labels.select(object.metadata.labels.unwrap_or_default()),
+        claim: claim_ref(&spec),
+        storage_class: spec.storage_class_name.clone().filter(|name| !name.is_empty()),
+        mode: spec.volume_mode.clone(),
+        access_modes: spec.access_modes.clone().unwrap_or_default(),
+        source: source(spec),
+    }
+}
+
+/// The claim that a `PersistentVolume` names.
+pub(super) fn claim_ref(spec: &PersistentVolumeSpec) -> Option<ClaimRef> {
+    let reference = spec.claim_ref.clone()?;
+    let key = ClaimKey { namespace: reference.namespace?, name: reference.name? };
+    Some(ClaimRef { key, uid: reference.uid })
+}
+
+/// What is used of a `PersistentVolumeClaim`.
+pub(super) fn claim(object: PersistentVolumeClaim, selections: &Selections) -> volume::Claim {
+    let requests = object.spec.and_then(|spec| spec.resources?.requests);
+    volume::Claim {
+        uid: object.metadata.uid,
+        labels: selections.pvc_labels.select(object.metadata.labels.unwrap_or_default()),
+        requested_bytes: requests.and_then(|requests| quantity::parse(&requests.get("storage")?.0)),
+    }
+}
+
+/// The kind of a `PersistentVolume`'s storage, and what identifies the volume in it. All fields are named, so that a source
+/// that a later version of Kubernetes adds does not compile unnoticed.
+fn source(spec: PersistentVolumeSpec) -> Option<VolumeSource> {
+    let PersistentVolumeSpec {
+        access_modes: _,
+        aws_elastic_block_store,
+        azure_disk,
+        azure_file,
+        capacity: _,
+        cephfs,
+        cinder,
+        claim_ref: _,
+        csi,
+        fc,
+        flex_volume,
+        flocker,
+        gce_persistent_disk,
+        glusterfs,
+        host_path,
+        iscsi,
+        local,
+        mount_options: _,
+        nfs,
+        node_affinity: _,
+        persistent_volume_reclaim_policy: _,
+        photon_persistent_disk,
+        portworx_volume,
+        quobyte,
+        rbd,
+        scale_io,
+        storage_class_name: _,
+        storageos,
+        volume_attributes_class_name: _,
+        volume_mode: _,
+        vsphere_volume,
+    } = spec;
+    let some = Some::<String>;
+    let lists = |list: Vec<String>| some(list.join(","));
+    let sources = [
+        aws_elastic_block_store.map(|aws| in_tree("aws-ebs", [some(aws.volume_id)])),
+        azure_disk.map(|disk| in_tree("azure-disk", [some(disk.disk_uri)])),
+        azure_file.map(|file| {
+            in_tree("azure-file", [file.secret_namespace, some(file.secret_name), some(file.share_name)])
+        }),
+        cephfs.map(|ceph| in_tree("cephfs", [lists(ceph.monitors), ceph.path])),
+        cinder.map(|cinder| in_tree("cinder", [some(cinder.volume_id)])),
+        fc.map(|fc| {
+            let lun = fc.lun.map(|lun| lun.to_string());
+            in_tree("fc", [fc.target_wwns.and_then(lists), lun, fc.wwids.and_then(lists)])
+        }),
+        flex_volume.map(|flex| {
+            let plugin = Some(flex.driver.clone()).filter(|driver| !driver.is_empty());
+            let source = in_tree("flexvolume", [some(flex.driver)]);
+            VolumeSource { plugin: plugin.unwrap_or_else(|| source.kind.clone()), ..source }
+        }),
+        flocker.map(|flocker| in_tree("flocker", [flocker.dataset_name, flocker.dataset_uuid])),
+        gce_persistent_disk.map(|disk| in_tree("gce-pd", [some(disk.pd_name)])),
+        glusterfs.map(|gluster| {
+            in_tree("glusterfs", [gluster.endpoints_namespace, some(gluster.endpoints), some(gluster.path)])
+        }),
+        host_path.map(|host| in_tree("host-path", [some(host.path)])),
+        iscsi.map(|iscsi| {
+            let lun = iscsi.lun.to_string();
+            in_tree("iscsi", [some(iscsi.target_portal), some(iscsi.iqn), some(lun)])
+        }),
+        local.map(|local| in_tree("local-volume", [some(local.path)])),
+        nfs.map(|nfs| in_tree("nfs", [some(nfs.server), some(nfs.path)])),
+        photon_persistent_disk.map(|photon| in_tree("photon-pd", [some(photon.pd_id)])),
+        portworx_volume.map(|portworx| in_tree("portworx-volume", [some(portworx.volume_id)])),
+        quobyte.map(|quobyte| in_tree("quobyte", [some(quobyte.registry), some(quobyte.volume)])),
+        rbd.map(|rbd| in_tree("rbd", [lists(rbd.monitors), rbd.pool, some(rbd.image)])),
+        scale_io.map(|io| in_tree("scaleio", [some(io.gateway), some(io.system), io.volume_name])),
+        storageos.map(|os| in_tree("storageos", [os.volume_namespace, os.volume_name])),
+        vsphere_volume.map(|vsphere| in_tree("vsphere-volume", [some(vsphere.volume_path)])),
+        csi.map(|csi| {
+            let source = in_tree("csi", [some(csi.volume_handle)]);
+            let driver = Some(csi.driver).filter(|driver| !driver.is_empty());
+            VolumeSource { kind: driver.unwrap_or_else(|| source.kind.clone()), ..source }
+        }),
+    ];
+    sources.into_iter().flatten().next()
+}
+
+fn in_tree<const N: usize>(plugin: &str, parts: [Option<String>; N]) -> VolumeSource {
+    let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+    VolumeSource {
+        plugin: plugin.into(),
+        kind: plugin.into(),
+        instance: (!parts.is_empty()).then(|| parts.join(":")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn described(spec: &Value) -> Option<(String, String, Option<String>)> {
+        let source = source(serde_json::from_value(spec.clone()).unwrap())?;
+        Some((source.plugin, source.kind, source.instance))
+    }
+
+    // The fields are those of PersistentVolumeSpec in the Kubernetes API reference, 1.36.
+    #[test]
+    fn every_source_is_named_and_identified() {
+        let cases = [
+            (json!({"awsElasticBlockStore": {"volumeID": "vol-1", "fsType": "ext4"}}), "aws-ebs", "vol-1"),
+            (
+                json!({"azureDisk": {"diskName": "d", "diskURI": "/subscriptions/1/d"}}),
+                "azure-disk",
+                "/subscriptions/1/d",
+            ),
+            (
+                json!({"azureFile": {"secretName": "s", "secretNamespace": "n", "shareName": "f"}}),
+                "azure-file",
+                "n:s:f",
+            ),
+            (
+                json!({"azureFile": {"secretName": "s", "secretNamespace": null, "shareName": "f"}}),
+                "azure-file",
+                "s:f",
+            ),
+            (json!({"cephfs": {"monitors": ["a:1", "b:1"], "path": "/p"}}), "cephfs", "a:1,b:1:/p"),
+            (json!({"cinder": {"volumeID": "c"}}), "cinder", "c"),
+            (
+                json!({"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-2"}}),
+                "ebs.csi.aws.com",
+                "vol-2",
+            ),
+            (json!({"fc": {"targetWWNs": ["w1", "w2"], "lun": 0}}), "fc", "w1,w2:0"),
+            (json!({"fc": {"wwids": ["i"]}}), "fc", "i"),
+            (json!({"flexVolume": {"driver": "example.com/lvm"}}), "flexvolume", "example.com/lvm"),
+            (json!({"flocker": {"datasetName": "", "datasetUUID": "u"}}), "flocker", "u"),
+            (json!({"gcePersistentDisk": {"pdName": "disk-1"}}), "gce-pd", "disk-1"),
+            (json!({"glusterfs": {"endpoints": "e", "path": "v"}}), "glusterfs", "e:v"),
+            (json!({"hostPath": {"path": "/opt/a", "type": ""}}), "host-path", "/opt/a"),
+            (
+                json!({"iscsi": {"targetPortal": "10.0.0.1:3260", "iqn": "iqn.2001-04.com", "lun": 3}}),
+                "iscsi",
+                "10.0.0.1:3260:iqn.2001-04.com:3",
+            ),
+            (json!({"local": {"path": "/mnt/d"}}), "local-volume", "/mnt/d"),
+            (json!({"nfs": {"server": "nas", "path": "/export"}}), "nfs", "nas:/export"),
+            (json!({"photonPersistentDisk": {"pdID": "p"}}), "photon-pd", "p"),
+            (json!({"portworxVolume": {"volumeID": "x"}}), "portworx-volume", "x"),
+            (json!({"quobyte": {"registry": "r:1", "volume": "v"}}), "quobyte", "r:1:v"),
+            (json!({"rbd": {"monitors": ["m"], "pool": "rbd", "image": "i"}}), "rbd", "m:rbd:i"),
+            (
+                json!({"scaleIO": {"gateway": "https://g", "system": "s", "volumeName": "v"}}),
+                "scaleio",
+                "https://g:s:v",
+            ),
+            (json!({"storageos": {"volumeName": "v", "volumeNamespace": "n"}}), "storageos", "n:v"),
+            (json!({"vsphereVolume": {"volumePath": "[ds] a.vmdk"}}), "vsphere-volume", "[ds] a.vmdk"),
+        ];
+        for (spec, kind, instance) in &cases {
+            let plugin = match *kind {
+                "ebs.csi.aws.com" => "csi",
+                "flexvolume" => "example.com/lvm",
+                kind => kind,
+            };
+            let expected = (plugin.to_owned(), (*kind).to_owned(), Some((*instance).to_owned()));
+            assert_eq!(described(spec), Some(expected), "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_source_without_fields_is_of_its_kind() {
+        assert_eq!(described(&json!({})), None);
+        assert_eq!(described(&json!({"nfs": {}})), Some(("nfs".into(), "nfs".into(), None)));
+        assert_eq!(described(&json!({"csi": {}})), Some(("csi".into(), "csi".into(), None)));
+    }
+}

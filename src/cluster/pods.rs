@@ -1,0 +1,188 @@
+//! The watch of this node's pods, kept open for as long as the program runs.
+
+use std::ops::RangeInclusive;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use kube::api::WatchEvent;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::backoff::{self, Backoff};
+use super::request_error::{RequestError, RequestErrorKind};
+use super::requests::{ApiClient, PODS};
+use super::slim_pod::SlimPod;
+use crate::runtime::RestartableTask;
+
+/// How long one watch lasts, in seconds. Nodes differ, so that their watches do not end together.
+const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;
+/// How much longer a watch may last before the server counts as gone.
+const WATCH_GRACE: Duration = Duration::from_secs(10);
+/// A watch that ends sooner and got no further has failed.
+const MIN_WATCH_TIME: Duration = Duration::from_secs(5);
+/// The nodes of a cluster come back to a server that was restarted within this time.
+const RECONNECT_WINDOW: Duration = Duration::from_secs(10);
+/// With this and the store's own, a node averages at most 2 requests a minute while the server fails.
+pub(super) const MAX_BACKOFF_WINDOW: Duration = Duration::from_secs(200);
+/// The same where pods must not be read.
+const FORBIDDEN_WINDOW: Duration = Duration::from_mins(2);
+const MAX_FORBIDDEN_WINDOW: Duration = Duration::from_mins(32);
+
+/// What the watch tells the store.
+#[derive(Debug)]
+pub(super) enum PodEvent {
+    /// Every pod is sent again from here on.
+    Restarted,
+    /// A pod is new or has changed.
+    Changed(SlimPod),
+    /// A pod was deleted.
+    Deleted(SlimPod),
+    /// Everything that happened before was sent.
+    Bookmark,
+    /// The watch stays open.
+    Open,
+    /// It failed, and will be tried again.
+    Failed(RequestError),
+}
+
+/// Watches the pods of one node.
+pub(super) struct PodWatcher {
+    api: ApiClient,
+    events: mpsc::Sender<PodEvent>,
+    selector: String,
+    /// From where to go on; `None` from the beginning. A version is good only after the first bookmark: until then pods are
+    /// sent in any order of their versions.
+    version: Option<String>,
+    /// The watch has stayed open for a while.
+    is_open: bool,
+}
+
+impl PodWatcher {
+    pub(super) fn new(api: ApiClient, node_name: &str, events: mpsc::Sender<PodEvent>) -> Self {
+        let selector = format!("spec.nodeName={node_name},status.phase!=Failed,status.phase!=Succeeded");
+        Self { api, events, selector, version: None, is_open: false }
+    }
+
+    /// One watch, until it ends.
+    async fn watch(&mut self, seconds: u32) -> Result<(), RequestError> {
+        self.is_open = false;
+        if self.version.is_none() {
+            self.send(PodEvent::Restarted).await;
+        }
+        let max_time = Duration::from_secs(seconds.into()) + WATCH_GRACE;
+        let from = self.version.clone().unwrap_or_else(|| "0".into());
+        let events = self.api.watch_pods(&self.selector, seconds, &from).await?;
+        let read = timeout(max_time, self.read(events)).await;
+        let result = read.unwrap_or_else(|_| {
+            Err(RequestError::new(
+                RequestErrorKind::Timeout,
+                "the watch is silent for longer than it was to last",
+            ))
+        });
+        if let Err(error) = &result
+            && error.kind != RequestErrorKind::Status(410)
+        {
+            self.api.count(PODS, Some(error));
+        }
+        result
+    }
+
+    async fn read(
+        &mut self,
+        events: impl Stream<Item = kube::Result<WatchEvent<SlimPod>>>,
+    ) -> Result<(), RequestError> {
+        let mut events = pin!(events);
+        let open_at = Instant::now() + MIN_WATCH_TIME;
+        let mut is_warned = false;
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = sleep_until(open_at), if !self.is_open => {
+                    self.is_open = true;
+                    self.send(PodEvent::Open).await;
+                    continue;
+                }
+            };
+            let (version, event) = match event {
+                None => return Ok(()),
+                Some(Ok(WatchEvent::Error(status))) => return Err(kube::Error::Api(status).into()),
+                Some(Ok(WatchEvent::Bookmark(bookmark))) => {
+                    self.version = Some(bookmark.metadata.resource_version);
+                    (None, PodEvent::Bookmark)
+                }
+                Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => {
+                    (pod.resource_version.clone(), PodEvent::Changed(pod))
+                }
+                Some(Ok(WatchEvent::Deleted(pod))) => (pod.resource_version.clone(), PodEvent::Deleted(pod)),
+                Some(Err(error)) if is_of_one_event(&error) => {
+                    let error = RequestError::from(error);
+                    self.api.count(PODS, Some(&error));
+                    // Once: where one event makes no sense, all may.
+                    if !std::mem::replace(&mut is_warned, true) {
+                        tracing::warn!(failure = %error, "passed over events of the watch of pods");
+                    }
+                    continue;
+                }
+                Some(Err(error)) => return Err(error.into()),
+            };
+            if let (Some(known), Some(later)) = (&mut self.version, version) {
+                *known = later;
+            }
+            self.send(event).await;
+        }
+    }
+
+    async fn send(&self, event: PodEvent) {
+        // The store outlives the program's last moments only.
+        let _ = self.events.send(event).await;
+    }
+}
+
+impl RestartableTask for PodWatcher {
+    /// Watches for as long as the store takes events.
+    async fn run(&mut self) {
+        let mut backoff = Backoff::new(RECONNECT_WINDOW, MAX_BACKOFF_WINDOW);
+        let mut forbidden = Backoff::new(FORBIDDEN_WINDOW, MAX_FORBIDDEN_WINDOW);
+        let mut has_expired = false;
+        while !self.events.is_closed() {
+            let seconds = backoff::between(&WATCH_SECONDS);
+            let (started, version) = (Instant::now(), self.version.clone());
+            let result = self.watch(seconds).await;
+            let lasted = started.elapsed();
+            if self.is_open || (result.is_ok() && self.version != version) {
+                has_expired = false;
+                [&mut backoff, &mut forbidden].into_iter().for_each(Backoff::reset);
+                if result.is_ok() {
+                    let is_whole = lasted >= Duration::from_secs(seconds.into());
+                    // Sooner, the server is stopping, for all nodes at once.
+                    let pause = if is_whole { Duration::ZERO } else { RECONNECT_WINDOW };
+                    sleep(backoff::up_to(pause)).await;
+                    continue;
+                }
+            }
+            let failure = |note| RequestError::new(RequestErrorKind::Connect, note);
+            let mut error = result.err().unwrap_or_else(|| failure("the watch ended at once"));
+            if error.kind == RequestErrorKind::Status(410) {
+                self.version = None;
+                if !std::mem::replace(&mut has_expired, true) {
+                    continue;
+                }
+                error = failure("the watch expires again and again");
+            }
+            let backoff = if error.is_forbidden() { &mut forbidden } else { &mut backoff };
+            let pause = backoff.next_pause(error.retry_after);
+            self.send(PodEvent::Failed(error)).await;
+            sleep(pause).await;
+        }
+    }
+}
+
+/// Whether the events after this one are as good as ever. kube takes any JSON object that is no event for a status.
+fn is_of_one_event(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::SerdeError(_) => true,
+        kube::Error::Api(status) => status.code == 0,
+        _ => false,
+    }
+}

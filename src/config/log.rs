@@ -1,0 +1,80 @@
+//! What is logged, and how.
+
+#![allow(clippy::doc_markdown, reason = "these comments are the help that users read")]
+
+use clap::{ArgAction, Args, ValueEnum};
+use tracing::level_filters::LevelFilter;
+
+use super::values::flag;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LogArgs {
+    /// Least severity that is logged: trace, debug, info, warn or warning, error, critical, fatal [default: info; df: warn].
+    #[arg(
+        long,
+        env = "DISK_USAGE_EXPORTER_LOG_LEVEL",
+        hide_possible_values = true,
+        value_name = "LEVEL",
+        ignore_case = true
+    )]
+    pub log_level: Option<LogLevel>,
+
+    /// The same as --log-level=debug.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_DEBUG", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
+    pub debug: bool,
+
+    /// Log lines for people instead of JSON lines [default: false; df: true].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LOG_HUMAN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
+    pub log_human: Option<bool>,
+}
+
+/// The minimum log level. `critical` and `fatal` are levels of Python's loggers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Everything.
+    Trace,
+    /// What helps to find a fault.
+    Debug,
+    /// What happens once or rarely.
+    Info,
+    /// What somebody should know.
+    #[value(alias = "warning")]
+    Warn,
+    /// What somebody should act on.
+    #[value(aliases = ["critical", "fatal"])]
+    Error,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Trace => Self::TRACE,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Error => Self::ERROR,
+        }
+    }
+}
+
+/// What is logged, and how: checked.
+#[derive(Debug, Clone, Copy)]
+pub struct LogConfig {
+    /// The minimum level.
+    pub level: LevelFilter,
+    /// Lines for people instead of JSON.
+    pub human: bool,
+}
+
+impl LogArgs {
+    /// The defaults of `df` keep its table readable: warnings alone, and lines for people.
+    pub(super) fn check(&self, is_df: bool) -> LogConfig {
+        let default = if is_df { LevelFilter::WARN } else { LevelFilter::INFO };
+        let level = self.log_level.map_or(default, LevelFilter::from);
+        LogConfig {
+            level: if self.debug { level.max(LevelFilter::DEBUG) } else { level },
+            human: self.log_human.unwrap_or(is_df),
+        }
+    }
+}

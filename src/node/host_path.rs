@@ -1,0 +1,137 @@
+//! Paths as the host sees them, and where this process reaches them.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+/// The directory under which the node's root file system is mounted.
+#[derive(Debug, Clone)]
+pub(crate) struct Rootfs {
+    path: PathBuf,
+    /// Without links and dots, which the mount table never has.
+    canonical: PathBuf,
+}
+
+/// Where containers usually have the node's root: tables captured in one carry this prefix.
+const USUAL_PREFIX: &[u8] = b"/rootfs";
+
+/// How many symbolic links a path may lead through: the kernel's own limit.
+const MAX_LINKS: usize = 40;
+
+impl Rootfs {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let canonical = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        Self { path, canonical }
+    }
+
+    /// Whether host paths are this process's own.
+    pub(crate) fn is_host_root(&self) -> bool {
+        self.path == Path::new("/")
+    }
+
+    /// For messages.
+    pub(crate) fn display(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+
+    /// Where this process reaches a path of the host.
+    pub(crate) fn join(&self, host_path: &Path) -> PathBuf {
+        self.path.join(host_path.strip_prefix("/").unwrap_or(host_path))
+    }
+
+    /// The prefixes that a table seen from inside a container may carry. The kernel's live table of a
+    /// process that sees the host's own root carries none.
+    pub(crate) fn prefixes(&self, live: bool) -> Vec<&[u8]> {
+        let own = [&self.path, &self.canonical].map(|path| Some(path.as_os_str().as_bytes()));
+        let usual = if live { None } else { Some(USUAL_PREFIX) };
+        [own[0], own[1], usual]
+            .into_iter()
+            .flatten()
+            .map(|prefix| prefix.strip_suffix(b"/").unwrap_or(prefix))
+            .filter(|prefix| !prefix.is_empty())
+            .collect()
+    }
+
+    /// Follows symbolic links as the host would: an absolute target starts again at the rootfs.
+    pub(crate) fn resolve(&self, host_path: &Path) -> Option<PathBuf> {
+        let mut resolved = PathBuf::from("/");
+        let mut rest: Vec<_> = components_reversed(host_path);
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                resolved.pop();
+                continue;
+            }
+            resolved.push(&name);
+            let Ok(target) = std::fs::read_link(self.join(&resolved)) else {
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                return None;
+            }
+            resolved.pop();
+            if target.is_absolute() {
+                resolved = PathBuf::from("/");
+            }
+            rest.extend(components_reversed(&target));
+        }
+        Some(resolved)
+    }
+}
+
+fn components_reversed(path: &Path) -> Vec<std::ffi::OsString> {
+    path.components()
+        .rev()
+        .filter(|component| matches!(component, Component::Normal(_) | Component::ParentDir))
+        .map(|component| component.as_os_str().to_owned())
+        .collect()
+}
+
+/// The path below `prefix`, still absolute; `None` where it is not below.
+pub(crate) fn strip<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    match path.strip_prefix(prefix.strip_suffix(b"/").unwrap_or(prefix))? {
+        [] => Some(b"/"),
+        rest if rest.starts_with(b"/") => Some(rest),
+        _ => None,
+    }
+}
+
+/// Bytes as a path.
+pub(crate) fn path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joins_and_strips_at_whole_names() {
+        let rootfs = Rootfs::new("/rootfs".into());
+        assert_eq!(rootfs.join(Path::new("/var/a")), Path::new("/rootfs/var/a"));
+        assert_eq!(strip(b"/rootfs/var/a", b"/rootfs"), Some(&b"/var/a"[..]));
+        assert_eq!(strip(b"/rootfs", b"/rootfs"), Some(&b"/"[..]));
+        assert_eq!(strip(b"/rootfs2/var", b"/rootfs"), None);
+        assert_eq!(strip(b"/var/a", b"/"), Some(&b"/var/a"[..]));
+        assert_eq!(Rootfs::new("/".into()).join(Path::new("/a")), Path::new("/a"));
+    }
+
+    #[test]
+    fn resolves_links_below_the_rootfs_and_never_leaves_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let rootfs = Rootfs::new(dir.path().to_owned());
+        std::fs::create_dir_all(dir.path().join("dev/disk/by-path")).unwrap();
+        let link = |target: &str, at: &str| {
+            std::os::unix::fs::symlink(target, dir.path().join(at)).unwrap();
+        };
+        link("/dev/disk/by-path/x", "absolute");
+        link("../../sdb", "dev/disk/by-path/x");
+        link("../../../../../etc/passwd", "escape");
+        link("loop", "loop");
+        let resolve = |path: &str| rootfs.resolve(Path::new(path));
+        assert_eq!(resolve("/absolute"), Some("/dev/sdb".into()));
+        assert_eq!(resolve("/escape"), Some("/etc/passwd".into()));
+        assert_eq!(resolve("/loop"), None);
+    }
+}

@@ -1,0 +1,82 @@
+use super::*;
+
+const POD: &str = "var/lib/kubelet/pods/6ad83273-bbc5-4a23-9e8c-d796d288e15a/volumes/kubernetes.io~nfs";
+
+/// The mountpoints found in a table of these mountpoints; `own` as in `read_table`.
+fn found(mountpoints: &[String], rootfs: &str, own: bool) -> Vec<String> {
+    let rows = mountpoints.iter().enumerate();
+    let rows = rows.map(|(id, path)| format!("{id} 0 0:{id} / {path} rw - nfs4 nas:/e rw\n"));
+    let table = rows.collect::<Vec<_>>().concat();
+    let rootfs = Rootfs::new(rootfs.into());
+    let reading = read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), own);
+    let mounts = reading.candidates.into_iter().map(|candidate| candidate.mount);
+    mounts.map(|mount| mount.mountpoint.display().to_string()).collect()
+}
+
+#[test]
+fn a_volume_has_one_host_path_whoever_sees_it() {
+    let host = [format!("/{POD}/a")];
+    let container = ["/etc/hosts".into(), "/rootfs".into(), format!("/rootfs/{POD}/a")];
+    let elsewhere = ["/mnt/node".into(), format!("/mnt/node/{POD}/a")];
+    assert_eq!(found(&host, "/", true), host);
+    assert_eq!(found(&host, "/rootfs", false), host);
+    assert_eq!(found(&container, "/rootfs", true), host);
+    assert_eq!(found(&container, "/fixture/rootfs", false), host, "captured in a container");
+    assert_eq!(found(&elsewhere, "/mnt/node", true), host);
+}
+
+#[test]
+fn a_rootfs_may_be_reached_by_links() {
+    let directory = tempfile::tempdir().unwrap();
+    let real = std::fs::canonicalize(directory.path()).unwrap();
+    std::os::unix::fs::symlink(&real, real.join("link")).unwrap();
+    let rootfs = format!("{}/../{}/link", real.display(), real.file_name().unwrap().display());
+    assert_eq!(found(&[format!("{}/{POD}/a", real.display())], &rootfs, true), [format!("/{POD}/a")]);
+}
+
+#[test]
+fn what_a_container_has_beside_the_rootfs_is_none_of_the_hosts() {
+    let both = [format!("/{POD}/own"), format!("/rootfs/{POD}/a")];
+    assert_eq!(found(&both, "/rootfs", true), [format!("/{POD}/a")]);
+    assert_eq!(
+        found(&both[..1], "/rootfs", true),
+        both[..1],
+        "no rootfs in the table: it is the host's view"
+    );
+}
+
+#[test]
+fn a_host_may_have_a_mount_named_rootfs() {
+    let host = [format!("/{POD}/a"), "/rootfs".into(), "/rootfs/data".into()];
+    assert_eq!(found(&host, "/", false), host[..1]);
+    assert_eq!(found(&host, "/", true), host[..1]);
+}
+
+#[test]
+fn the_later_of_two_rows_on_one_path_counts() {
+    let table = format!("7 0 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 7 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
+    let rootfs = Rootfs::new("/".into());
+    let reading = read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), true);
+    let ids: Vec<_> = reading.candidates.iter().map(|candidate| candidate.mount.id).collect();
+    assert_eq!((ids, reading.rows), (vec![Some(9)], 2));
+    // A mount that was moved here keeps its place in the table.
+    let moved = format!("7 9 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 1 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
+    let reading = read_table(moved.as_bytes(), &rootfs, &VolumeMatcher::default(), true);
+    assert_eq!(reading.candidates[0].mount.id, Some(7));
+}
+
+#[test]
+fn propagation_is_that_of_the_rows_that_hold_the_kubelets_roots() {
+    let told = |table: &str, rootfs: &str, own| {
+        let rootfs = Rootfs::new(rootfs.into());
+        read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), own).propagation
+    };
+    let slave = "1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /rootfs rw master:1 - ext4 /dev/sda rw\n";
+    assert_eq!(told(slave, "/rootfs", true), Some(true));
+    assert_eq!(told(&slave.replace(" master:1", ""), "/rootfs", true), Some(false));
+    let below = format!("{slave}3 2 0:3 / /rootfs/var/lib/kubelet rw - ext4 /dev/sdb rw\n");
+    assert_eq!(told(&below, "/rootfs", true), Some(false), "the row next to the kubelet's root");
+    assert_eq!(told(slave, "/rootfs", false), None, "of another process's table nothing is known");
+    let host = "1 0 0:1 / / rw - ext4 /dev/sda rw\n2 1 0:2 / /var/lib/kubelet rw - ext4 /dev/sdb rw\n";
+    assert_eq!(told(host, "/", true), None, "on the host itself there is nothing to propagate");
+}

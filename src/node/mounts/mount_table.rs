@@ -1,0 +1,182 @@
+//! Which mount table is read, and when it is read again.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::node::host_path::Rootfs;
+
+/// The kernel does not tell when a superblock turns read-only, so a reading is never trusted for longer.
+const MOST_AGE: Duration = Duration::from_mins(1);
+
+const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// A table, open.
+#[derive(Debug)]
+pub(crate) struct MountTable {
+    path: PathBuf,
+    kind: Kind,
+    read_at: Option<Instant>,
+    reads: u64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// One of the kernel's: its descriptor tells when it changed.
+    Live(File),
+    /// A plain file, read on every scrape.
+    Plain,
+}
+
+/// No table could be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read a mount table: {}", .0.iter().map(|(path, cause)| format!("{}: {cause}", path.display())).collect::<Vec<_>>().join("; "))]
+pub struct NoTable(Vec<(PathBuf, io::Error)>);
+
+impl MountTable {
+    /// Opens the given table, else the first of the usual ones that can be.
+    pub(crate) fn choose(given: Option<&Path>, rootfs: &Rootfs) -> Result<Self, NoTable> {
+        let usual = || {
+            vec![
+                rootfs.join(Path::new("/proc/self/mountinfo")),
+                rootfs.join(Path::new("/proc/mounts")),
+                PathBuf::from("/proc/self/mountinfo"),
+            ]
+        };
+        let candidates = given.map_or_else(usual, |path| vec![path.to_owned()]);
+        let mut errors = Vec::new();
+        for path in candidates {
+            match Self::open(&path) {
+                Ok(table) => return Ok(table),
+                Err(error) => errors.push((path, error)),
+            }
+        }
+        Err(NoTable(errors))
+    }
+
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        // Opening a pipe would wait for its writer.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        let file = File::open(path)?;
+        let magic = rustix::fs::fstatfs(&file)?.f_type;
+        let kind = if magic == rustix::fs::PROC_SUPER_MAGIC { Kind::Live(file) } else { Kind::Plain };
+        Ok(Self { path: path.to_owned(), kind, read_at: None, reads: 0 })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Readings so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    /// Whether this is the kernel's, of the mount namespace that this process is in: mount ids can be compared.
+    pub(crate) fn is_own(&self) -> bool {
+        let names: Vec<&OsStr> = self.path.iter().rev().take(2).collect();
+        let of_self = match names[..] {
+            [file, parent] => {
+                parent == "self" || parent == "thread-self" || (file == "mounts" && parent == "proc")
+            }
+            _ => false,
+        };
+        of_self && matches!(self.kind, Kind::Live(_))
+    }
+
+    /// The table's bytes, where they may differ from the last reading; `None` where they do not.
+    pub(crate) fn refresh(&mut self, now: Instant) -> io::Result<Option<Vec<u8>>> {
+        let fresh = self.read_at.is_some_and(|at| now.duration_since(at) < MOST_AGE);
+        // Poll in any case: polling clears the change flag, and the read below covers those changes.
+        if !self.changed()? && fresh {
+            return Ok(None);
+        }
+        self.read(now).map(Some)
+    }
+
+    fn changed(&self) -> io::Result<bool> {
+        let Kind::Live(file) = &self.kind else {
+            return Ok(true);
+        };
+        let mut descriptors = [PollFd::new(file, PollFlags::PRI)];
+        rustix::io::retry_on_intr(|| poll(&mut descriptors, Some(&NO_WAIT)))?;
+        let told = descriptors[0].revents();
+        Ok(told.intersects(PollFlags::PRI | PollFlags::ERR))
+    }
+
+    /// The table's bytes, whether or not they differ from the last reading.
+    pub(crate) fn read(&mut self, now: Instant) -> io::Result<Vec<u8>> {
+        // A reading that fails leaves nothing that could be trusted.
+        self.read_at = None;
+        let mut bytes = Vec::new();
+        match &mut self.kind {
+            Kind::Live(file) => {
+                file.seek(SeekFrom::Start(0))?;
+                file.read_to_end(&mut bytes)?;
+            }
+            Kind::Plain => bytes = std::fs::read(&self.path)?,
+        }
+        self.reads += 1;
+        self.read_at = Some(now);
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unchanged_kernel_table_is_read_again_after_a_minute_only() {
+        let mut table = MountTable::open(Path::new("/proc/self/mountinfo")).unwrap();
+        let start = Instant::now();
+        let mut read = |seconds| {
+            let bytes = table.refresh(start + Duration::from_secs(seconds)).unwrap();
+            bytes.is_some()
+        };
+        assert!(read(0));
+        assert!(!read(0) && !read(59));
+        assert!(read(60));
+        assert!(!read(119));
+        assert_eq!(table.reads(), 2);
+    }
+
+    #[test]
+    fn a_plain_file_is_read_on_every_scrape() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("self");
+        std::fs::create_dir(&path).unwrap();
+        let path = path.join("mountinfo");
+        std::fs::write(&path, "one").unwrap();
+        let mut table = MountTable::open(&path).unwrap();
+        assert!(!table.is_own(), "a plain file is nobody's own");
+        let now = Instant::now();
+        assert_eq!(table.refresh(now).unwrap(), Some(b"one".to_vec()));
+        std::fs::write(&path, "two").unwrap();
+        assert_eq!(table.refresh(now).unwrap(), Some(b"two".to_vec()));
+        std::fs::remove_file(&path).unwrap();
+        assert!(table.refresh(now).is_err());
+    }
+
+    #[test]
+    fn the_first_table_that_opens_is_taken_and_every_failure_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let rootfs = Rootfs::new(dir.path().to_owned());
+        let usual = MountTable::choose(None, &rootfs).unwrap();
+        assert_eq!(usual.path(), Path::new("/proc/self/mountinfo"));
+        assert!(usual.is_own());
+        std::fs::create_dir(dir.path().join("proc")).unwrap();
+        std::fs::write(dir.path().join("proc/mounts"), "").unwrap();
+        let below = MountTable::choose(None, &rootfs).unwrap();
+        assert_eq!(below.path(), dir.path().join("proc/mounts"));
+        let error = MountTable::choose(Some(Path::new("/nowhere")), &rootfs).unwrap_err();
+        assert!(error.to_string().contains("/nowhere: No such file"), "{error}");
+        assert!(MountTable::choose(Some(dir.path()), &rootfs).is_err(), "a directory");
+    }
+}

@@ -1,0 +1,115 @@
+//! Probes one mount by one descriptor: the only place that opens a path of a volume.
+//!
+//! The descriptor pins the mount, so the check that it is a mount and its figures are of the same one. It is open for
+//! microseconds and opened with `O_PATH`, which asks no server and keeps no file open; still an unmount that meets it is
+//! refused with `EBUSY`.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
+
+use super::block_device;
+use super::statvfs::{probe_error, usage};
+use crate::node::host_path::Rootfs;
+use crate::volume::{Measurement, Probe, ProbeError, ProbeResult, Reason, VolumeMode, VolumeMount};
+
+/// How it is proven that a path is the root of a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MountRootProof {
+    /// `STATX_ATTR_MOUNT_ROOT`, where the kernel has it: since Linux 5.8.
+    #[default]
+    Statx,
+    /// Another mount id than the parent directory's, by `/proc/self/fdinfo`: on any kernel.
+    Fdinfo,
+}
+
+/// The kernel of the node.
+#[derive(Debug)]
+pub struct KernelProbe {
+    rootfs: Rootfs,
+    /// The node's `/sys`.
+    sysfs: PathBuf,
+    proof: MountRootProof,
+}
+
+impl KernelProbe {
+    pub(in crate::node) fn new(rootfs: Rootfs, proof: MountRootProof) -> Self {
+        Self { sysfs: block_device::sysfs(&rootfs), rootfs, proof }
+    }
+
+    fn is_mount_root(&self, path: &Path, descriptor: &OwnedFd, found: &Statx) -> Result<bool, ProbeError> {
+        let is_told = found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
+        if is_told && self.proof == MountRootProof::Statx {
+            return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+        }
+        let parent = open_path(path.parent().unwrap_or(path))?;
+        match (mount_id(descriptor), mount_id(&parent)) {
+            (Some(own), Some(parent)) => Ok(own != parent),
+            // Nothing proves it.
+            _ => Ok(false),
+        }
+    }
+}
+
+impl Probe for KernelProbe {
+    fn probe(&self, mount: &VolumeMount) -> ProbeResult {
+        let path = self.rootfs.join(&mount.mountpoint);
+        let descriptor = open_path(&path)?;
+        // Without STATX_TYPE a FUSE mount without allow_other passes, and statvfs answers with zeros.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let found = rustix::fs::statx(&descriptor, c"", flags, StatxFlags::TYPE).map_err(probe_error)?;
+        if !self.is_mount_root(&path, &descriptor, &found)? {
+            return Err(Reason::NotMounted.into());
+        }
+        let is_block = FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice;
+        match (is_block, mount.mode) {
+            // statvfs of a device answers for the file system that its file is in.
+            (true, _) => self.block_size((found.stx_rdev_major, found.stx_rdev_minor)),
+            (false, VolumeMode::Block) => Err(Reason::NotMounted.into()),
+            (false, VolumeMode::Filesystem) => {
+                let figures = rustix::fs::fstatvfs(&descriptor).map_err(probe_error)?;
+                usage(&figures).map(Measurement::Filesystem)
+            }
+        }
+    }
+}
+
+impl KernelProbe {
+    fn block_size(&self, device: (u32, u32)) -> ProbeResult {
+        let size = block_device::size(&self.sysfs, device).filter(|size| *size > 0);
+        size.map(|size| Measurement::Block { size }).ok_or_else(|| Reason::NoFigures.into())
+    }
+}
+
+fn open_path(path: &Path) -> Result<OwnedFd, ProbeError> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(probe_error)
+}
+
+/// The id of the mount that a descriptor is in.
+fn mount_id(descriptor: &OwnedFd) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::samples::mount;
+
+    #[test]
+    fn only_the_root_of_a_mount_is_measured() {
+        for proof in [MountRootProof::Statx, MountRootProof::Fdinfo] {
+            let kernel = KernelProbe::new(Rootfs::new("/".into()), proof);
+            let reason = |path: &str| {
+                let mount = VolumeMount { mountpoint: path.into(), ..mount("pv", "nfs", "uid") };
+                kernel.probe(&mount).map(drop).map_err(|error| error.reason)
+            };
+            assert_eq!(reason("/dev/shm"), Ok(()), "{proof:?}: a mount");
+            assert_eq!(reason("/proc/self"), Err(Reason::NotMounted), "{proof:?}: a link");
+            assert_eq!(reason("/proc/sys"), Err(Reason::NotMounted), "{proof:?}: a directory in a mount");
+            assert_eq!(reason("/nowhere"), Err(Reason::NotMounted), "{proof:?}");
+        }
+    }
+}

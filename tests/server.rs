@@ -246,6 +246,24 @@ fn bad_requests_harm_nobody() {
 }
 
 #[test]
+fn many_scrapes_wait_whatever_the_soft_limit_of_descriptors() {
+    let mut fixture = Fixture::new();
+    fixture.mount("hung", json!("hang"));
+    let exporter = Exporter::start_with_soft_descriptors(30, &[&fixture.flag(), "--stat-timeout=1h"]);
+    let mut scrapes: Vec<TcpStream> = (0..200).map(|_| http::connect(exporter.address)).collect();
+    for scrape in &mut scrapes {
+        scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    }
+    assert_eq!(exporter.get("/healthz").status, 200);
+    for scrape in &mut scrapes {
+        scrape.set_nonblocking(true).unwrap();
+        let waiting = scrape.read(&mut [0]).unwrap_err();
+        assert_eq!(waiting.kind(), std::io::ErrorKind::WouldBlock, "it still waits for its response");
+    }
+    assert!(exporter.logged("cannot accept connections").is_empty());
+}
+
+#[test]
 fn without_descriptors_it_says_so_once_and_goes_on() {
     let fixture = Fixture::new();
     let exporter = Exporter::start_with_descriptors(30, &[&fixture.flag()]);

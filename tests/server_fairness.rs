@@ -113,6 +113,18 @@ async fn of_one_address_the_oldest_idle_connection_makes_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_is_read_before_the_next_one_may_take_its_place() {
+    let (server, _) = server(Limits { connections: 2, ..Limits::default() }, 1);
+    let mut burst: Vec<_> = (0..20).map(|_| server.connect(PROMETHEUS)).collect();
+    for client in &mut burst {
+        client.send("/healthz").await;
+    }
+    for mut client in burst {
+        assert_eq!(client.response().await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn responses_that_nobody_reads_hold_bounded_memory_and_delay_nobody() {
     let limits = Limits { unsent_bytes: 30 * CHUNK_BYTES, ..Limits::default() };
     let (server, bodies) = server(limits, 10);

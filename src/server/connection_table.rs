@@ -34,7 +34,7 @@ struct Row {
 }
 
 struct Unsent {
-    /// When the first response of it was handed over.
+    /// When the last response of it was handed over.
     since: Instant,
     /// When the kernel last accepted some of it.
     progress_at: Instant,
@@ -118,10 +118,8 @@ impl Connection {
     pub(super) fn begin_response(&self, body: &SharedBody) {
         self.update(|row, now| {
             row.is_waiting = false;
-            // A response may still be unsent when the next one of a pipeline is made: the time runs on.
-            let since = row.unsent.as_ref().map_or(now, |unsent| unsent.since);
-            let body = Some(body.clone());
-            row.unsent = Some(Unsent { since, progress_at: now, body, has_more: true });
+            row.unsent =
+                Some(Unsent { since: now, progress_at: now, body: Some(body.clone()), has_more: true });
         });
     }
 

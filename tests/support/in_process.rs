@@ -54,7 +54,12 @@ impl InProcessServer {
     }
 
     pub(crate) fn connect(&self, peer: IpAddr) -> Client {
-        let (near, far) = duplex(PIPE_BYTES);
+        self.connect_by(peer, PIPE_BYTES)
+    }
+
+    /// A connection that takes so many bytes until its client reads.
+    pub(crate) fn connect_by(&self, peer: IpAddr, pipe_bytes: usize) -> Client {
+        let (near, far) = duplex(pipe_bytes);
         self.connections.send(Ok((far, peer))).unwrap();
         Client(near)
     }

@@ -291,12 +291,12 @@ fn while_crowds_scrape_a_slow_node_in_loops_a_well_behaved_scraper_misses_nothin
                 let stop = &stop;
                 scope.spawn(move || repeat(stop, || scrape_from(address, client)));
             }
-            for _ in 0..5 {
-                let scrape = get(&mut connect(address), "/metrics").unwrap();
+            let scrapes: Vec<_> = (0..5).map(|_| get(&mut connect(address), "/metrics")).collect();
+            stop.store(true, Ordering::Relaxed);
+            for scrape in scrapes.into_iter().map(Result::unwrap) {
                 assert_eq!(scrape.status, 200, "{}", scrape.text());
                 assert_eq!(outcomes(&Exposition::parse(&scrape.text())), all(&slow, "measured"));
             }
-            stop.store(true, Ordering::Relaxed);
         });
     });
 }

@@ -15,8 +15,8 @@ use crate::support::in_process::{
 async fn a_thousand_scrapes_wait_for_one_collection_while_probes_are_answered() {
     let (server, gate) = gated_server(Limits::default());
     let mut scrapes = Vec::new();
-    for number in 0..1_000 {
-        let mut client = server.connect(peer((number % 40) as u8));
+    for address in (0..1_000).flat_map(|_| 0..40).take(1_000) {
+        let mut client = server.connect(peer(address));
         client.send("/metrics").await;
         scrapes.push(client);
     }

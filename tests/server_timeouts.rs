@@ -47,7 +47,7 @@ async fn an_idle_connection_is_kept_for_the_head_timeout_and_holds_no_response()
         assert_eq!(client.response().await.unwrap().status, 200);
         settle().await;
         assert_eq!(bodies.live_bytes(), 0);
-        sleep(limits.head_timeout - Duration::from_secs(1)).await;
+        sleep(limits.head_timeout.saturating_sub(Duration::from_secs(1))).await;
     }
     sleep(Duration::from_secs(2)).await;
     assert!(client.is_closed().await);
@@ -60,7 +60,7 @@ async fn a_client_that_does_not_read_is_cut_off_after_the_write_timeout() {
     let mut client = server.connect(PROMETHEUS);
     client.send("/metrics").await;
     client.read_part(1).await;
-    sleep(limits.write_timeout - Duration::from_secs(1)).await;
+    sleep(limits.write_timeout.saturating_sub(Duration::from_secs(1))).await;
     assert_eq!(bodies.live_bytes(), LARGE_CHUNKS * CHUNK_BYTES);
     sleep(Duration::from_secs(2)).await;
     assert_eq!(bodies.live_bytes(), 0);
@@ -92,7 +92,7 @@ async fn each_response_of_a_connection_has_the_whole_write_timeout() {
     for _ in 0..3 {
         client.send("/metrics").await;
         client.read_part(1).await;
-        sleep(limits.write_timeout - Duration::from_secs(1)).await;
+        sleep(limits.write_timeout.saturating_sub(Duration::from_secs(1))).await;
         // The rest of the head, and the body.
         let mut rest = 0;
         while rest < LARGE_CHUNKS * CHUNK_BYTES {

@@ -84,12 +84,13 @@ impl ConnectionTable {
     /// Closes the connection whose client has read nothing of its response for longest. Those that are sent this body do
     /// not count: closing them would free nothing.
     pub(super) fn evict_slowest_reader(&self, except: &SharedBody) -> bool {
+        let stalled_since = |row: &Row| {
+            let unsent = row.unsent.as_ref()?;
+            (!unsent.body.as_ref()?.is_same(except)).then_some(unsent.progress_at)
+        };
         let mut rows = self.lock();
-        let sending = rows.open.iter().filter_map(|(id, row)| Some((id, row.unsent.as_ref()?)));
-        let others =
-            sending.filter(|(_, unsent)| !unsent.body.as_ref().is_none_or(|body| body.is_same(except)));
-        let slowest = others.min_by_key(|(_, unsent)| unsent.progress_at).map(|(id, _)| *id);
-        slowest.and_then(|id| rows.open.remove(&id)).is_some()
+        let slowest = rows.open.iter().filter_map(|(id, row)| Some((stalled_since(row)?, *id))).min();
+        slowest.and_then(|(_, id)| rows.open.remove(&id)).is_some()
     }
 
     pub(super) fn evict_all(&self) {

@@ -5,7 +5,7 @@
     sudo benches/kubernetes.py [--scrapes N] [BINARY]
 
 For 100 volumes among 600 mounts and 1,000 among 3,000 it starts the program without metadata, with an objects file, and
-with an API server of its own, over TLS, which has the same objects, and a list of 5 MB of the node's pods. Peak memory is VmHWM after
+with an API server of its own, over TLS, which has the same objects, and 5 MB of the node's pods. Peak memory is VmHWM after
 two clients have scraped in turns while 62 others do not read their answers. It needs openssl.
 """
 
@@ -26,9 +26,9 @@ from pathlib import Path
 
 import real_node
 
-# Pods on the node, and the bytes of their list: 20 KB each.
+# Pods on the node, and the bytes of their events: 20 KB each.
 PODS = 250
-LIST = 5_000_000
+EVENTS = 5_000_000
 SLOW = 62
 API_PORT = 19443
 NODE = "node-1"
@@ -36,12 +36,13 @@ SERVICE_ACCOUNT = Path("/run/secrets/kubernetes.io/serviceaccount")
 
 
 class ApiServer(http.server.BaseHTTPRequestHandler):
-    """Single objects, the pods of the node, and a watch in which nothing happens."""
+    """Single objects, and a watch that sends the pods of the node, and in which nothing happens then."""
 
     protocol_version = "HTTP/1.1"
     # Head and body are written apart: together they would wait for each other.
     disable_nagle_algorithm = True
     objects = {}
+    events = []
     requests = []
 
     def do_GET(self):
@@ -51,6 +52,8 @@ class ApiServer(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
+            for event in self.events:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
             threading.Event().wait()
         body = self.objects.get(path)
         self.send_response(200 if body else 404)
@@ -64,23 +67,27 @@ class ApiServer(http.server.BaseHTTPRequestHandler):
 
 
 def paths(objects):
-    """The answers to all that may be asked."""
-    found, pods = {}, []
+    """The answers to all that may be asked, and the events of the pods."""
+    found, pods, claims = {}, [], []
     for item in objects["items"]:
         metadata = item["metadata"]
         if item["kind"] == "PersistentVolume":
             found[f"/api/v1/persistentvolumes/{metadata['name']}"] = item
+            claims.append(item["spec"]["claimRef"]["name"])
         elif item["kind"] == "PersistentVolumeClaim":
             path = f"/api/v1/namespaces/{metadata['namespace']}/persistentvolumeclaims/{metadata['name']}"
             found[path] = item
         else:
             pods.append(item)
+    # Each volume has a pod of its own.
+    for pod, claim in zip(pods, claims, strict=True):
+        pod["spec"] = {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]}
     for number in range(len(pods), PODS):
         pods.append({"metadata": {"namespace": "shop", "name": f"other-{number}", "uid": f"other-{number}"}, "spec": {}})
     for pod in pods:
-        pod["status"] = {"message": "x" * (LIST // len(pods))}
-    found["/api/v1/pods"] = {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": pods}
-    return {path: json.dumps(item).encode() for path, item in found.items()}
+        pod["status"] = {"message": "x" * (EVENTS // len(pods))}
+    events = [b'{"type":"ADDED","object":%s}\n' % json.dumps(pod).encode() for pod in pods]
+    return {path: json.dumps(item).encode() for path, item in found.items()}, events
 
 
 def certificates(directory):
@@ -104,7 +111,7 @@ def cluster(objects):
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         certificates(directory)
-        ApiServer.objects = paths(json.loads(objects.read_text()))
+        ApiServer.objects, ApiServer.events = paths(json.loads(objects.read_text()))
         ApiServer.requests.clear()
         server = http.server.ThreadingHTTPServer(("127.0.0.1", API_PORT), ApiServer)
         server.daemon_threads = True

@@ -1,18 +1,13 @@
 //! The Kubernetes side: what the objects of the cluster say about the volumes of this node.
 
 mod access;
-mod backoff;
 mod cached_volume;
 mod client;
 mod convert;
-mod failure_log;
-#[cfg(fuzzing)]
-pub(crate) mod fuzzing;
 mod lookup;
 mod objects_file;
 mod pod_index;
 mod pods;
-mod quantity;
 mod request_error;
 mod requests;
 mod slim_pod;
@@ -26,17 +21,14 @@ use tokio::time::timeout;
 
 pub use access::{Access, AccessError};
 pub use client::{connect, limited};
-pub use objects_file::{ObjectsError, ObjectsFile};
+pub use objects_file::{ObjectsError, ObjectsFile, parse_objects};
 pub use request_error::RequestError;
 
 use crate::runtime::restart_on_panic;
 use crate::volume::{self, LabelFilter, Metadata, VolumeMount};
 use pods::PodWatcher;
-use requests::{ApiClient, ApiResource, RequestCounts};
-use store::{Store, StoreChannels};
-
-/// Events of pods that the store has not taken yet.
-const MAX_QUEUED_EVENTS: usize = 16;
+use requests::{ApiClient, RequestCounts};
+use store::{MAX_EVENTS, Store};
 
 /// Which labels of which objects become metric labels.
 #[derive(Debug, Clone)]
@@ -58,29 +50,12 @@ pub struct ApiSettings {
     pub selections: Selections,
 }
 
-/// Whether the API server can be reached.
-#[derive(Debug, Clone, Default)]
-struct ServerStatus {
-    /// It has answered, if only with no.
-    is_reached: bool,
-    /// The last failure.
-    failure: Option<RequestError>,
-}
-
 /// What a collector has of the cluster: it says what is mounted, and takes what is known by then.
 pub struct MetadataHandle {
     mounted: watch::Sender<Vec<Arc<VolumeMount>>>,
     metadata: watch::Receiver<Arc<Metadata>>,
     requests: RequestCounts,
     objects_file: Option<ObjectsFile>,
-}
-
-/// How it goes with the API server.
-#[derive(Debug, Clone)]
-pub struct ApiStatus {
-    mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
-    metadata: watch::Receiver<Arc<Metadata>>,
-    server: watch::Receiver<ServerStatus>,
 }
 
 impl MetadataHandle {
@@ -97,18 +72,14 @@ impl MetadataHandle {
     /// Objects come from a file.
     #[must_use]
     pub fn objects(file: ObjectsFile) -> Self {
-        Self::new(file.subscribe(), Some(file))
+        Self::new(file.metadata.subscribe(), Some(file))
     }
 
     /// Says what is mounted now, and returns what is known by now.
     pub fn update(&mut self, mounts: &[Arc<VolumeMount>]) -> Arc<Metadata> {
-        self.mounted.send_if_modified(|mounted| {
-            let is_changed = !volume::are_same(mounted, mounts);
-            if is_changed {
-                *mounted = mounts.to_vec();
-            }
-            is_changed
-        });
+        if !volume::are_same(&self.mounted.borrow(), mounts) {
+            self.mounted.send_replace(mounts.to_vec());
+        }
         if let Some(file) = &mut self.objects_file {
             file.refresh();
         }
@@ -125,11 +96,19 @@ impl MetadataHandle {
     #[must_use]
     pub fn requests(&self) -> Vec<(&'static str, &'static str, String, u64)> {
         let counts = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |((ApiResource { name, verb }, code), count): (&(ApiResource, String), &u64)| {
-            (*name, *verb, code.clone(), *count)
-        };
-        counts.iter().map(count).collect()
+        counts.iter().map(|((of, code), count)| (of.name, of.verb, code.clone(), *count)).collect()
     }
+}
+
+/// Whether the API server was reached, if only for a no, and its last failure.
+type ServerStatus = (bool, Option<RequestError>);
+
+/// How it goes with the API server.
+#[derive(Debug, Clone)]
+pub struct ApiStatus {
+    mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
+    metadata: watch::Receiver<Arc<Metadata>>,
+    server: watch::Receiver<ServerStatus>,
 }
 
 impl ApiStatus {
@@ -147,9 +126,9 @@ impl ApiStatus {
     /// If it did not in this time: the last failure, where anything was asked.
     pub async fn wait_until_reached(&self, within: Duration) -> Result<(), Option<RequestError>> {
         let mut server = self.server.clone();
-        match timeout(within, server.wait_for(|server| server.is_reached)).await {
+        match timeout(within, server.wait_for(|(is_reached, _)| *is_reached)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(self.server.borrow().failure.clone()),
+            Err(_) => Err(self.server.borrow().1.clone()),
         }
     }
 }
@@ -160,30 +139,24 @@ pub fn follow(
     settings: ApiSettings,
     connect: impl FnOnce() -> kube::Client + Send + 'static,
 ) -> (MetadataHandle, ApiStatus, impl Future<Output = ()> + Send) {
-    // Until something is published, nothing is known to be answered.
-    let first =
-        Metadata { awaits_volumes: true, awaits_pods: settings.node_name.is_some(), ..Metadata::default() };
+    let awaits_pods = settings.node_name.is_some();
+    let first = Metadata { awaits_volumes: true, awaits_pods, ..Metadata::default() };
     let (metadata, receiver) = watch::channel(Arc::new(first));
-    let handle = MetadataHandle::new(receiver, None);
-    let server = watch::Sender::new(ServerStatus::default());
-    let status = ApiStatus {
-        mounted: handle.mounted.subscribe(),
-        metadata: handle.metadata.clone(),
-        server: server.subscribe(),
-    };
-    let (mounted, counts) = (handle.mounted.subscribe(), handle.requests.clone());
+    let (server, server_status) = watch::channel(ServerStatus::default());
+    let handle = MetadataHandle::new(receiver.clone(), None);
+    let (mounted, counts) = (handle.mounted.subscribe(), Arc::clone(&handle.requests));
+    let status = ApiStatus { mounted: mounted.clone(), metadata: receiver, server: server_status };
     let work = async move {
         let api = ApiClient { kube: connect(), counts };
-        let (events, pod_events) = mpsc::channel(MAX_QUEUED_EVENTS);
-        let channels = StoreChannels { mounted, pod_events, metadata, server };
-        let node_name = settings.node_name.as_ref();
-        let watcher = node_name.map(|node_name| PodWatcher::new(api.clone(), node_name, events));
+        let (events, pod_events) = mpsc::channel(MAX_EVENTS);
+        let watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
+        let store = Store::new(api, settings, mounted, pod_events, metadata, server);
         let watch_pods = async {
             if let Some(watcher) = watcher {
                 restart_on_panic(watcher).await;
             }
         };
-        tokio::join!(restart_on_panic(Store::new(api, settings, channels)), watch_pods);
+        tokio::join!(restart_on_panic(store), watch_pods);
     };
     (handle, status, work)
 }

@@ -15,6 +15,7 @@
 //! | [`page`] | snapshots as a page for people |
 //! | [`compression`] | encoded documents in chunks, compressed with gzip or not |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
+//! | [`runtime`] | who waits for what, and for how long |
 //! | [`config`], [`logging`], [`health`], [`process`], [`panics`], [`shutdown`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
 //!
@@ -44,6 +45,7 @@ pub mod exposition;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod health;
+mod http_body;
 mod human;
 pub mod kubelet;
 pub mod logging;

@@ -4,6 +4,10 @@ mod lines;
 
 use std::io;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
 use crate::config::LogConfig;
 pub use lines::Flush;
 use lines::Lines;
@@ -17,8 +21,11 @@ pub fn start(config: LogConfig) -> io::Result<Flush> {
     let (lines, flush) = Lines::start(io::stderr())?;
     let builder =
         tracing_subscriber::fmt().with_max_level(config.level).with_writer(lines).log_internal_errors(false);
+    // kube logs whole answers of the API server, which this program reports in short.
+    let targets =
+        Targets::new().with_default(LevelFilter::TRACE).with_target("kube_client", LevelFilter::OFF);
     if config.human {
-        builder.with_ansi(false).with_target(false).init();
+        builder.with_ansi(false).with_target(false).finish().with(targets).init();
     } else {
         builder
             .json()
@@ -26,6 +33,8 @@ pub fn start(config: LogConfig) -> io::Result<Flush> {
             .with_current_span(false)
             .with_span_list(false)
             .with_target(false)
+            .finish()
+            .with(targets)
             .init();
     }
     Ok(flush)

@@ -8,10 +8,13 @@
 //! | probes | a mount, indefinitely | holds a lock meanwhile |
 //! | `host-files` ([`BlockingWorker`]) | a file of the node, indefinitely | |
 
+pub(crate) mod backoff;
 mod blocking_worker;
 mod clients;
 mod deadline;
+mod reloaded_file;
 
 pub use blocking_worker::{BlockingWorker, Job, JobPanicked};
 pub use clients::{Clients, RestartableTask, catch_panic, restart_on_panic};
 pub use deadline::{CancelHandle, Deadline};
+pub(crate) use reloaded_file::{Reload, ReloadedFile};

@@ -5,6 +5,7 @@ mod label_filter;
 mod measurement;
 mod metadata;
 mod mount;
+mod quantity;
 #[cfg(test)]
 pub(crate) mod samples;
 
@@ -20,6 +21,7 @@ pub use metadata::{
 };
 pub(crate) use mount::are_same;
 pub use mount::{CsiVolume, VolumeMode, VolumeMount};
+pub(crate) use quantity::parse_quantity;
 
 /// A mount of a volume and the pod that uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]

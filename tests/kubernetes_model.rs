@@ -149,7 +149,7 @@ impl Model {
             }
             Step::Delete(volume) => self.delete(*volume),
             Step::Fail(verb, resource, fault) => {
-                self.node.server.fault(of(*verb, *resource), fault.clone(), usize::MAX)
+                self.node.server.fault(of(*verb, *resource), fault.clone(), usize::MAX);
             }
             Step::Recover => self.node.server.clear_faults(),
             Step::EndWatches => self.node.server.end_watches(),

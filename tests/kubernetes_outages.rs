@@ -23,7 +23,7 @@ fn faults() -> Vec<Fault> {
 #[tokio::test(start_paused = true)]
 async fn an_outage_costs_no_labels_and_at_most_two_requests_a_minute() {
     for fault in faults() {
-        let names: Vec<String> = (0..30).map(|number| format!("pv-{number}")).collect();
+        let names: Vec<String> = (0..10).map(|number| format!("pv-{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut node = VirtualNode::with_volumes(&names).await;
         let before = node.handle.metadata();
@@ -33,7 +33,7 @@ async fn an_outage_costs_no_labels_and_at_most_two_requests_a_minute() {
             names.iter().map(|name| (*name, "app")).chain((0..5).map(|_| ("new", "new"))).collect();
         node.mount(&rows);
         let asked = node.server.requests().len();
-        let hours = 6;
+        let hours = 4;
         pass(REFRESH * hours).await;
         let requests = node.server.requests();
         let a_minute = f64::from(u32::try_from(requests.len() - asked).unwrap()) / f64::from(60 * hours);

@@ -184,7 +184,9 @@ async fn events_that_make_no_sense_cost_themselves() {
         "{\"type\":\"ADDED\",\"object\":7}\n{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":7}}}\n",
         "{\"type\":\"BOOKMARK\",\"object\":{}}\n",
     ];
-    nonsense.iter().for_each(|line| node.server.tell_watches(*line));
+    for line in nonsense {
+        node.server.tell_watches(line);
+    }
     node.server.put(pod("b", &[""; 0]));
     pass(SECOND).await;
     assert_eq!(
@@ -215,7 +217,7 @@ async fn a_watch_that_broke_is_opened_again_within_ten_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn pods_are_told_by_their_uids() {
-    let named = |uid: &str, hash: Option<&str>| {
+    let pod_with_hash = |uid: &str, hash: Option<&str>| {
         let mut object: Value = pod(uid, &[""; 0]);
         object["metadata"]["name"] = json!(format!("name-of-{uid}"));
         object["metadata"]["annotations"] = json!({"kubernetes.io/config.hash": hash});
@@ -224,9 +226,9 @@ async fn pods_are_told_by_their_uids() {
     let node = watching(&[]).await;
     // A static pod is known by the hash in its annotation, which does not take the place of another pod.
     node.server.put_all([
-        named("victim", None),
-        named("thief", Some("victim")),
-        named("static", Some("hash")),
+        pod_with_hash("victim", None),
+        pod_with_hash("thief", Some("victim")),
+        pod_with_hash("static", Some("hash")),
     ]);
     pass(SECOND).await;
     let pods = Arc::clone(&node.handle.metadata().pods);

@@ -180,6 +180,7 @@ fn owner(name: &str, uid: &str) -> [Value; 3] {
 #[test]
 fn a_reused_volume_name_has_the_new_claims_labels_in_its_first_sample() {
     let mut cluster = Cluster::new();
+    cluster.put("marker");
     let shows = |name: &'static str| {
         move |scrape: &Exposition| {
             let owners: Vec<_> = ["pv_owner", "pvc_owner", "pvc_name"]
@@ -201,6 +202,11 @@ fn a_reused_volume_name_has_the_new_claims_labels_in_its_first_sample() {
         cluster.server.remove(resource, namespace, name);
     }
     cluster.server.put_all(owner("beta", "uid-b"));
+    // By then the exporter knows the second pod.
+    cluster.mount_only_by("marker", "uid-b");
+    exporter.scrape_until("the second pod", |scrape| {
+        scrape.label("pv_disk_usage_mount_info", "pod_name") == ["beta"]
+    });
     cluster.mount_only_by("local-1", "uid-b");
     exporter.scrape_until("the second owner", shows("beta"));
 }

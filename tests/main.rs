@@ -51,6 +51,8 @@ mod kubelet_source;
 mod kubelet_tls;
 /// Who asks the Kubernetes API, and what if it does not let them.
 mod kubernetes_access;
+/// Which volume a name stands for when it is mounted again, reused or claimed by another.
+mod kubernetes_identity;
 /// What the API server is asked about volumes and their claims, and what is known by it.
 mod kubernetes_lookups;
 /// Whatever an API server answers, and when.
@@ -71,6 +73,8 @@ mod manifests;
 mod manual;
 /// `MIGRATION.md` against the other exporters and this one.
 mod migration;
+/// What objects say, as a file or a kubeconfig has them.
+mod objects_file;
 /// The page on `/`, as it is sent and as a browser shows it.
 mod page;
 /// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.

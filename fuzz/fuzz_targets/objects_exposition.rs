@@ -9,12 +9,13 @@ mod exposition;
 mod objects;
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use arbitrary::{Arbitrary, Unstructured};
-use disk_usage_exporter::cluster::Selections;
+use disk_usage_exporter::cluster::{Selections, parse_objects};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format, Series};
-use disk_usage_exporter::fuzzing::{discover, metadata, snapshot};
+use disk_usage_exporter::fuzzing::{discover, snapshot};
 use disk_usage_exporter::node::VolumeMatcher;
 use disk_usage_exporter::snapshot::{Snapshot, MeasuredVolume};
 use disk_usage_exporter::volume::{ProbeResult, CsiVolume, Measurement, Inodes, VolumeMount, Reason, Usage, VolumeMode};
@@ -39,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
 /// Whether these were objects.
 fn check(objects: &[u8]) -> bool {
     let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
-    let Ok(metadata) = metadata(objects, &selections) else {
+    let Ok(metadata) = parse_objects(objects, Path::new("objects.json"), &selections) else {
         return false;
     };
     let metadata = Arc::new(metadata);

@@ -8,10 +8,11 @@ use tokio::task;
 use tokio::time::Instant;
 use tokio_util::time::delay_queue;
 
-use super::backoff::{self, Backoff};
 use super::convert::Version;
-use super::lookup::{Answers, LookupRequest, Outcome};
+use super::lookup::{Answers, LookupRequest};
 use super::pod_index::PodIndex;
+use super::requests::Outcome;
+use crate::runtime::backoff::{self, Backoff};
 use crate::volume::{Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, VolumeMetadata};
 
 /// How soon an object that is absent or forbidden is asked for again; doubling.
@@ -83,12 +84,9 @@ pub(super) struct CachedVolume {
     pub(super) backoff: Backoff,
     /// How often in a row something was absent or forbidden.
     absences: u32,
-    /// It is asked about once its pods are known.
     awaits_pods: bool,
     pub(super) due: Instant,
     pub(super) key: Option<delay_queue::Key>,
-    /// Its refresh has a time of its own among those of others.
-    pub(super) has_slot: bool,
     pub(super) task: Option<task::Id>,
 }
 
@@ -104,7 +102,6 @@ impl CachedVolume {
             awaits_pods: false,
             due: now,
             key: None,
-            has_slot: false,
             task: None,
         }
     }
@@ -135,14 +132,14 @@ impl CachedVolume {
         let is_shared = pods.iter().any(|uid| self.answered.contains(uid));
         let uses_claim = |uid: &str| match (pods_known.get(uid), self.claim_key()) {
             (Some(pod), Some(claim)) => pod.uses(claim) != Some(false),
-            (pod, _) => pod.is_some() || !pods_known.is_awaited(),
+            (pod, _) => pod.is_some() || !pods_known.is_awaited,
         };
         let holds = |uid: &&String| self.answered.contains(*uid) || (is_shared && uses_claim(uid));
         let answered = Arc::new(pods.iter().filter(holds).cloned().collect());
         let is_new = !pods.is_subset(&self.pods);
         (self.pods, self.answered) = (pods, answered);
         let is_pod_known = |uid: &String| uid.is_empty() || pods_known.get(uid).is_some();
-        let is_known = !pods_known.is_awaited() || self.pods.iter().all(is_pod_known);
+        let is_known = !pods_known.is_awaited || self.pods.iter().all(is_pod_known);
         if is_new && self.is_unanswered() {
             self.awaits_pods = !is_known;
             self.due = if is_known { now } else { now + POD_WAIT };
@@ -164,7 +161,7 @@ impl CachedVolume {
             known_claim: self.claim.as_ref().map(known_claim),
             users: users
                 .map(|uid| pods_known.get(uid).cloned())
-                .filter(|pod| pod.is_some() || pods_known.is_awaited())
+                .filter(|pod| pod.is_some() || pods_known.is_awaited)
                 .collect(),
             pods: self.pods.clone(),
         }
@@ -173,6 +170,7 @@ impl CachedVolume {
     /// Takes what came of a lookup.
     pub(super) fn take(&mut self, answers: Answers, pods_known: &PodIndex, now: Instant) {
         let Answers { name: _, pods, pv, claim } = answers;
+        self.task = None;
         let is_object = matches!(pv, Ok(Some(_)));
         let is_answer = pv.as_ref().err().is_none_or(super::RequestError::is_forbidden);
         if is_answer && !is_object && !self.is_about_mounts(pods_known) {

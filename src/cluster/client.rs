@@ -1,13 +1,11 @@
 //! The connection to the API server: kube's client with limits on what a server may send.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 use hyper::header::RETRY_AFTER;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -19,6 +17,7 @@ use tower::{BoxError, Layer, service_fn};
 
 use super::access::{Access, AccessError};
 use super::request_error::is_tls;
+use crate::http_body::LimitedBody;
 
 /// How long a response may take, or its head if it is a stream.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,19 +39,15 @@ type HttpService = BoxCloneSyncService<Request<kube::client::Body>, Response<Inc
 
 /// The server wants to be asked later.
 #[derive(Debug, thiserror::Error)]
-#[error("HTTP status {status}: asked to try again after {after:?}")]
+#[error("asked to try again after {after:?}")]
 pub(super) struct RetryLater {
     pub(super) status: u16,
     pub(super) after: Duration,
 }
 
-/// A response that no API server sends.
-#[derive(Debug, thiserror::Error)]
-#[error("longer than {MAX_OBJECT_BYTES} bytes")]
-pub(super) struct ResponseTooLong;
-
 /// A client of the API server. It reads its credentials when it is first used, and again after the server refused them
 /// or could not be trusted. Must be called within a runtime.
+#[must_use]
 pub fn connect(access: Access) -> kube::Client {
     let mut session: Option<HttpService> = None;
     let is_refused = Arc::new(AtomicBool::new(false));
@@ -124,45 +119,8 @@ where
                 let after = Duration::from_secs(seconds).min(MAX_RETRY_AFTER);
                 return Err(BoxError::from(RetryLater { status: status.as_u16(), after }));
             }
-            Ok(response.map(|body| LimitedBody { body, received: 0, is_watch }))
+            Ok(response.map(|body| LimitedBody::new(body, MAX_OBJECT_BYTES, is_watch)))
         }
     });
     kube::Client::new(service, "default")
-}
-
-/// A body that fails when it is too long; of a watch, when a line is.
-struct LimitedBody<B> {
-    body: B,
-    received: usize,
-    is_watch: bool,
-}
-
-impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for LimitedBody<B> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-            match data.iter().rposition(|byte| *byte == b'\n').filter(|_| self.is_watch) {
-                Some(line_end) => self.received = data.len() - line_end - 1,
-                None => self.received += data.len(),
-            }
-            if self.received > MAX_OBJECT_BYTES {
-                return Poll::Ready(Some(Err(ResponseTooLong.into())));
-            }
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

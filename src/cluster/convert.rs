@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Selections, quantity};
-use crate::volume::{self, ClaimKey, ClaimRef, VolumeSource};
+use super::Selections;
+use crate::volume::{self, ClaimKey, ClaimRef, VolumeSource, parse_quantity};
 
 /// Which of the objects that had a name this is, and which of its states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,45 +55,19 @@ pub(super) fn claim(object: PersistentVolumeClaim, selections: &Selections) -> v
     volume::Claim {
         uid: object.metadata.uid,
         labels: selections.pvc_labels.select(object.metadata.labels.unwrap_or_default()),
-        requested_bytes: requests.and_then(|requests| quantity::parse(&requests.get("storage")?.0)),
+        requested_bytes: requests.and_then(|requests| parse_quantity(&requests.get("storage")?.0)),
     }
 }
 
 /// The kind of a `PersistentVolume`'s storage, and what identifies the volume in it. All fields are named, so that a source
 /// that a later version of Kubernetes adds does not compile unnoticed.
 fn source(spec: PersistentVolumeSpec) -> Option<VolumeSource> {
+    #[rustfmt::skip]
     let PersistentVolumeSpec {
-        access_modes: _,
-        aws_elastic_block_store,
-        azure_disk,
-        azure_file,
-        capacity: _,
-        cephfs,
-        cinder,
-        claim_ref: _,
-        csi,
-        fc,
-        flex_volume,
-        flocker,
-        gce_persistent_disk,
-        glusterfs,
-        host_path,
-        iscsi,
-        local,
-        mount_options: _,
-        nfs,
-        node_affinity: _,
-        persistent_volume_reclaim_policy: _,
-        photon_persistent_disk,
-        portworx_volume,
-        quobyte,
-        rbd,
-        scale_io,
-        storage_class_name: _,
-        storageos,
-        volume_attributes_class_name: _,
-        volume_mode: _,
-        vsphere_volume,
+        access_modes: _, aws_elastic_block_store, azure_disk, azure_file, capacity: _, cephfs, cinder, claim_ref: _, csi, fc,
+        flex_volume, flocker, gce_persistent_disk, glusterfs, host_path, iscsi, local, mount_options: _, nfs,
+        node_affinity: _, persistent_volume_reclaim_policy: _, photon_persistent_disk, portworx_volume, quobyte, rbd,
+        scale_io, storage_class_name: _, storageos, volume_attributes_class_name: _, volume_mode: _, vsphere_volume,
     } = spec;
     let some = Some::<String>;
     let lists = |list: Vec<String>| some(list.join(","));
@@ -148,87 +122,5 @@ fn in_tree<const N: usize>(plugin: &str, parts: [Option<String>; N]) -> VolumeSo
         plugin: plugin.into(),
         kind: plugin.into(),
         instance: (!parts.is_empty()).then(|| parts.join(":")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn described(spec: &Value) -> Option<(String, String, Option<String>)> {
-        let source = source(serde_json::from_value(spec.clone()).unwrap())?;
-        Some((source.plugin, source.kind, source.instance))
-    }
-
-    // The fields are those of PersistentVolumeSpec in the Kubernetes API reference, 1.36.
-    #[test]
-    fn every_source_is_named_and_identified() {
-        let cases = [
-            (json!({"awsElasticBlockStore": {"volumeID": "vol-1", "fsType": "ext4"}}), "aws-ebs", "vol-1"),
-            (
-                json!({"azureDisk": {"diskName": "d", "diskURI": "/subscriptions/1/d"}}),
-                "azure-disk",
-                "/subscriptions/1/d",
-            ),
-            (
-                json!({"azureFile": {"secretName": "s", "secretNamespace": "n", "shareName": "f"}}),
-                "azure-file",
-                "n:s:f",
-            ),
-            (
-                json!({"azureFile": {"secretName": "s", "secretNamespace": null, "shareName": "f"}}),
-                "azure-file",
-                "s:f",
-            ),
-            (json!({"cephfs": {"monitors": ["a:1", "b:1"], "path": "/p"}}), "cephfs", "a:1,b:1:/p"),
-            (json!({"cinder": {"volumeID": "c"}}), "cinder", "c"),
-            (
-                json!({"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-2"}}),
-                "ebs.csi.aws.com",
-                "vol-2",
-            ),
-            (json!({"fc": {"targetWWNs": ["w1", "w2"], "lun": 0}}), "fc", "w1,w2:0"),
-            (json!({"fc": {"wwids": ["i"]}}), "fc", "i"),
-            (json!({"flexVolume": {"driver": "example.com/lvm"}}), "flexvolume", "example.com/lvm"),
-            (json!({"flocker": {"datasetName": "", "datasetUUID": "u"}}), "flocker", "u"),
-            (json!({"gcePersistentDisk": {"pdName": "disk-1"}}), "gce-pd", "disk-1"),
-            (json!({"glusterfs": {"endpoints": "e", "path": "v"}}), "glusterfs", "e:v"),
-            (json!({"hostPath": {"path": "/opt/a", "type": ""}}), "host-path", "/opt/a"),
-            (
-                json!({"iscsi": {"targetPortal": "10.0.0.1:3260", "iqn": "iqn.2001-04.com", "lun": 3}}),
-                "iscsi",
-                "10.0.0.1:3260:iqn.2001-04.com:3",
-            ),
-            (json!({"local": {"path": "/mnt/d"}}), "local-volume", "/mnt/d"),
-            (json!({"nfs": {"server": "nas", "path": "/export"}}), "nfs", "nas:/export"),
-            (json!({"photonPersistentDisk": {"pdID": "p"}}), "photon-pd", "p"),
-            (json!({"portworxVolume": {"volumeID": "x"}}), "portworx-volume", "x"),
-            (json!({"quobyte": {"registry": "r:1", "volume": "v"}}), "quobyte", "r:1:v"),
-            (json!({"rbd": {"monitors": ["m"], "pool": "rbd", "image": "i"}}), "rbd", "m:rbd:i"),
-            (
-                json!({"scaleIO": {"gateway": "https://g", "system": "s", "volumeName": "v"}}),
-                "scaleio",
-                "https://g:s:v",
-            ),
-            (json!({"storageos": {"volumeName": "v", "volumeNamespace": "n"}}), "storageos", "n:v"),
-            (json!({"vsphereVolume": {"volumePath": "[ds] a.vmdk"}}), "vsphere-volume", "[ds] a.vmdk"),
-        ];
-        for (spec, kind, instance) in &cases {
-            let plugin = match *kind {
-                "ebs.csi.aws.com" => "csi",
-                "flexvolume" => "example.com/lvm",
-                kind => kind,
-            };
-            let expected = (plugin.to_owned(), (*kind).to_owned(), Some((*instance).to_owned()));
-            assert_eq!(described(spec), Some(expected), "{spec}");
-        }
-    }
-
-    #[test]
-    fn a_source_without_fields_is_of_its_kind() {
-        assert_eq!(described(&json!({})), None);
-        assert_eq!(described(&json!({"nfs": {}})), Some(("nfs".into(), "nfs".into(), None)));
-        assert_eq!(described(&json!({"csi": {}})), Some(("csi".into(), "csi".into(), None)));
     }
 }

@@ -9,11 +9,11 @@ use kube::api::WatchEvent;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::backoff::{self, Backoff};
 use super::request_error::{RequestError, RequestErrorKind};
 use super::requests::{ApiClient, PODS};
 use super::slim_pod::SlimPod;
 use crate::runtime::RestartableTask;
+use crate::runtime::backoff::{self, Backoff};
 
 /// How long one watch lasts, in seconds. Nodes differ, so that their watches do not end together.
 const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;
@@ -34,12 +34,8 @@ const MAX_FORBIDDEN_WINDOW: Duration = Duration::from_mins(32);
 pub(super) enum PodEvent {
     /// Every pod is sent again from here on.
     Restarted,
-    /// A pod is new or has changed.
-    Changed(SlimPod),
-    /// A pod was deleted.
-    Deleted(SlimPod),
-    /// Everything that happened before was sent.
-    Bookmark,
+    /// An event of the server.
+    Watched(WatchEvent<SlimPod>),
     /// The watch stays open.
     Open,
     /// It failed, and will be tried again.
@@ -58,6 +54,46 @@ pub(super) struct PodWatcher {
     is_open: bool,
 }
 
+impl RestartableTask for PodWatcher {
+    /// Watches for as long as the store takes events.
+    async fn run(&mut self) {
+        let mut backoff = Backoff::new(RECONNECT_WINDOW, MAX_BACKOFF_WINDOW);
+        let mut forbidden = Backoff::new(FORBIDDEN_WINDOW, MAX_FORBIDDEN_WINDOW);
+        let mut has_expired = false;
+        while !self.events.is_closed() {
+            let seconds = backoff::between(&WATCH_SECONDS);
+            let (started, version) = (Instant::now(), self.version.clone());
+            let result = self.watch(seconds).await;
+            if self.is_open || (result.is_ok() && self.version != version) {
+                has_expired = false;
+                backoff.reset();
+                forbidden.reset();
+                if result.is_ok() {
+                    let is_whole = started.elapsed() >= Duration::from_secs(seconds.into());
+                    if !is_whole {
+                        // The server is stopping, for all nodes at once.
+                        sleep(backoff::up_to(RECONNECT_WINDOW)).await;
+                    }
+                    continue;
+                }
+            }
+            let failure = |note| RequestError::new(RequestErrorKind::Connect, note);
+            let mut error = result.err().unwrap_or_else(|| failure("the watch ended at once"));
+            if error.kind == RequestErrorKind::Status(410) {
+                self.version = None;
+                if !std::mem::replace(&mut has_expired, true) {
+                    continue;
+                }
+                error = failure("the watch expires again and again");
+            }
+            let backoff = if error.is_forbidden() { &mut forbidden } else { &mut backoff };
+            let pause = backoff.next_pause(error.retry_after);
+            self.send(PodEvent::Failed(error)).await;
+            sleep(pause).await;
+        }
+    }
+}
+
 impl PodWatcher {
     pub(super) fn new(api: ApiClient, node_name: &str, events: mpsc::Sender<PodEvent>) -> Self {
         let selector = format!("spec.nodeName={node_name},status.phase!=Failed,status.phase!=Succeeded");
@@ -70,18 +106,13 @@ impl PodWatcher {
         if self.version.is_none() {
             self.send(PodEvent::Restarted).await;
         }
-        let max_time = Duration::from_secs(seconds.into()) + WATCH_GRACE;
         let from = self.version.clone().unwrap_or_else(|| "0".into());
         let events = self.api.watch_pods(&self.selector, seconds, &from).await?;
-        let read = timeout(max_time, self.read(events)).await;
-        let result = read.unwrap_or_else(|_| {
-            Err(RequestError::new(
-                RequestErrorKind::Timeout,
-                "the watch is silent for longer than it was to last",
-            ))
+        let max_time = Duration::from_secs(seconds.into()) + WATCH_GRACE;
+        let result = timeout(max_time, self.read(events)).await.unwrap_or_else(|_| {
+            Err(RequestError::new(RequestErrorKind::Timeout, "the watch lasts longer than it was to"))
         });
-        if let Err(error) = &result
-            && error.kind != RequestErrorKind::Status(410)
+        if let Some(error) = result.as_ref().err().filter(|error| error.kind != RequestErrorKind::Status(410))
         {
             self.api.count(PODS, Some(error));
         }
@@ -104,32 +135,32 @@ impl PodWatcher {
                     continue;
                 }
             };
-            let (version, event) = match event {
+            let event = match event {
                 None => return Ok(()),
                 Some(Ok(WatchEvent::Error(status))) => return Err(kube::Error::Api(status).into()),
-                Some(Ok(WatchEvent::Bookmark(bookmark))) => {
-                    self.version = Some(bookmark.metadata.resource_version);
-                    (None, PodEvent::Bookmark)
-                }
-                Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => {
-                    (pod.resource_version.clone(), PodEvent::Changed(pod))
-                }
-                Some(Ok(WatchEvent::Deleted(pod))) => (pod.resource_version.clone(), PodEvent::Deleted(pod)),
+                Some(Ok(event)) => event,
                 Some(Err(error)) if is_of_one_event(&error) => {
-                    let error = RequestError::from(error);
-                    self.api.count(PODS, Some(&error));
+                    let failure = RequestError::from(error);
+                    self.api.count(PODS, Some(&failure));
                     // Once: where one event makes no sense, all may.
                     if !std::mem::replace(&mut is_warned, true) {
-                        tracing::warn!(failure = %error, "passed over events of the watch of pods");
+                        tracing::warn!(%failure, "passed over events of the watch of pods");
                     }
                     continue;
                 }
                 Some(Err(error)) => return Err(error.into()),
             };
-            if let (Some(known), Some(later)) = (&mut self.version, version) {
-                *known = later;
+            match &event {
+                WatchEvent::Bookmark(bookmark) => {
+                    self.version = Some(bookmark.metadata.resource_version.clone());
+                }
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) | WatchEvent::Deleted(pod) => {
+                    self.version =
+                        self.version.take().map(|known| pod.resource_version.clone().unwrap_or(known));
+                }
+                WatchEvent::Error(_) => {}
             }
-            self.send(event).await;
+            self.send(PodEvent::Watched(event)).await;
         }
     }
 
@@ -139,50 +170,8 @@ impl PodWatcher {
     }
 }
 
-impl RestartableTask for PodWatcher {
-    /// Watches for as long as the store takes events.
-    async fn run(&mut self) {
-        let mut backoff = Backoff::new(RECONNECT_WINDOW, MAX_BACKOFF_WINDOW);
-        let mut forbidden = Backoff::new(FORBIDDEN_WINDOW, MAX_FORBIDDEN_WINDOW);
-        let mut has_expired = false;
-        while !self.events.is_closed() {
-            let seconds = backoff::between(&WATCH_SECONDS);
-            let (started, version) = (Instant::now(), self.version.clone());
-            let result = self.watch(seconds).await;
-            let lasted = started.elapsed();
-            if self.is_open || (result.is_ok() && self.version != version) {
-                has_expired = false;
-                [&mut backoff, &mut forbidden].into_iter().for_each(Backoff::reset);
-                if result.is_ok() {
-                    let is_whole = lasted >= Duration::from_secs(seconds.into());
-                    // Sooner, the server is stopping, for all nodes at once.
-                    let pause = if is_whole { Duration::ZERO } else { RECONNECT_WINDOW };
-                    sleep(backoff::up_to(pause)).await;
-                    continue;
-                }
-            }
-            let failure = |note| RequestError::new(RequestErrorKind::Connect, note);
-            let mut error = result.err().unwrap_or_else(|| failure("the watch ended at once"));
-            if error.kind == RequestErrorKind::Status(410) {
-                self.version = None;
-                if !std::mem::replace(&mut has_expired, true) {
-                    continue;
-                }
-                error = failure("the watch expires again and again");
-            }
-            let backoff = if error.is_forbidden() { &mut forbidden } else { &mut backoff };
-            let pause = backoff.next_pause(error.retry_after);
-            self.send(PodEvent::Failed(error)).await;
-            sleep(pause).await;
-        }
-    }
-}
-
 /// Whether the events after this one are as good as ever. kube takes any JSON object that is no event for a status.
 fn is_of_one_event(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::SerdeError(_) => true,
-        kube::Error::Api(status) => status.code == 0,
-        _ => false,
-    }
+    matches!(error, kube::Error::SerdeError(_))
+        || matches!(error, kube::Error::Api(status) if status.code == 0)
 }

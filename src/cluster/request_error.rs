@@ -1,14 +1,14 @@
 //! What can come of a request to the API server besides an object.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::AccessError;
-use super::client::{ResponseTooLong, RetryLater};
-use crate::error_text::{error_chain, truncated};
+use super::client::RetryLater;
+use crate::error_text::{causes, error_chain, truncated};
+use crate::http_body::BodyTooLong;
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +19,16 @@ pub(super) enum RequestErrorKind {
     Tls,
     Decode,
     Credentials,
-    Panic,
 }
 
 /// A request that was not answered with what it asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}", self.describe())]
 pub struct RequestError {
     pub(super) kind: RequestErrorKind,
     /// For how long the server wants to be left alone.
     pub(super) retry_after: Option<Duration>,
+    #[source]
     source: Option<Arc<kube::Error>>,
     note: &'static str,
 }
@@ -46,8 +47,27 @@ impl RequestError {
             RequestErrorKind::Connect => "connect".into(),
             RequestErrorKind::Tls => "tls".into(),
             RequestErrorKind::Decode => "decode".into(),
-            RequestErrorKind::Credentials | RequestErrorKind::Panic => return None,
+            RequestErrorKind::Credentials => return None,
         })
+    }
+
+    fn describe(&self) -> String {
+        let prefix = match self.kind {
+            RequestErrorKind::Status(code) => &format!("HTTP status {code}: "),
+            RequestErrorKind::Timeout => "",
+            RequestErrorKind::Connect => "cannot connect: ",
+            RequestErrorKind::Tls => "no TLS connection: ",
+            RequestErrorKind::Decode => "an answer that cannot be understood: ",
+            RequestErrorKind::Credentials => "no credentials: ",
+        };
+        let text = match self.source.as_deref() {
+            None => self.note.to_owned(),
+            Some(kube::Error::Api(status)) => status.message.clone(),
+            Some(kube::Error::Service(error)) => error_chain(&**error),
+            Some(error) => error_chain(error),
+        };
+        // What a server says, or is quoted, is kept short.
+        prefix.to_owned() + &truncated(&text)
     }
 
     /// Whether the server knows who asks, and says no.
@@ -57,34 +77,8 @@ impl RequestError {
 
     /// Whether the server may answer about other objects as before.
     pub(super) fn is_of_one_object(&self) -> bool {
-        use RequestErrorKind::{Decode, Panic, Status};
-        self.retry_after.is_none() && matches!(self.kind, Status(500) | Decode | Panic)
-    }
-}
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            RequestErrorKind::Status(code) => write!(formatter, "HTTP status {code}: ")?,
-            RequestErrorKind::Timeout | RequestErrorKind::Panic => {}
-            RequestErrorKind::Connect => formatter.write_str("cannot connect: ")?,
-            RequestErrorKind::Tls => formatter.write_str("no TLS connection: ")?,
-            RequestErrorKind::Decode => formatter.write_str("an answer that cannot be understood: ")?,
-            RequestErrorKind::Credentials => formatter.write_str("no credentials: ")?,
-        }
-        // What a server says, or is quoted, is kept short.
-        formatter.write_str(&match self.source.as_deref() {
-            None => self.note.to_owned(),
-            Some(kube::Error::Api(status)) => truncated(&status.message),
-            Some(kube::Error::Service(error)) => truncated(&error_chain(&**error)),
-            Some(error) => truncated(&error_chain(error)),
-        })
-    }
-}
-
-impl Error for RequestError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|error| error as _)
+        let kinds = [RequestErrorKind::Status(500), RequestErrorKind::Decode];
+        self.retry_after.is_none() && kinds.contains(&self.kind)
     }
 }
 
@@ -107,7 +101,7 @@ impl From<kube::Error> for RequestError {
 }
 
 fn kind_of_cause(cause: &(dyn Error + 'static)) -> Option<RequestErrorKind> {
-    if cause.is::<ResponseTooLong>() {
+    if cause.is::<BodyTooLong>() {
         return Some(RequestErrorKind::Decode);
     }
     if cause.is::<AccessError>() || cause.is::<kube::client::AuthError>() {
@@ -121,13 +115,4 @@ fn kind_of_cause(cause: &(dyn Error + 'static)) -> Option<RequestErrorKind> {
 /// Whether an error of a connection is about the server's certificate.
 pub(super) fn is_tls(error: &(dyn Error + 'static)) -> bool {
     causes(error).find_map(kind_of_cause) == Some(RequestErrorKind::Tls)
-}
-
-/// An error and its causes. An I/O error that wraps another one names the causes of that one as its own.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
-        let error: &'a (dyn Error + 'static) = *error;
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
-    })
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::client::RESPONSE_TIMEOUT;
+use super::convert::Version;
 use super::request_error::{RequestError, RequestErrorKind};
 use super::slim_pod::SlimPod;
 
@@ -25,6 +26,9 @@ pub(super) const PODS: ApiResource = ApiResource { name: "pods", verb: "watch" }
 pub(super) const PVS: ApiResource = ApiResource { name: "persistentvolumes", verb: "get" };
 pub(super) const CLAIMS: ApiResource = ApiResource { name: "persistentvolumeclaims", verb: "get" };
 
+/// What came of asking for an object: its version and contents, or `None` if there is none.
+pub(super) type Outcome<T> = Result<Option<(Version, T)>, RequestError>;
+
 /// Requests since the start by resource and code.
 pub(super) type RequestCounts = Arc<Mutex<BTreeMap<(ApiResource, String), u64>>>;
 
@@ -37,33 +41,30 @@ pub(super) struct ApiClient {
 
 impl ApiClient {
     /// The object of this name, or that there is none. What the server's cache does not have, or has in a state that is not
-    /// current, is asked for once more without a version: that answer is the truth.
+    /// current or older than what is known, is asked for once more without a version: that answer is the truth.
     pub(super) async fn look_up<T>(
         &self,
         resource: ApiResource,
         api: Api<T>,
         name: &str,
+        known: Option<&Version>,
         is_current: impl Fn(&T) -> bool,
-    ) -> Result<Option<T>, RequestError>
+    ) -> Outcome<T>
     where
         T: kube::Resource + Clone + DeserializeOwned + Debug,
     {
-        let get = async |params: GetParams| {
-            let answer = match timeout(RESPONSE_TIMEOUT, api.get_with(name, &params)).await {
-                Ok(Ok(object)) if object.name_any() != name => {
-                    Err(RequestError::new(RequestErrorKind::Decode, "it is of another object"))
-                }
-                Ok(answer) => answer.map_err(RequestError::from),
-                Err(_) => Err(no_response()),
-            };
-            self.count(resource, answer.as_ref().err());
-            match answer {
-                Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
-                answer => answer.map(Some),
+        let get = async |params: GetParams| match self.send(resource, api.get_with(name, &params)).await {
+            Ok(object) if object.name_any() != name => {
+                Err(RequestError::new(RequestErrorKind::Decode, "it is of another object"))
             }
+            Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
+            answer => answer.map(|object| Some((Version::of(object.meta()), object))),
         };
+        let is_older = |version: &Version| known.is_some_and(|known| version.is_before(known));
         match get(GetParams::any()).await? {
-            Some(object) if is_current(&object) => Ok(Some(object)),
+            Some((version, object)) if !is_older(&version) && is_current(&object) => {
+                Ok(Some((version, object)))
+            }
             _ => get(GetParams::default()).await,
         }
     }
@@ -79,12 +80,20 @@ impl ApiClient {
         // What `Api::watch` does, for a type that is no whole object.
         let request = kube::core::Request::new("/api/v1/pods").watch(&params, version);
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let events = match timeout(RESPONSE_TIMEOUT, self.kube.request_events(request)).await {
-            Ok(events) => events.map_err(RequestError::from),
-            Err(_) => Err(no_response()),
-        };
-        self.count(PODS, events.as_ref().err());
-        events
+        self.send(PODS, self.kube.request_events(request)).await
+    }
+
+    async fn send<T>(
+        &self,
+        resource: ApiResource,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, RequestError> {
+        let answer = timeout(RESPONSE_TIMEOUT, request).await.map_or_else(
+            |_| Err(RequestError::new(RequestErrorKind::Timeout, "no answer within 5s")),
+            |answer| answer.map_err(RequestError::from),
+        );
+        self.count(resource, answer.as_ref().err());
+        answer
     }
 
     /// Counts a request that was answered, or what it came to instead.
@@ -93,8 +102,4 @@ impl ApiClient {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((resource, code)).or_default() += 1;
     }
-}
-
-fn no_response() -> RequestError {
-    RequestError::new(RequestErrorKind::Timeout, "no answer within 5s")
 }

@@ -1,11 +1,11 @@
 //! The fields that are used of a pod, read without keeping or trusting any other.
 
-use std::fmt;
+use std::collections::HashMap;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer};
+use serde_json::value::RawValue;
 
-use super::convert::Version;
 use crate::volume::Pod;
 
 /// Of a pod with more volumes than this, the others are not kept.
@@ -25,259 +25,79 @@ const PLUGINS: [(&str, &str); 21] = [
 /// A pod as the API server sends it. A field that is missing or of another type is absent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SlimPod {
-    pub(super) name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
+    /// The object's uid.
+    pub(super) uid: Option<String>,
+    /// The uids that the kubelet's paths may carry.
+    pub(super) path_uids: Vec<String>,
     pub(super) resource_version: Option<String>,
-    /// A static pod's directory is named after the hash in its annotations, not after its uid.
-    config_hashes: Vec<String>,
-    /// It has a spec, whose volumes are no map.
-    pub(super) has_spec: bool,
-    volumes: Vec<PodVolume>,
-    has_more_volumes: bool,
+    /// What is used of it; `None` if it has no name.
+    pub(super) pod: Option<Pod>,
+    /// Its spec and its volumes are of the right types.
+    pub(super) is_well_formed: bool,
 }
 
-#[derive(Debug, Clone, Default)]
-struct PodVolume {
-    name: Option<String>,
-    claim: Option<String>,
-    is_ephemeral: bool,
-    plugin: Option<String>,
-}
+/// The fields of an object, as JSON.
+#[derive(Deserialize, Default)]
+#[serde(transparent)]
+pub(super) struct Fields<'a>(#[serde(borrow)] HashMap<String, &'a RawValue>);
 
-impl SlimPod {
-    /// The object's uid and version.
-    pub(super) fn version(&self) -> Version {
-        let number = self.resource_version.as_ref().and_then(|number| number.parse().ok());
-        Version { uid: self.uid.clone(), number }
+impl<'a> Fields<'a> {
+    pub(super) fn of(json: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(json.get()).ok()
     }
 
-    /// The uids that the kubelet's paths may carry, and what is used of the pod; `None` if it has no name.
-    pub(super) fn into_domain(self) -> Option<(Vec<String>, Pod)> {
-        let mut pod = Pod {
-            name: self.name?,
-            namespace: self.namespace.unwrap_or_default(),
-            has_more_volumes: self.has_more_volumes,
-            ..Pod::default()
-        };
-        for volume in self.volumes {
-            let Some(name) = volume.name else { continue };
-            // The claim of a generic ephemeral volume is named after both.
-            pod.claims.extend(volume.is_ephemeral.then(|| format!("{}-{name}", pod.name)));
-            pod.claims.extend(volume.claim);
-            pod.inline_volumes.extend(volume.plugin.map(|plugin| (plugin, name)));
-        }
-        Some((self.uid.into_iter().chain(self.config_hashes).collect(), pod))
+    fn object(&self, key: &str) -> Option<Self> {
+        Self::of(self.0.get(key)?)
     }
 
-    fn set_text(&mut self, path: &[&str], text: &str) {
-        let text = || Some(text.to_owned());
-        match (path, self.volumes.last_mut()) {
-            (["metadata", "name"], _) => self.name = text(),
-            (["metadata", "namespace"], _) => self.namespace = text(),
-            (["metadata", "uid"], _) => self.uid = text(),
-            (["metadata", "resourceVersion"], _) => self.resource_version = text(),
-            (["metadata", "annotations", _], _) => self.config_hashes.extend(text()),
-            (["spec", "volumes", "name"], Some(volume)) => volume.name = text(),
-            (["spec", "volumes", "flexVolume", "driver"], Some(volume)) => volume.plugin = text(),
-            (["spec", "volumes", "persistentVolumeClaim", "claimName"], Some(volume)) => {
-                volume.claim = text()
-            }
-            _ => {}
-        }
+    fn read<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        serde_json::from_str(self.0.get(key)?.get()).ok()
     }
 
-    fn begin_object(&mut self, path: &[&str]) {
-        match path {
-            ["spec"] => self.has_spec = true,
-            // An item of a list has the path of the list.
-            ["spec", "volumes"] => self.has_spec = !self.volumes.is_empty(),
-            _ => {}
-        }
-        if let (["spec", "volumes", source], Some(volume)) = (path, self.volumes.last_mut()) {
-            volume.is_ephemeral |= *source == "ephemeral";
-            let plugin = PLUGINS.iter().find(|(field, _)| field == source);
-            volume.plugin = plugin.map(|(_, plugin)| (*plugin).to_owned()).or(volume.plugin.take());
-        }
+    pub(super) fn name(&self, key: &str) -> Option<String> {
+        self.read(key).filter(|name: &String| name.len() <= MAX_NAME_BYTES)
     }
-}
-
-/// Whether there is anything to read at or below this path. The items of a list have the path of the list.
-fn is_read(path: &[&str]) -> bool {
-    match path {
-        ["metadata" | "spec"] | ["metadata", "annotations"] | ["spec", "volumes"] => true,
-        ["metadata", field] => ["name", "namespace", "uid", "resourceVersion"].contains(field),
-        ["metadata", "annotations", key] => {
-            ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"].contains(key)
-        }
-        ["spec", "volumes", ..] => path.len() <= 4,
-        _ => false,
-    }
-}
-
-/// Reads the value at a path, of whatever type it is.
-struct ValueReader<'a> {
-    pod: &'a mut SlimPod,
-    path: &'a [&'a str],
 }
 
 impl<'de> Deserialize<'de> for SlimPod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut pod = Self::default();
-        ValueReader { pod: &mut pod, path: &[] }.deserialize(deserializer)?;
-        Ok(pod)
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let fields = Fields::of(&json).unwrap_or_default();
+        let metadata = fields.object("metadata").unwrap_or_default();
+        let annotations = metadata.object("annotations").unwrap_or_default();
+        let spec = fields.object("spec");
+        let volumes = spec.as_ref().and_then(|spec| spec.0.get("volumes"));
+        let volumes = volumes.map(|volumes| serde_json::from_str::<Option<Vec<&RawValue>>>(volumes.get()));
+        let uid = metadata.name("uid");
+        // A static pod's directory is named after the hash in its annotations.
+        let hashes =
+            ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"].map(|key| annotations.name(key));
+        Ok(Self {
+            path_uids: [uid.clone()].into_iter().chain(hashes).flatten().collect(),
+            uid,
+            resource_version: metadata.name("resourceVersion"),
+            is_well_formed: spec.is_some() && volumes.as_ref().is_none_or(Result::is_ok),
+            pod: metadata.name("name").map(|name| {
+                let namespace = metadata.name("namespace").unwrap_or_default();
+                pod(name, namespace, &volumes.and_then(Result::ok).flatten().unwrap_or_default())
+            }),
+        })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for ValueReader<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+fn pod(name: String, namespace: String, volumes: &[&RawValue]) -> Pod {
+    let mut pod = Pod { name, namespace, has_more_volumes: volumes.len() > MAX_VOLUMES, ..Pod::default() };
+    for volume in volumes.iter().take(MAX_VOLUMES).filter_map(|volume| Fields::of(volume)) {
+        let Some(name) = volume.name("name") else { continue };
+        // The claim of a generic ephemeral volume is named after both.
+        let claim = volume.object("ephemeral").map(|_| format!("{}-{name}", pod.name));
+        pod.claims.extend(claim);
+        pod.claims.extend(volume.object("persistentVolumeClaim").and_then(|source| source.name("claimName")));
+        let plugin = PLUGINS.iter().find_map(|(field, plugin)| Some((volume.object(field)?, *plugin)));
+        pod.inline_volumes.extend(plugin.map(|(source, plugin)| match source.name("driver") {
+            Some(driver) if plugin == "flexvolume" => (driver, name),
+            _ => (plugin.to_owned(), name),
+        }));
     }
-}
-
-impl<'de> Visitor<'de> for ValueReader<'_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        if text.len() <= MAX_NAME_BYTES {
-            self.pod.set_text(self.path, text);
-        }
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
-        self.pod.begin_object(self.path);
-        while let Some(key) = object.next_key::<String>()? {
-            let path = [self.path, &[key.as_str()]].concat();
-            if is_read(&path) {
-                object.next_value_seed(ValueReader { pod: self.pod, path: &path })?;
-            } else {
-                object.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while self.path == ["spec", "volumes"] && self.pod.volumes.len() < MAX_VOLUMES {
-            self.pod.volumes.push(PodVolume::default());
-            if list.next_element_seed(ValueReader { pod: self.pod, path: self.path })?.is_none() {
-                return Ok(());
-            }
-        }
-        while list.next_element::<IgnoredAny>()?.is_some() {
-            self.pod.has_more_volumes |= self.path == ["spec", "volumes"];
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn pod(value: &Value) -> Option<(Vec<String>, Pod)> {
-        serde_json::from_str::<SlimPod>(&value.to_string()).unwrap().into_domain()
-    }
-
-    fn with_volumes(volumes: &Value) -> Pod {
-        pod(&json!({"metadata": {"name": "p"}, "spec": {"volumes": volumes}})).unwrap().1
-    }
-
-    #[test]
-    fn a_static_pod_has_the_uids_of_its_annotations() {
-        const HASH: &str = "kubernetes.io/config.hash";
-        const MIRROR: &str = "kubernetes.io/config.mirror";
-        for (annotations, expected) in [
-            (json!({HASH: "h", MIRROR: "m", "kubernetes.io/config.source": "file"}), vec!["u", "h", "m"]),
-            (json!({HASH: "h", MIRROR: null}), vec!["u", "h"]),
-            (json!({"other": {"a": [1]}}), vec!["u"]),
-        ] {
-            let metadata = json!({"name": "p", "namespace": "n", "uid": "u", "annotations": annotations});
-            let (uids, pod) = pod(&json!({"metadata": metadata})).unwrap();
-            assert_eq!(
-                (uids, &*pod.namespace, &*pod.name),
-                (expected.into_iter().map(Into::into).collect(), "n", "p")
-            );
-        }
-    }
-
-    #[test]
-    fn volumes_are_claims_or_mounted_by_a_plugin_that_can_hold_one() {
-        let pod = with_volumes(&json!([
-            {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
-            {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {"nfs": {}}}}},
-            {"name": "memory", "emptyDir": {"medium": "Memory"}},
-            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
-            {"gcePersistentDisk": {"pdName": "d"}, "name": "disk"},
-            {"name": "secrets", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}},
-            {"name": "flex", "flexVolume": {"driver": "v/d"}},
-            {"name": "null", "nfs": null},
-            {"name": 1, "nfs": {}},
-            {"nfs": {}},
-            "text",
-        ]));
-        let inline = [("csi", "secrets"), ("gce-pd", "disk"), ("v/d", "flex")];
-        assert_eq!(pod.inline_volumes, inline.map(|(plugin, name)| (plugin.into(), name.into())).into());
-        assert_eq!(pod.claims, ["claim", "p-scratch"].map(Into::into).into());
-    }
-
-    #[test]
-    fn what_is_of_another_type_is_absent() {
-        let object = json!({"a": [1, {"b": null}], "name": {"name": -1}, "volumes": {"name": "x"}});
-        for odd in
-            [object, json!(7), json!(-7), json!(1.5), json!(true), json!("t"), json!(null), json!([1, {}])]
-        {
-            assert!(pod(&odd).is_none() && pod(&json!({"metadata": odd})).is_none(), "{odd}");
-            let metadata =
-                json!({"name": "p", "labels": odd, "annotations": odd, "uid": odd, "managedFields": odd});
-            let (_, read) = pod(&json!({"metadata": metadata, "spec": odd, "status": odd})).unwrap();
-            assert_eq!((&*read.name, read.claims.len()), ("p", 0), "{odd}");
-            for volumes in [&odd, &json!([odd, {"name": odd, "persistentVolumeClaim": odd}])] {
-                let pod = with_volumes(volumes);
-                assert_eq!(
-                    (pod.claims.len(), pod.inline_volumes.len(), pod.has_more_volumes),
-                    (0, 0, false),
-                    "{odd}"
-                );
-            }
-        }
-        assert!(pod(&json!({"metadata": {"name": "x".repeat(254)}})).is_none(), "no name is that long");
-    }
-
-    #[test]
-    fn more_volumes_than_are_kept_are_told() {
-        for (count, has_more) in [(255, false), (256, false), (257, true), (5000, true)] {
-            let volume = |n: usize| json!({"name": format!("v{n}"), "nfs": {}});
-            let pod = with_volumes(&(0..count).map(volume).collect());
-            assert_eq!((pod.inline_volumes.len(), pod.has_more_volumes), (count.min(256), has_more));
-        }
-    }
+    pod
 }

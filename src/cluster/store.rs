@@ -1,19 +1,18 @@
 //! The store: one task that owns what is known of the volumes of this node, and publishes it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use kube::api::WatchEvent;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::time::{DelayQueue, delay_queue};
 
-use super::backoff::Backoff;
 use super::cached_volume::CachedVolume;
 use super::client::MAX_CONCURRENT_LOOKUPS;
-use super::failure_log::FailureLog;
 use super::lookup::Answers;
 use super::pod_index::PodIndex;
 use super::pods::{MAX_BACKOFF_WINDOW, PodEvent};
@@ -21,6 +20,7 @@ use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, PODS, PVS};
 use super::{ApiSettings, ServerStatus};
 use crate::runtime::RestartableTask;
+use crate::runtime::backoff::Backoff;
 use crate::volume::{Metadata, SourceStatus, VolumeMount, is_valid_object_name};
 
 /// The time between two refreshes, of a `PersistentVolume` and its claim each: at most 2 requests a second.
@@ -29,22 +29,17 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 const PUBLISH_DELAY: Duration = Duration::from_millis(10);
 /// Where more objects fail, each as if by itself, the server does.
 const MAX_FAILING_OBJECTS: usize = 4;
-/// Events of pods that are taken at one time.
-const MAX_EVENTS: usize = 64;
-
-/// Channels to the rest of the program.
-pub(super) struct StoreChannels {
-    pub(super) mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
-    pub(super) pod_events: mpsc::Receiver<PodEvent>,
-    pub(super) metadata: watch::Sender<Arc<Metadata>>,
-    pub(super) server: watch::Sender<ServerStatus>,
-}
+/// Events of pods that are queued, and taken at one time.
+pub(super) const MAX_EVENTS: usize = 16;
 
 /// The store.
 pub(super) struct Store {
     api: ApiClient,
     settings: ApiSettings,
-    channels: StoreChannels,
+    mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
+    pod_events: mpsc::Receiver<PodEvent>,
+    metadata: watch::Sender<Arc<Metadata>>,
+    server: watch::Sender<ServerStatus>,
     volumes: HashMap<String, CachedVolume>,
     pods: PodIndex,
     /// Whether the watch of pods works, where it was tried.
@@ -54,7 +49,8 @@ pub(super) struct Store {
     backoff: Backoff,
     not_before: Instant,
     next_refresh: Instant,
-    log: FailureLog,
+    /// Resources whose failure was logged, and whether they are forbidden.
+    logged: BTreeMap<ApiResource, bool>,
 }
 
 impl RestartableTask for Store {
@@ -63,7 +59,7 @@ impl RestartableTask for Store {
         let mut requests = JoinSet::new();
         let mut due = DelayQueue::new();
         for (name, volume) in &mut self.volumes {
-            (volume.task, volume.has_slot) = (None, false);
+            volume.task = None;
             volume.key = Some(due.insert_at(name.clone(), volume.due));
         }
         self.update_wanted(&mut due);
@@ -74,20 +70,19 @@ impl RestartableTask for Store {
             let max_requests = if self.backoff.is_failing() { 1 } else { MAX_CONCURRENT_LOOKUPS };
             let (may_ask, not_before) = (requests.len() < max_requests, self.not_before);
             tokio::select! {
-                changed = self.channels.mounted.changed() => {
+                changed = self.mounted.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     self.update_wanted(&mut due);
                 }
-                _ = self.channels.pod_events.recv_many(&mut events, MAX_EVENTS), if self.settings.node_name.is_some() => {
-                    events.drain(..).for_each(|event| self.take_event(event));
-                    self.update_wanted(&mut due);
+                _ = self.pod_events.recv_many(&mut events, MAX_EVENTS), if self.settings.node_name.is_some() => {
+                    if events.drain(..).fold(false, |changed, event| self.take_event(event) | changed) {
+                        self.update_wanted(&mut due);
+                    }
                 }
                 Some(ended) = requests.join_next_with_id() => self.take_answers(ended, &mut due),
-                Some(name) = next_due(&mut due, not_before), if may_ask => {
-                    self.ask(name, &mut due, &mut requests);
-                }
+                Some(name) = next_due(&mut due, not_before), if may_ask => self.ask(&name, &mut due, &mut requests),
                 () = sleep_until(publish_at.unwrap_or(not_before)), if publish_at.is_some() => {
                     publish_at = None;
                     self.publish();
@@ -100,29 +95,37 @@ impl RestartableTask for Store {
 }
 
 impl Store {
-    pub(super) fn new(api: ApiClient, settings: ApiSettings, channels: StoreChannels) -> Self {
+    pub(super) fn new(
+        api: ApiClient,
+        settings: ApiSettings,
+        mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
+        pod_events: mpsc::Receiver<PodEvent>,
+        metadata: watch::Sender<Arc<Metadata>>,
+        server: watch::Sender<ServerStatus>,
+    ) -> Self {
         let now = Instant::now();
-        let mut pods = PodIndex::default();
-        pods.set_awaited(settings.node_name.is_some());
         Self {
             api,
-            pods,
+            pods: PodIndex::new(settings.node_name.is_some()),
             pods_success: None,
             pods_confirmed: None,
             settings,
-            channels,
+            mounted,
+            pod_events,
+            metadata,
+            server,
             volumes: HashMap::new(),
             backoff: Backoff::new(Duration::from_secs(1), MAX_BACKOFF_WINDOW),
             not_before: now,
             next_refresh: now,
-            log: FailureLog::default(),
+            logged: BTreeMap::new(),
         }
     }
 
     /// Works out what to ask about after the mounts or the pods changed.
     fn update_wanted(&mut self, due: &mut DelayQueue<String>) {
         let now = Instant::now();
-        let mounts = self.channels.mounted.borrow_and_update().clone();
+        let mounts = self.mounted.borrow_and_update().clone();
         self.pods.drop_gone(&mounts.iter().filter_map(|mount| mount.pod_uid.as_deref()).collect());
         let mut wanted: HashMap<&str, BTreeSet<String>> = HashMap::new();
         for mount in &mounts {
@@ -132,8 +135,8 @@ impl Store {
                 wanted.entry(&mount.name).or_default().insert(mount.pod_uid.clone().unwrap_or_default());
             }
         }
-        for name in wanted.keys().filter(|name| !self.volumes.contains_key(**name)).collect::<HashSet<_>>() {
-            self.volumes.insert((*name).to_owned(), CachedVolume::new(now));
+        for name in wanted.keys() {
+            self.volumes.entry((*name).to_owned()).or_insert_with(|| CachedVolume::new(now));
         }
         for (name, volume) in &mut self.volumes {
             let before = volume.due;
@@ -144,55 +147,87 @@ impl Store {
         }
     }
 
-    fn take_event(&mut self, event: PodEvent) {
-        match event {
-            PodEvent::Restarted => return self.pods.restart(),
-            PodEvent::Failed(error) => {
-                self.log.log_failure(PODS, &error);
-                self.pods_success = Some(false);
-                self.pods.set_awaited(self.pods.is_awaited() && !error.is_forbidden());
-                return self.report(Some(&error));
+    /// Takes an event; whether other pods are known now.
+    fn take_event(&mut self, event: PodEvent) -> bool {
+        let is_changed = match event {
+            PodEvent::Restarted => {
+                self.pods.restart();
+                return false;
             }
-            PodEvent::Changed(pod) => self.pods.put(pod),
-            PodEvent::Deleted(pod) => self.pods.remove(&pod),
-            PodEvent::Bookmark => {
-                let mounts = self.channels.mounted.borrow();
-                let has_mounts = || mounts.iter().any(|mount| mount.pod_uid.is_some());
-                if self.pods.finish_restart() && self.pods.is_empty() && has_mounts() {
+            PodEvent::Failed(error) => {
+                self.log_failure(PODS, &error);
+                self.pods_success = Some(false);
+                self.pods.is_awaited &= !error.is_forbidden();
+                self.report(Some(&error));
+                return error.is_forbidden();
+            }
+            PodEvent::Watched(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => self.pods.put(pod),
+            PodEvent::Watched(WatchEvent::Deleted(pod)) => self.pods.remove(&pod),
+            PodEvent::Watched(WatchEvent::Bookmark(_)) => {
+                let is_complete = self.pods.finish_restart();
+                let mounts = self.mounted.borrow();
+                if is_complete && self.pods.is_empty() && mounts.iter().any(|mount| mount.pod_uid.is_some()) {
                     let node_name = &self.settings.node_name;
                     tracing::warn!(node_name, "the cluster has no pod on this node: is --node-name right?");
                 }
+                is_complete
             }
-            PodEvent::Open => {}
-        }
-        self.log.log_recovery(PODS);
+            PodEvent::Watched(WatchEvent::Error(_)) | PodEvent::Open => false,
+        };
+        let was_awaited = std::mem::replace(&mut self.pods.is_awaited, true);
+        self.log_recovery(PODS);
         if self.pods_success.replace(true) == Some(false) && self.backoff.is_failing() {
             // The server answers again: there is no need to wait for a probe's turn.
             self.not_before = Instant::now();
         }
-        self.pods.set_awaited(true);
         self.pods_confirmed = Some(Instant::now());
         self.report(None);
+        is_changed || !was_awaited
+    }
+
+    /// Logs that a resource fails, once for each reason.
+    fn log_failure(&mut self, resource: ApiResource, failure: &RequestError) {
+        if self.logged.insert(resource, failure.is_forbidden()) == Some(failure.is_forbidden()) {
+            return;
+        }
+        let ApiResource { name: resource, verb } = resource;
+        if failure.is_forbidden() {
+            tracing::error!(
+                resource, %failure,
+                "the API server forbids it: give the service account `{verb} on {resource}`, as manifests/base/rbac.yaml does; going on without"
+            );
+        } else {
+            tracing::warn!(
+                resource, %failure,
+                "the API server cannot be asked; what is known stays in use, and it is tried again"
+            );
+        }
+    }
+
+    /// Logs that everything about a resource is answered again.
+    fn log_recovery(&mut self, resource: ApiResource) {
+        if self.logged.remove(&resource).is_some() {
+            tracing::info!(resource = resource.name, "the API server answers again");
+        }
     }
 
     /// Asks about a volume that is due, or drops it if its last mount is long gone.
-    fn ask(&mut self, name: String, due: &mut DelayQueue<String>, requests: &mut JoinSet<Answers>) {
+    fn ask(&mut self, name: &str, due: &mut DelayQueue<String>, requests: &mut JoinSet<Answers>) {
         let now = Instant::now();
-        let Some(volume) = self.volumes.get_mut(&name) else { return };
+        let Some(volume) = self.volumes.get_mut(name) else { return };
         volume.key = None;
         if !volume.is_mounted() {
-            self.volumes.remove(&name);
+            self.volumes.remove(name);
             return;
         }
-        if !std::mem::take(&mut volume.has_slot) && !volume.is_unanswered() {
-            let slot = self.next_refresh.max(now);
-            self.next_refresh = slot + REFRESH_INTERVAL;
-            if slot > now {
-                (volume.has_slot, volume.due) = (true, slot);
-                return schedule(&name, volume, due);
+        if !volume.is_unanswered() {
+            if now < self.next_refresh {
+                volume.due = self.next_refresh;
+                return schedule(name, volume, due);
             }
+            self.next_refresh = now + REFRESH_INTERVAL;
         }
-        let request = volume.request(&name, &self.pods);
+        let request = volume.request(name, &self.pods);
         let lookup = request.run(self.api.clone(), self.settings.selections.clone());
         volume.task = Some(requests.spawn(lookup).id());
     }
@@ -203,34 +238,30 @@ impl Store {
             Ok((_, answers)) => answers,
             // A panic, which its hook has logged.
             Err(error) => {
-                let mut volumes = self.volumes.iter();
-                let asked = volumes.find(|(_, volume)| volume.task == Some(error.id()));
-                let Some((name, _)) = asked else { return };
-                Answers::panicked(name.clone())
+                let mut volumes = self.volumes.iter_mut();
+                if let Some((name, volume)) = volumes.find(|(_, volume)| volume.task == Some(error.id())) {
+                    (volume.task, volume.due) = (None, now + volume.backoff.next_pause(None));
+                    schedule(name, volume, due);
+                }
+                return;
             }
         };
-        answers.errors().for_each(|(resource, error)| self.log.log_failure(resource, error));
+        for (resource, error) in answers.errors() {
+            self.log_failure(resource, error);
+        }
         let failure = answers.errors().map(|(_, error)| error).find(|error| !error.is_forbidden()).cloned();
         self.report(failure.as_ref());
         let name = answers.name.clone();
-        let Some(volume) = self.volumes.get_mut(&name) else { return };
-        volume.task = None;
+        let Some(mut volume) = self.volumes.remove(&name) else { return };
         volume.take(answers, &self.pods, now);
         let failing = self.volumes.values().filter(|volume| volume.is_failing()).count();
-        for resource in [PVS, CLAIMS] {
-            // As long as one object fails, the others' answers are no news.
-            if self.success(resource) == Some(true) {
-                self.log.log_recovery(resource);
-            }
-        }
-        let Some(volume) = self.volumes.get_mut(&name) else { return };
         let next = match &failure {
             None => {
                 // A pause that another request asked for goes on.
                 self.backoff.reset();
                 now + volume.next_pause(self.settings.label_refresh)
             }
-            Some(failure) if failure.is_of_one_object() && failing <= MAX_FAILING_OBJECTS => {
+            Some(failure) if failure.is_of_one_object() && failing < MAX_FAILING_OBJECTS => {
                 now + volume.backoff.next_pause(None)
             }
             Some(failure) => {
@@ -242,49 +273,53 @@ impl Store {
                 now
             }
         };
-        if volume.is_mounted() {
-            volume.due = next;
+        volume.due = if volume.is_mounted() { next } else { volume.due };
+        schedule(&name, &mut volume, due);
+        self.volumes.insert(name, volume);
+        for resource in [PVS, CLAIMS] {
+            // As long as one object fails, the others' answers are no news.
+            if self.success(resource) == Some(true) {
+                self.log_recovery(resource);
+            }
         }
-        schedule(&name, volume, due);
     }
 
     /// Tells whether the server answers, be it with no.
     fn report(&self, failure: Option<&RequestError>) {
-        let is_reached = failure.is_none_or(RequestError::is_forbidden);
-        self.channels.server.send_if_modified(|server| {
-            server.failure = failure.cloned().or(server.failure.take());
-            is_reached && !std::mem::replace(&mut server.is_reached, true)
+        self.server.send_modify(|(is_reached, last_failure)| {
+            *is_reached |= failure.is_none_or(RequestError::is_forbidden);
+            *last_failure = failure.cloned().or(last_failure.take());
         });
     }
 
     /// Whether the last requests about this came to something, if there were any.
     fn success(&self, resource: ApiResource) -> Option<bool> {
-        let claims = || self.volumes.values().filter_map(|volume| volume.claim.as_ref()?.1.success());
+        let of_volume = |volume: &CachedVolume| match resource {
+            PVS => volume.pv.success(),
+            _ => volume.claim.as_ref()?.1.success(),
+        };
         match resource {
             PODS => self.pods_success,
-            PVS => self.volumes.values().filter_map(|volume| volume.pv.success()).reduce(|a, b| a && b),
-            _ => claims().reduce(|a, b| a && b),
+            _ => self.volumes.values().filter_map(of_volume).reduce(|a, b| a && b),
         }
     }
 
     /// Publishes what is known. Maps in which nothing changed stay the same ones.
     fn publish(&self) {
-        let before = Arc::clone(&self.channels.metadata.borrow());
-        let volumes =
-            self.volumes.iter().filter_map(|(name, volume)| Some((name.clone(), volume.metadata()?)));
+        let before = Arc::clone(&self.metadata.borrow());
+        let known = |(name, volume): (&String, &CachedVolume)| Some((name.clone(), volume.metadata()?));
         let source = |resource: ApiResource| {
             Some(SourceStatus { name: resource.name, success: self.success(resource)? })
         };
         let confirmed = self.volumes.values().filter_map(CachedVolume::confirmed);
         let confirmed = confirmed.chain(self.pods_confirmed).min();
-        let now = Instant::now();
-        self.channels.metadata.send_replace(Arc::new(Metadata {
-            volumes: kept_if_same(&before.volumes, volumes.collect()),
+        self.metadata.send_replace(Arc::new(Metadata {
+            volumes: kept_if_same(&before.volumes, self.volumes.iter().filter_map(known).collect()),
             pods: kept_if_same(&before.pods, self.pods.to_map()),
             awaits_volumes: true,
-            awaits_pods: self.pods.is_awaited(),
+            awaits_pods: self.pods.is_awaited,
             sources: [PODS, PVS, CLAIMS].into_iter().filter_map(source).collect(),
-            oldest: confirmed.and_then(|confirmed| SystemTime::now().checked_sub(now - confirmed)),
+            oldest: confirmed.and_then(|confirmed| SystemTime::now().checked_sub(confirmed.elapsed())),
         }));
     }
 }

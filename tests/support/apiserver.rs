@@ -214,14 +214,6 @@ impl Server {
         self.change(|world| world.generator = Some(generator));
     }
 
-    /// The names of the pods that it has.
-    pub(crate) fn pod_names(&self) -> Vec<String> {
-        let list = self.world().list(None);
-        let names =
-            list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
-        names.map(ToOwned::to_owned).collect()
-    }
-
     /// The version of the last change.
     pub(crate) fn version(&self) -> String {
         self.world().version.to_string()
@@ -248,14 +240,6 @@ impl Server {
     /// Ends the watches, as after their time.
     pub(crate) fn end_watches(&self) {
         self.change(|world| world.tell(Happening::End));
-    }
-
-    /// Forgets what happened so far: a watch from before now is told so.
-    pub(crate) fn compact(&self) {
-        self.change(|world| {
-            world.version += 1;
-            world.oldest = world.version;
-        });
     }
 
     /// The next so many requests of a kind go wrong.

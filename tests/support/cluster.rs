@@ -91,7 +91,9 @@ impl Cluster {
             let (name, uid) = (format!("of-{}", names[0]), format!("uid-{}", names[0]));
             let claims: Vec<String> = names.iter().map(|name| claim_of(name)).collect();
             self.server.put(pod_of(&name, &uid, &claims));
-            names.iter().for_each(|name| self.table.mount_by(name, &uid, answering()));
+            for name in names {
+                self.table.mount_by(name, &uid, answering());
+            }
         }
         self.table.write();
     }

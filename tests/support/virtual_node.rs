@@ -164,3 +164,10 @@ pub(crate) fn fail_all(server: &Server, fault: &Fault) {
     }
     server.end_watches();
 }
+
+/// The object as the server has it, of this uid and version.
+pub(crate) fn of_version(mut object: Value, uid: &str, version: u64) -> Value {
+    object["metadata"]["uid"] = json!(uid);
+    object["metadata"]["resourceVersion"] = json!(version.to_string());
+    object
+}

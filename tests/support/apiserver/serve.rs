@@ -12,7 +12,6 @@ use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -205,22 +204,17 @@ fn watch(flight: Flight, request: Recorded, silent: bool) -> Body {
         }
         let over = tokio::time::sleep(Duration::from_secs(seconds));
         tokio::pin!(over);
-        if from > 0 && server.world().oldest > from {
-            let gone = json!({"type": "ERROR", "object": status(410, &request)});
-            flight.send(&sender, Ok(format!("{gone}\n").into()));
-        } else {
-            loop {
-                changes.borrow_and_update();
-                let news: Vec<_> = server.world().history[told..].to_vec();
-                told += news.len();
-                if !news.into_iter().all(|(_, happening)| tell(&flight, &sender, &request, happening)) {
-                    break;
-                }
-                tokio::select! {
-                    _ = changes.changed() => {}
-                    () = &mut over => break,
-                    () = sender.closed() => break,
-                }
+        loop {
+            changes.borrow_and_update();
+            let news: Vec<_> = server.world().history[told..].to_vec();
+            told += news.len();
+            if !news.into_iter().all(|(_, happening)| tell(&flight, &sender, &request, happening)) {
+                break;
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = &mut over => break,
+                () = sender.closed() => break,
             }
         }
         server.count(|counts| counts.watches -= 1);
@@ -232,8 +226,9 @@ fn watch(flight: Flight, request: Recorded, silent: bool) -> Body {
 fn tell(flight: &Flight, sender: &Pieces, request: &Recorded, happening: Happening) -> bool {
     match happening {
         Happening::Pod(kind, pod) if is_on(&pod, request.node()) => {
-            let line = json!({"type": kind, "object": pod});
-            flight.send(sender, Ok(format!("{line}\n").into()))
+            // In this order, as Kubernetes writes it.
+            let line = format!("{{\"type\":\"{kind}\",\"object\":{pod}}}\n");
+            flight.send(sender, Ok(line.into()))
         }
         Happening::Pod(..) => true,
         Happening::Raw(bytes) => flight.send(sender, Ok(bytes.into())),

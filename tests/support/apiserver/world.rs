@@ -52,8 +52,6 @@ pub(super) struct World {
     pub(super) version: u64,
     /// What happened, with the version after it.
     pub(super) history: Vec<(u64, Happening)>,
-    /// Watches from before this version are told that it is gone.
-    pub(super) oldest: u64,
 }
 
 impl World {

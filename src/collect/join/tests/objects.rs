@@ -153,9 +153,10 @@ fn a_name_that_is_no_pvs_is_a_migrated_volume_of_a_pod_that_has_one() {
         ("the object of a PV that was deleted is known", "csi", NAME, true, Some(MIGRATED), true),
     ];
     for (what, plugin, absent, has_pv, own, is_volume) in cases {
-        let mut metadata = match has_pv {
-            true => with_volume(NAME, Lookup::Found(Arc::default()), None),
-            false => with_volume(absent, Lookup::Absent, None),
+        let mut metadata = if has_pv {
+            with_volume(NAME, Lookup::Found(Arc::default()), None)
+        } else {
+            with_volume(absent, Lookup::Absent, None)
         };
         if let Some(own) = own {
             metadata.pods = Arc::new([("1".to_owned(), pod("p", own))].into());

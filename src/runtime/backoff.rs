@@ -8,19 +8,19 @@ use std::time::Duration;
 
 /// A pause is anything up to a window, which doubles with each failure.
 #[derive(Debug, Clone)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     first_window: Duration,
     max_window: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(first_window: Duration, max_window: Duration) -> Self {
+    pub(crate) fn new(first_window: Duration, max_window: Duration) -> Self {
         Self { failures: 0, first_window, max_window }
     }
 
     /// The pause after one more failure, at least what the server asked for.
-    pub(super) fn next_pause(&mut self, retry_after: Option<Duration>) -> Duration {
+    pub(crate) fn next_pause(&mut self, retry_after: Option<Duration>) -> Duration {
         let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
         let pause = up_to(self.first_window.saturating_mul(factor).min(self.max_window));
@@ -28,27 +28,27 @@ impl Backoff {
         pause.max(retry_after.map_or(Duration::ZERO, |asked| asked + up_to(self.first_window.max(asked / 5))))
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    pub(super) fn is_failing(&self) -> bool {
+    pub(crate) fn is_failing(&self) -> bool {
         self.failures > 0
     }
 }
 
 /// Any time up to this one.
-pub(super) fn up_to(window: Duration) -> Duration {
+pub(crate) fn up_to(window: Duration) -> Duration {
     window.mul_f64(random())
 }
 
 /// This time, a fifth shorter or longer at most.
-pub(super) fn jittered(time: Duration) -> Duration {
+pub(crate) fn jittered(time: Duration) -> Duration {
     time.mul_f64(0.8 + 0.4 * random())
 }
 
 /// A whole number of this range.
-pub(super) fn between(range: &RangeInclusive<u32>) -> u32 {
+pub(crate) fn between(range: &RangeInclusive<u32>) -> u32 {
     let width = range.end().saturating_sub(*range.start());
     range.start() + (f64::from(width) * random()).round() as u32
 }

@@ -10,6 +10,7 @@ mod pod_index;
 mod pods;
 mod request_error;
 mod requests;
+mod settings;
 mod slim_pod;
 mod store;
 
@@ -19,36 +20,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+pub use crate::volume::Selections;
 pub use access::{Access, AccessError};
 pub use client::{connect, limited};
 pub use objects_file::{ObjectsError, ObjectsFile, parse_objects};
 pub use request_error::RequestError;
+pub use settings::ApiSettings;
 
 use crate::runtime::restart_on_panic;
-use crate::volume::{self, LabelFilter, Metadata, VolumeMount};
+use crate::volume::{self, Metadata, VolumeMount};
 use pods::PodWatcher;
 use requests::{ApiClient, RequestCounts};
+use settings::ServerStatus;
 use store::{MAX_EVENTS, Store};
-
-/// Which labels of which objects become metric labels.
-#[derive(Debug, Clone)]
-pub struct Selections {
-    /// Of `PersistentVolume`s.
-    pub pv_labels: LabelFilter,
-    /// Of `PersistentVolumeClaim`s.
-    pub pvc_labels: LabelFilter,
-}
-
-/// What to ask the API server for.
-#[derive(Debug, Clone)]
-pub struct ApiSettings {
-    /// Whose pods; `None` where it is not known.
-    pub node_name: Option<String>,
-    /// How old what is known of an object may get.
-    pub label_refresh: Duration,
-    /// Which labels are used.
-    pub selections: Selections,
-}
 
 /// What a collector has of the cluster: it says what is mounted, and takes what is known by then.
 pub struct MetadataHandle {
@@ -99,9 +83,6 @@ impl MetadataHandle {
         counts.iter().map(|((of, code), count)| (of.name, of.verb, code.clone(), *count)).collect()
     }
 }
-
-/// Whether the API server was reached, if only for a no, and its last failure.
-type ServerStatus = (bool, Option<RequestError>);
 
 /// How it goes with the API server.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use disk_usage_exporter::cluster::Access;
 use serde_json::json;
 
 use crate::support::apiserver::{Fault, Resource, Verb, of};
@@ -259,4 +260,29 @@ fn several_kubeconfigs_count_as_one() {
 fn volumes_pending(text: &[u8]) -> f64 {
     let text = std::str::from_utf8(text).unwrap();
     volumes(&crate::support::exposition::Exposition::parse(text), "pending")
+}
+
+/// What is said of this kubeconfig.
+fn refused_kubeconfig(kubeconfig: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kubeconfig");
+    std::fs::write(&path, kubeconfig).unwrap();
+    Access::Kubeconfig(vec![path]).load().unwrap_err().to_string()
+}
+
+#[test]
+fn no_secret_is_said() {
+    let with = |cluster: &str, users: &str| {
+        format!(
+            "{{kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+             clusters: [{{name: c, cluster: {{server: 'https://server', {cluster}}}}}], users: {users}"
+        )
+    };
+    let proxy = with("proxy-url: 'http://user:hunter2@proxy.example:3128'", "[{name: u, user: {}}]}");
+    let said = refused_kubeconfig(&proxy);
+    assert!(said.contains("the proxy proxy.example,") && !said.contains("hunter2"), "{said}");
+    for users in ["hunter2}", "[{name: u, user: hunter2}]}", "[{name: u, user: {token: hunter2"] {
+        let said = refused_kubeconfig(&with("", users));
+        assert!(said.contains("cannot be used") && !said.contains("hunter2"), "{users}: {said}");
+    }
 }

@@ -172,7 +172,7 @@ impl CachedVolume {
         let Answers { name: _, pods, pv, claim } = answers;
         self.task = None;
         let is_object = matches!(pv, Ok(Some(_)));
-        let is_answer = pv.as_ref().err().is_none_or(super::RequestError::is_forbidden);
+        let is_answer = pv.as_ref().err().is_none_or(super::request_error::RequestError::is_forbidden);
         if is_answer && !is_object && !self.is_about_mounts(pods_known) {
             // What is known is about an earlier volume of that name.
             (self.pv, self.claim) = (CachedObject::UNKNOWN, None);

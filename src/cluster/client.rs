@@ -16,7 +16,7 @@ use tower::util::{BoxCloneSyncService, MapErr, ServiceExt, option_layer};
 use tower::{BoxError, Layer, service_fn};
 
 use super::access::{Access, AccessError};
-use super::request_error::is_tls;
+use super::request_error::{RetryLater, is_tls};
 use crate::http_body::LimitedBody;
 
 /// How long a response may take, or its head if it is a stream.
@@ -36,14 +36,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
 type HttpService = BoxCloneSyncService<Request<kube::client::Body>, Response<Incoming>, BoxError>;
-
-/// The server wants to be asked later.
-#[derive(Debug, thiserror::Error)]
-#[error("asked to try again after {after:?}")]
-pub(super) struct RetryLater {
-    pub(super) status: u16,
-    pub(super) after: Duration,
-}
 
 /// A client of the API server. It reads its credentials when it is first used, and again after the server refused them
 /// or could not be trusted. Must be called within a runtime.

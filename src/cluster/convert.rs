@@ -3,8 +3,7 @@
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Selections;
-use crate::volume::{self, ClaimKey, ClaimRef, VolumeSource, parse_quantity};
+use crate::volume::{self, ClaimKey, ClaimRef, Selections, VolumeSource, parse_quantity};
 
 /// Which of the objects that had a name this is, and which of its states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1;
 use kube::Api;
 
-use super::Selections;
 use super::convert::{self, Version};
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
-use crate::volume::{Claim, ClaimKey, ClaimRef, PersistentVolume, Pod, is_valid_object_name};
+use crate::volume::{Claim, ClaimKey, ClaimRef, PersistentVolume, Pod, Selections, is_valid_object_name};
 
 /// What to look up. An answer that is older than what is known is not the current one.
 pub(super) struct LookupRequest {

@@ -12,11 +12,13 @@ use serde::de::Error as _;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
+use super::convert;
 use super::pod_index::PodIndex;
 use super::slim_pod::{Fields, SlimPod};
-use super::{Selections, convert};
 use crate::runtime::{BlockingWorker, Reload, ReloadedFile};
-use crate::volume::{Claim, ClaimKey, Lookup, Metadata, PersistentVolume, SourceStatus, VolumeMetadata};
+use crate::volume::{
+    Claim, ClaimKey, Lookup, Metadata, PersistentVolume, Selections, SourceStatus, VolumeMetadata,
+};
 
 /// Lists of lists are read to this depth.
 const MAX_DEPTH: usize = 16;

@@ -6,9 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::AccessError;
-use super::client::RetryLater;
 use crate::error_text::{causes, error_chain, truncated};
 use crate::http_body::BodyTooLong;
+
+/// The server wants to be asked later.
+#[derive(Debug, thiserror::Error)]
+#[error("asked to try again after {after:?}")]
+pub(super) struct RetryLater {
+    pub(super) status: u16,
+    pub(super) after: Duration,
+}
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

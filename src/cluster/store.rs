@@ -18,7 +18,7 @@ use super::pod_index::PodIndex;
 use super::pods::{MAX_BACKOFF_WINDOW, PodEvent};
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, PODS, PVS};
-use super::{ApiSettings, ServerStatus};
+use super::settings::{ApiSettings, ServerStatus};
 use crate::runtime::RestartableTask;
 use crate::runtime::backoff::Backoff;
 use crate::volume::{Metadata, SourceStatus, VolumeMount, is_valid_object_name};

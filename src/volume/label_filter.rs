@@ -54,6 +54,15 @@ impl LabelFilter {
     }
 }
 
+/// Which labels of which objects become metric labels.
+#[derive(Debug, Clone)]
+pub struct Selections {
+    /// Of `PersistentVolume`s.
+    pub pv_labels: LabelFilter,
+    /// Of `PersistentVolumeClaim`s.
+    pub pvc_labels: LabelFilter,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

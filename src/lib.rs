@@ -15,7 +15,7 @@
 //! | [`page`] | snapshots as a page for people |
 //! | [`compression`] | encoded documents in chunks, compressed with gzip or not |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
-//! | [`runtime`] | who waits for what, and for how long |
+//! | [`runtime`] | deadlines, and which thread may block on what |
 //! | [`config`], [`logging`], [`health`], [`process`], [`panics`], [`shutdown`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
 //!

@@ -70,7 +70,11 @@ fn a_clusters_size_costs_a_node_nothing() {
     // One a volume and one a claim, and a watch.
     assert_eq!(small.answers.len(), 2 * HERE + 1);
     assert_eq!(small.answers.keys().collect::<Vec<_>>(), large.answers.keys().collect::<Vec<_>>());
-    assert_eq!(small.answers, large.answers);
+    // A lookup that begins before the first pods have come is made again when they have: at most the four in flight.
+    let first = |cost: &Cost| -> Vec<usize> { cost.answers.values().map(|answers| answers[0]).collect() };
+    let repeated = |cost: &Cost| cost.answers.values().map(|answers| answers.len() - 1).sum::<usize>();
+    assert_eq!(first(&small), first(&large));
+    assert!(repeated(&small) <= 4 && repeated(&large) <= 4, "{} and {}", repeated(&small), repeated(&large));
     // The same but for what an allocator does differently from run to run.
     assert!(large.peak < small.peak + small.peak / 4, "{} KiB, not {}", large.peak, small.peak);
 }

@@ -17,8 +17,10 @@ use disk_usage_exporter::cluster::{Selections, parse_objects};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format, Series};
 use disk_usage_exporter::fuzzing::{discover, snapshot};
 use disk_usage_exporter::node::VolumeMatcher;
-use disk_usage_exporter::snapshot::{Snapshot, MeasuredVolume};
-use disk_usage_exporter::volume::{ProbeResult, CsiVolume, Measurement, Inodes, VolumeMount, Reason, Usage, VolumeMode};
+use disk_usage_exporter::snapshot::{MeasuredVolume, Snapshot};
+use disk_usage_exporter::volume::{
+    CsiVolume, Inodes, Measurement, ProbeResult, Reason, Usage, VolumeMode, VolumeMount,
+};
 use exposition::{Exposition, Labels};
 use libfuzzer_sys::fuzz_target;
 

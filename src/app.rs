@@ -22,7 +22,7 @@ use crate::exposition::{Encoding, Format, Series};
 use crate::health::Health;
 use crate::page::Page;
 use crate::runtime::{CancelHandle, Deadline};
-use crate::server::{self, Form, Routes, Unsent};
+use crate::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
 use crate::shutdown::Shutdown;
 use api_connection::ApiConnection;
 use exporter::Exporter;
@@ -68,14 +68,15 @@ async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>)
     let listener = listen(config.serving.listen_host.as_ref(), config.serving.listen_port)?;
     log_listening(listener.local_addr()?, config.node.fixture.as_ref());
     let health = Arc::new(Health::default());
-    let unsent = Unsent::default();
     let cancel = CancelHandle::default();
     let page = Page {
         node: config.kubernetes.node_name,
         fixture: config.node.fixture.map(|path| path.display().to_string()),
     };
-    let scrapes = start_collecting(collector, page, &cancel, &health, &unsent)?;
-    let routes = Routes::new(scrapes.clone(), config.stat_timeout, Arc::clone(&health), unsent);
+    let scrapes = start_collecting(collector, page, &cancel, &health)?;
+    let scrapes_of_clients = scrapes.clone();
+    let scrape = move |request| scrapes_of_clients.scrape(request);
+    let routes = Routes::new(scrape, config.stat_timeout, Arc::clone(&health));
     let stop = async {
         let signal = shutdown.wait().await;
         tracing::info!(signal, "stopping");
@@ -83,10 +84,12 @@ async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>)
         cancel.cancel();
     };
     tokio::select! {
-        () = server::run(listener, Arc::new(routes), stop) => Ok(()),
+        () = server::run(listener, Arc::new(routes), Limits::for_this_process(), stop) => Ok(()),
         Err(error) = become_ready(&scrapes, config.stat_timeout, &health, api) => Err(error),
     }
 }
+
+type Scrapes = SingleFlight<Representation, SharedBody>;
 
 /// Starts the thread that collects and encodes.
 fn start_collecting(
@@ -94,10 +97,9 @@ fn start_collecting(
     page: Page,
     cancel: &CancelHandle,
     health: &Arc<Health>,
-    unsent: &Unsent,
-) -> io::Result<SingleFlight<Form>> {
+) -> io::Result<Scrapes> {
     let mut exporter = Exporter::new(collector);
-    let (health, unsent) = (Arc::clone(health), unsent.clone());
+    let (health, memory) = (Arc::clone(health), ResponseMemory::default());
     let collect = move |deadline: &Deadline, previous: Option<Duration>| {
         let series = exporter.scrape(deadline, previous);
         if series.as_ref().has_answer() {
@@ -108,10 +110,10 @@ fn start_collecting(
         }
         series
     };
-    let encode = move |series: &Series, form| {
-        unsent.count(match form {
-            Form::Metrics(encoding) => series.encode(encoding),
-            Form::Page { gzip } => page.write(series.as_ref(), gzip),
+    let encode = move |series: &Series, representation| {
+        memory.share(match representation {
+            Representation::Metrics(encoding) => series.encode(encoding),
+            Representation::Page { gzip } => page.write(series.as_ref(), gzip),
         })
     };
     SingleFlight::start(cancel.clone(), collect, encode)
@@ -119,7 +121,7 @@ fn start_collecting(
 
 /// Collects once, whether or not somebody scrapes, and waits for the metadata of the first volumes.
 async fn become_ready(
-    scrapes: &SingleFlight<Form>,
+    scrapes: &Scrapes,
     stat_timeout: Duration,
     health: &Health,
     api: Option<ApiConnection>,
@@ -137,9 +139,9 @@ async fn become_ready(
 }
 
 /// Collects until a source of measurements has answered.
-async fn collect_until_first_answer(scrapes: &SingleFlight<Form>, measuring: Duration, health: &Health) {
+async fn collect_until_first_answer(scrapes: &Scrapes, measuring: Duration, health: &Health) {
     // Nobody reads it: compressed, it takes the least memory.
-    let representation = Form::Metrics(Encoding { format: Format::Text, gzip: true });
+    let representation = Representation::Metrics(Encoding { format: Format::Text, gzip: true });
     let mut delay = INITIAL_RETRY_DELAY;
     loop {
         let _ = scrapes.scrape(ScrapeRequest { measuring, representation }).await;

@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 pub(crate) use hold_back::HOLD_BACK;
-pub use single_flight::{CollectionPanicked, MIN_MEASURING_TIME, ScrapeRequest, SingleFlight};
+pub use single_flight::{
+    CollectionPanicked, MIN_COLLECTION_INTERVAL, MIN_MEASURING_TIME, ScrapeRequest, SingleFlight,
+};
 
 use crate::cluster::MetadataHandle;
 use crate::kubelet::Kubelet;

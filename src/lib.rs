@@ -13,6 +13,7 @@
 //! | [`exposition`] | snapshots as bytes for Prometheus |
 //! | [`df`] | snapshots as a table for people |
 //! | [`page`] | snapshots as a page for people |
+//! | [`compression`] | encoded documents in chunks, compressed with gzip or not |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
 //! | [`runtime`] | deadlines, and which thread may block on what |
 //! | [`config`], [`logging`], [`health`], [`process`], [`panics`], [`shutdown`] | what every program needs |
@@ -36,6 +37,7 @@
 pub mod app;
 pub mod cluster;
 pub mod collect;
+pub mod compression;
 pub mod config;
 pub mod df;
 mod error_text;
@@ -48,7 +50,6 @@ mod human;
 pub mod kubelet;
 pub mod logging;
 pub mod node;
-mod packed;
 pub mod page;
 pub mod panics;
 pub mod process;

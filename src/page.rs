@@ -7,9 +7,7 @@ mod text;
 
 use std::io::{self, Write};
 
-use bytes::Bytes;
-
-use crate::packed;
+use crate::compression::{self, Chunks};
 use crate::snapshot::Snapshot;
 use text::Escaped;
 
@@ -32,8 +30,8 @@ pub struct Page {
 impl Page {
     /// The page's HTML.
     #[must_use]
-    pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Bytes {
-        packed::body(gzip, |out| self.write_html(snapshot, out))
+    pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Chunks {
+        compression::encode(gzip, |out| self.write_html(snapshot, out))
     }
 
     fn write_html(&self, snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> {

@@ -1,71 +1,46 @@
-//! The HTTP server: its listener, and the limits that keep one client from harming another.
+//! The HTTP server, and the limits that keep one client from harming another.
 
-mod connections;
-#[cfg(fuzzing)]
-pub(crate) mod fuzzing;
-mod open;
-mod paced;
+mod connection;
+mod connection_table;
+mod limits;
+mod listener;
+mod representation;
+mod response_memory;
 mod routes;
-mod slots;
-mod unsent;
+mod write_timeout;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use hyper_util::server::graceful::GracefulShutdown;
 use rustix::io::Errno;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
-pub use routes::{Form, Routes};
-pub use unsent::Unsent;
+pub use limits::Limits;
+pub use listener::{Accept, listen};
+pub use representation::Representation;
+pub use response_memory::{ResponseMemory, SharedBody};
+pub use routes::Routes;
 
-use connections::Connections;
+use connection::Server;
 
-/// Wait after an error of `accept` that may last: no descriptors left.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// How often the log says so.
+/// The pause after an error of `accept` that lasts until something is freed, such as no descriptors left.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// The minimum time between two warnings about `accept`.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
 
-/// Opens the port on the first address that lets it, or on every interface: IPv6 with IPv4 mapped, or IPv4 alone
-/// where there is no IPv6.
-///
-/// # Errors
-///
-/// If the port cannot be opened.
-pub fn listen(host: Option<&[IpAddr]>, port: u16) -> io::Result<TcpListener> {
-    let everywhere = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in host.unwrap_or(&everywhere) {
-        match listen_on(SocketAddr::new(*address, port)) {
-            Ok(listener) => return Ok(listener),
-            // Somebody else has the port: to take it on another address would only hide that.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv6() {
-        let socket = TcpSocket::new_v6()?;
-        rustix::net::sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
-        socket
-    } else {
-        TcpSocket::new_v4()?
-    };
-    // A restart must not wait for the connections of the last run.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-/// Serves until `stop` is done; then closes the listener first, and lets what is in flight finish.
-pub async fn run(listener: TcpListener, routes: Arc<Routes>, stop: impl Future<Output = ()>) {
-    let mut connections = Connections::new(routes);
+/// Serves until `stop` completes. Then closes the listener first, and lets responses in flight finish.
+pub async fn run(
+    mut listener: impl Accept,
+    routes: Arc<Routes>,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
+    let server = Arc::new(Server::new(routes, limits));
+    let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     let mut last_warning: Option<Instant> = None;
     loop {
@@ -76,8 +51,8 @@ pub async fn run(listener: TcpListener, routes: Arc<Routes>, stop: impl Future<O
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.add(stream, peer.ip());
-                // Lets it read its request before the next one may want its place.
+                tokio::spawn(server.connect(stream, peer, graceful.watcher()));
+                // Lets it read its request: then it is no idle connection that the next one may evict.
                 tokio::task::yield_now().await;
             }
             Err(error) => {
@@ -86,18 +61,31 @@ pub async fn run(listener: TcpListener, routes: Arc<Routes>, stop: impl Future<O
                     tracing::warn!(%error, "cannot accept connections");
                 }
                 if is_shortage(&error) {
-                    connections.make_room();
-                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    server.evict_connection();
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
     }
     drop(listener);
-    connections.stop().await;
+    if tokio::time::timeout(limits.stop_timeout, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections did not end within {:?}: closing them", limits.stop_timeout);
+        server.evict_all_connections();
+    }
 }
 
-/// Whether something of the system has run out, and not just one client gone away.
+/// Whether the system has run out of something, instead of one client having disconnected.
 fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
+/// Serves one connection to its end, without a listener.
+pub async fn serve_connection<S>(stream: S, routes: Arc<Routes>, limits: Limits)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let graceful = GracefulShutdown::new();
+    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    Arc::new(Server::new(routes, limits)).connect(stream, peer, graceful.watcher()).await;
 }

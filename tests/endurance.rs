@@ -50,20 +50,24 @@ fn after_thousands_of_scrapes_of_a_restless_node_nothing_is_left_behind() {
     });
 }
 
-/// So many scrapes, each of which must be whole; meanwhile another thread changes the node, once a scrape or so.
+/// So many scrapes, two at a time, each of which must be whole; meanwhile another thread changes the node, once a
+/// collection or so.
 fn scrape_while_it_acts(exporter: &Exporter, restless: &mut Restless<'_>, scrapes: usize) {
     let (go_on, scrape_begins) = mpsc::sync_channel(1);
+    let address = exporter.address;
     std::thread::scope(|scope| {
         scope.spawn(move || scrape_begins.iter().for_each(|()| restless.act()));
-        for scrape in 0..scrapes {
+        for scrape in (0..scrapes).step_by(2) {
             go_on.send(()).unwrap();
-            let packing: &[_] = if scrape % 2 == 0 { &[] } else { &[("Accept-Encoding", "gzip")] };
-            let response = http::get(exporter.address, "/metrics", packing);
-            assert_eq!(response.status, 200, "{}", response.text());
-            let length = response.header("content-length").unwrap().parse();
-            assert_eq!(length, Ok(response.body.len()));
-            if scrape % SAMPLE < 2 {
-                Exposition::parse(&response.text());
+            let get = move |coding: &[_]| http::get(address, "/metrics", coding);
+            let gzip = std::thread::spawn(move || get(&[("Accept-Encoding", "gzip")]));
+            for response in [get(&[]), gzip.join().unwrap()] {
+                assert_eq!(response.status, 200, "{}", response.text());
+                let length = response.header("content-length").unwrap().parse();
+                assert_eq!(length, Ok(response.body.len()));
+                if scrape % SAMPLE < 2 {
+                    Exposition::parse(&response.text());
+                }
             }
         }
         drop(go_on);

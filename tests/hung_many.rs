@@ -113,15 +113,9 @@ fn many_scrapes_at_once_while_mounts_hang_all_tell_the_same() {
                 (0..40).map(|_| std::thread::spawn(move || http::get(address, "/metrics", &[]))).collect();
             let answers: Vec<http::Response> =
                 scrapes.into_iter().map(|scrape| scrape.join().unwrap()).collect();
-            let (answered, refused): (Vec<_>, Vec<_>) =
-                answers.iter().partition(|answer| answer.status == 200);
-            assert!(answered.len() >= 32, "{} are answered", answered.len());
-            for answer in answered {
-                let scrape = Exposition::parse(&answer.text());
-                assert_eq!(outcomes(&scrape), expected);
-            }
-            for answer in refused {
-                assert_eq!((answer.status, &answer.text()[..]), (503, "too many scrapes at one time\n"));
+            for answer in answers {
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                assert_eq!(outcomes(&Exposition::parse(&answer.text())), expected);
             }
             it.exporter.wait_for_threads(20 + FEW_THREADS);
         }

@@ -93,6 +93,10 @@ mod real_races;
 mod rules;
 /// HTTP: routes, limits, sharing, stopping.
 mod server;
+/// Many clients of the HTTP server: who waits, who makes room, and how much memory they hold.
+mod server_fairness;
+/// One client of the HTTP server: how long it may take, and stopping.
+mod server_timeouts;
 mod support;
 /// Volumes unmount as if the program were not there.
 mod unmounts;

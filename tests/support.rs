@@ -12,6 +12,7 @@ pub(crate) mod fuse;
 pub(crate) mod helm;
 pub(crate) mod hostile;
 pub(crate) mod http;
+pub(crate) mod in_process;
 pub(crate) mod kubectl;
 pub(crate) mod kubelet;
 pub(crate) mod manifest;

@@ -2,76 +2,55 @@
 
 mod answer;
 
-use std::pin::{Pin, pin};
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use disk_usage_exporter::collect::{ScrapeRequest, SingleFlight};
-use disk_usage_exporter::fuzzing::serve;
+use disk_usage_exporter::collect::{MIN_MEASURING_TIME, ScrapeRequest};
 use disk_usage_exporter::health::Health;
-use disk_usage_exporter::runtime::{CancelHandle, Deadline};
-use disk_usage_exporter::server::{Form, Routes, Unsent};
-use disk_usage_exporter::snapshot::Snapshot;
+use disk_usage_exporter::server::{Limits, Representation, ResponseMemory, Routes, serve_connection};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::unconstrained;
 
 pub(crate) use answer::Answer;
 
-/// By then every connection has ended: the limits for a request's head, a scrape and an unread answer together.
-const LONGEST: Duration = Duration::from_secs(20 + 12 + 30 + 5);
+/// By then every connection has ended: the limits for a request's head and an unread response together.
+const MAX_TIME: Duration = Duration::from_secs(20 + 30 + 5);
 const STEP: Duration = Duration::from_secs(7);
-const MOST_PIECES: usize = 64;
+const MAX_PIECES: usize = 64;
 
-/// How many collections may be asked for: any request may be for the page.
-pub(crate) fn wishes(sent: &[u8]) -> usize {
+/// How many collections may be requested: any request may be for the page.
+pub(crate) fn max_scrapes(sent: &[u8]) -> usize {
     sent.windows(7).filter(|window| *window == b"HTTP/1.").count()
 }
 
 /// The real routes. What is collected is nothing, at once, and counted.
 pub(crate) struct Server {
     routes: Arc<Routes>,
-    scrapes: SingleFlight<Form>,
-    collections: &'static AtomicUsize,
 }
 
 impl Server {
-    pub(crate) fn new(collections: &'static AtomicUsize, body: fn(Form) -> Bytes) -> Self {
-        let collect = move |deadline: &Deadline, _| {
-            // A request's deadline lies ahead of it.
-            if !deadline.is_over() {
-                collections.fetch_add(1, Ordering::SeqCst);
-            }
-            Snapshot { complete: true, ..Snapshot::default() }
+    pub(crate) fn new(scrapes: &'static AtomicUsize, body: fn(Representation) -> Bytes) -> Self {
+        let memory = ResponseMemory::default();
+        let scrape = move |ScrapeRequest { measuring, representation }: ScrapeRequest<_>| {
+            assert!(measuring >= MIN_MEASURING_TIME);
+            scrapes.fetch_add(1, Ordering::SeqCst);
+            ready(Ok(memory.share([body(representation)].into_iter().collect())))
         };
-        let encode = move |_: &Snapshot, form| body(form);
-        let scrapes = SingleFlight::start(CancelHandle::default(), collect, encode).unwrap();
-        let health = Arc::new(Health::default());
-        let routes = Routes::new(scrapes.clone(), Duration::from_secs(2), health, Unsent::default());
-        Self { routes: Arc::new(routes), scrapes, collections }
-    }
-
-    /// Waits until the collector has answered all who have asked: it answers in their order.
-    fn settle(&self) {
-        let form = Form::Page { gzip: false };
-        let mut ask = pin!(unconstrained(
-            self.scrapes.scrape(ScrapeRequest { measuring: Duration::ZERO, representation: form })
-        ));
-        let woken = Woken::new();
-        while ask.as_mut().poll(&mut Context::from_waker(&woken.waker())).is_pending() {
-            std::thread::park();
-        }
+        Self { routes: Arc::new(Routes::new(scrape, Duration::from_secs(2), Arc::new(Health::default()))) }
     }
 }
 
-/// What wakes this thread, and remembers it.
-struct Woken(AtomicBool, std::thread::Thread);
+/// Remembers that the connection was woken.
+struct Woken(AtomicBool);
 
 impl Woken {
     fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicBool::new(true), std::thread::current()))
+        Arc::new(Self(AtomicBool::new(true)))
     }
 
     fn waker(self: &Arc<Self>) -> Waker {
@@ -82,7 +61,6 @@ impl Woken {
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::SeqCst);
-        self.1.unpark();
     }
 }
 
@@ -116,11 +94,8 @@ impl Client {
         // Only this task's own budget would be spent.
         runtime.block_on(unconstrained(async {
             let (near, far) = duplex(if self.never_reads { 64 } else { 64 << 10 });
-            let connection = Box::pin(serve(far, Arc::clone(&server.routes)));
+            let connection = Box::pin(serve_connection(far, Arc::clone(&server.routes), Limits::default()));
             let mut talk = Talk {
-                server,
-                wishes: wishes(sent),
-                answered: 0,
                 reads: !self.never_reads,
                 connection: Some(connection),
                 woken: Woken::new(),
@@ -134,11 +109,7 @@ impl Client {
     }
 }
 
-struct Talk<'a, C> {
-    server: &'a Server,
-    wishes: usize,
-    /// Collections that were made, and their waiting requests told.
-    answered: usize,
+struct Talk<C> {
     reads: bool,
     connection: Option<Pin<Box<C>>>,
     woken: Arc<Woken>,
@@ -146,10 +117,10 @@ struct Talk<'a, C> {
     received: Vec<u8>,
 }
 
-impl<C: Future<Output = ()>> Talk<'_, C> {
+impl<C: Future<Output = ()>> Talk<C> {
     async fn send(&mut self, client: Client, sent: &[u8]) {
         let piece = if client.piece == 0 { sent.len() } else { client.piece };
-        for mut piece in sent.chunks(piece.max(sent.len() / MOST_PIECES).max(1)) {
+        for mut piece in sent.chunks(piece.max(sent.len() / MAX_PIECES).max(1)) {
             while !piece.is_empty() {
                 match with_noop(|context| Pin::new(&mut self.near).poll_write(context, piece)) {
                     Poll::Ready(Ok(written)) => piece = &piece[written..],
@@ -171,12 +142,9 @@ impl<C: Future<Output = ()>> Talk<'_, C> {
             let _ = with_noop(|context| Pin::new(&mut self.near).poll_shutdown(context));
             self.run();
         }
-        // Whoever asked without being expected to is counted, too.
-        self.server.settle();
-        self.run();
         let mut waited = Duration::ZERO;
         while self.connection.is_some() {
-            assert!(waited < LONGEST, "the connection does not end");
+            assert!(waited < MAX_TIME, "the connection does not end");
             self.wait().await;
             waited += STEP;
         }
@@ -193,14 +161,7 @@ impl<C: Future<Output = ()>> Talk<'_, C> {
         let mut rounds = 0;
         while let Some(connection) = &mut self.connection {
             if !self.woken.0.swap(false, Ordering::SeqCst) {
-                // It may wait for the collector.
-                if self.answered < self.wishes {
-                    self.server.settle();
-                    self.answered = self.server.collections.load(Ordering::SeqCst);
-                }
-                if !self.woken.0.swap(false, Ordering::SeqCst) {
-                    break;
-                }
+                break;
             }
             rounds += 1;
             assert!(rounds < 100_000, "it spins");

@@ -65,8 +65,8 @@ fn written(series: &Series, format: Format) -> String {
     if plain.len().is_multiple_of(8) {
         let packed = series.encode(Encoding { format, gzip: true });
         let mut inflated = Vec::new();
-        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut inflated).unwrap();
-        assert_eq!(inflated, plain);
+        flate2::read::GzDecoder::new(&*packed.to_vec()).read_to_end(&mut inflated).unwrap();
+        assert_eq!(inflated, plain.to_vec());
     }
     String::from_utf8(plain.to_vec()).unwrap()
 }

@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use client::{Answer, Client, Server};
 use disk_usage_exporter::exposition::{Encoding, Format, negotiate};
-use disk_usage_exporter::server::Form;
+use disk_usage_exporter::server::Representation;
 use libfuzzer_sys::fuzz_target;
 
-/// Collections that requests of the client asked for.
-static COLLECTIONS: AtomicUsize = AtomicUsize::new(0);
+/// Scrapes that the client requested.
+static SCRAPES: AtomicUsize = AtomicUsize::new(0);
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::new(&COLLECTIONS, body));
+static SERVER: LazyLock<Server> = LazyLock::new(|| Server::new(&SCRAPES, body));
 
 const BODY: &str = "# HELP a A.\n# TYPE a gauge\na 1\n";
 
@@ -49,29 +49,31 @@ fn scrape(values: &[u8]) -> Vec<u8> {
 }
 
 fn check_answers(behaviour: u8, piece: u8, sent: &[u8]) {
-    COLLECTIONS.store(0, Ordering::SeqCst);
+    SCRAPES.store(0, Ordering::SeqCst);
     let client = Client::new(behaviour, piece);
     let received = client.ask(&SERVER, sent);
-    let collections = COLLECTIONS.load(Ordering::SeqCst);
-    let wishes = client::wishes(sent);
-    assert!(collections <= wishes, "{collections} collections for {wishes} requests at most");
+    let scrapes = SCRAPES.load(Ordering::SeqCst);
+    let max_scrapes = client::max_scrapes(sent);
+    assert!(scrapes <= max_scrapes, "{scrapes} scrapes of {max_scrapes} requests at most");
     let may_be_head = sent.windows(4).any(|window| window == b"HEAD");
     let answers = Answer::all(&received, may_be_head, client.reads_all());
     let collected: Vec<&Answer> = answers.iter().filter(|answer| answer.is_collected()).collect();
     if client.reads_all() {
-        assert_eq!(collected.len(), collections, "each is answered");
+        assert_eq!(collected.len(), scrapes, "each is answered");
     }
     for answer in collected {
         check_collected(answer);
     }
 }
 
-/// What the server serves in one form.
-fn body(form: Form) -> Bytes {
-    let (text, gzip) = match form {
-        Form::Metrics(Encoding { format: Format::Text, gzip }) => (BODY.to_owned(), gzip),
-        Form::Metrics(Encoding { format: Format::OpenMetrics, gzip }) => (format!("{BODY}# EOF\n"), gzip),
-        Form::Page { gzip } => ("<!doctype html>\n".to_owned(), gzip),
+/// What the server serves in one representation.
+fn body(representation: Representation) -> Bytes {
+    let (text, gzip) = match representation {
+        Representation::Metrics(Encoding { format: Format::Text, gzip }) => (BODY.to_owned(), gzip),
+        Representation::Metrics(Encoding { format: Format::OpenMetrics, gzip }) => {
+            (format!("{BODY}# EOF\n"), gzip)
+        }
+        Representation::Page { gzip } => ("<!doctype html>\n".to_owned(), gzip),
     };
     if !gzip {
         return text.into();
@@ -87,17 +89,17 @@ fn check_collected(answer: &Answer) {
     let coding = answer.header("content-encoding");
     assert!(matches!(coding, None | Some("gzip")), "{coding:?}");
     let gzip = coding.is_some();
-    let form = match answer.header("content-type") {
-        Some("text/html; charset=utf-8") => Form::Page { gzip },
+    let representation = match answer.header("content-type") {
+        Some("text/html; charset=utf-8") => Representation::Page { gzip },
         Some(kind) if kind == Format::OpenMetrics.content_type() => {
-            Form::Metrics(Encoding { format: Format::OpenMetrics, gzip })
+            Representation::Metrics(Encoding { format: Format::OpenMetrics, gzip })
         }
         kind => {
             assert_eq!(kind, Some(Format::Text.content_type()));
-            Form::Metrics(Encoding { format: Format::Text, gzip })
+            Representation::Metrics(Encoding { format: Format::Text, gzip })
         }
     };
-    let expected = body(form);
+    let expected = body(representation);
     assert_eq!(answer.header("content-length"), Some(expected.len().to_string().as_str()));
     assert!(answer.body.is_none_or(|body| *body == *expected), "another body");
 }

@@ -29,7 +29,11 @@ pub(super) async fn metrics(
 ) -> Result<ExitCode, AppError> {
     let snapshot = first_complete_snapshot(&mut exporter.collector, api, stat_timeout).await?;
     let series = exporter.prepare(snapshot, None);
-    write_stdout(&series.encode(Encoding { format: Format::Text, gzip: false }))?;
+    for chunk in series.encode(Encoding { format: Format::Text, gzip: false }) {
+        if !write_stdout(&chunk)? {
+            break;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

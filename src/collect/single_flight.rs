@@ -1,12 +1,12 @@
-//! Coalesces scrapes: one collection at a time, on a thread of its own, shared by all scrapes that ask during it.
+//! Coalesces scrapes: one collection at a time, on a thread of its own, shared by all scrapes that wait when it ends.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::runtime::{CancelHandle, Deadline};
@@ -15,6 +15,10 @@ use crate::snapshot::Snapshot;
 /// The minimum time for measuring, however short a scrape's timeout is or how little of it another collection left.
 /// Healthy mounts need no more, and must not seem hung to other scrapes that share the collection.
 pub const MIN_MEASURING_TIME: Duration = Duration::from_millis(100);
+
+/// The minimum time between the starts of two collections, so that clients in a loop cannot keep the node's mounts busy.
+/// Waiting for it counts against the scrape's own time.
+pub const MIN_COLLECTION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A scrape that wants a collection in the representation `K`.
 #[derive(Debug)]
@@ -25,25 +29,25 @@ pub struct ScrapeRequest<K> {
     pub representation: K,
 }
 
-struct WaitingScrape<K> {
+struct WaitingScrape<K, B> {
     request: ScrapeRequest<K>,
     since: Instant,
-    reply: oneshot::Sender<Bytes>,
+    reply: oneshot::Sender<B>,
 }
 
-impl<K> WaitingScrape<K> {
+impl<K, B> WaitingScrape<K, B> {
     fn deadline(&self, now: Instant) -> Instant {
         let measuring = self.request.measuring;
         (self.since + measuring).max(now + measuring.min(MIN_MEASURING_TIME))
     }
 }
 
-/// The asking side; any number of clones.
-pub struct SingleFlight<K> {
-    requests: mpsc::Sender<WaitingScrape<K>>,
+/// The asking side; any number of clones. `B` is what a representation is encoded to, shared by its scrapes.
+pub struct SingleFlight<K, B> {
+    requests: mpsc::Sender<WaitingScrape<K, B>>,
 }
 
-impl<K> Clone for SingleFlight<K> {
+impl<K, B> Clone for SingleFlight<K, B> {
     fn clone(&self) -> Self {
         Self { requests: self.requests.clone() }
     }
@@ -54,7 +58,7 @@ impl<K> Clone for SingleFlight<K> {
 #[error("the collection failed; the log tells why")]
 pub struct CollectionPanicked;
 
-impl<K: Copy + Eq + Hash + Send + 'static> SingleFlight<K> {
+impl<K: Copy + Eq + Hash + Send + 'static, B: Clone + Send + 'static> SingleFlight<K, B> {
     /// Starts the thread. `collect` is told how long the scrape before took; `encode` runs once for each representation.
     /// `cancel` ends collections before their deadline.
     ///
@@ -64,7 +68,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> SingleFlight<K> {
     pub fn start<S: AsRef<Snapshot>>(
         cancel: CancelHandle,
         mut collect: impl FnMut(&Deadline, Option<Duration>) -> S + Send + 'static,
-        encode: impl Fn(&S, K) -> Bytes + Send + 'static,
+        encode: impl Fn(&S, K) -> B + Send + 'static,
     ) -> std::io::Result<Self> {
         let (requests, queue) = mpsc::channel();
         let thread = std::thread::Builder::new().name("collect".into());
@@ -72,32 +76,38 @@ impl<K: Copy + Eq + Hash + Send + 'static> SingleFlight<K> {
         Ok(Self { requests })
     }
 
-    /// The bytes of a collection that ends after this call, and may have begun before.
+    /// Requests the encoded result of a collection that ends after this call, and may have begun before.
     ///
     /// # Errors
     ///
     /// If the collection panicked.
-    pub async fn scrape(&self, request: ScrapeRequest<K>) -> Result<Bytes, CollectionPanicked> {
+    pub fn scrape(
+        &self,
+        request: ScrapeRequest<K>,
+    ) -> impl Future<Output = Result<B, CollectionPanicked>> + Send + use<K, B> {
         let (reply, response) = oneshot::channel();
-        let waiting = WaitingScrape { request, since: Instant::now(), reply };
-        self.requests.send(waiting).map_err(|_| CollectionPanicked)?;
-        response.await.map_err(|_| CollectionPanicked)
+        // If the thread has ended, the reply is dropped with the request.
+        let _ = self.requests.send(WaitingScrape { request, since: Instant::now(), reply });
+        async { response.await.map_err(|_| CollectionPanicked) }
     }
 }
 
-fn serve<S: AsRef<Snapshot>, K: Copy + Eq + Hash>(
-    queue: &mpsc::Receiver<WaitingScrape<K>>,
+fn serve<S: AsRef<Snapshot>, K: Copy + Eq + Hash, B: Clone>(
+    queue: &mpsc::Receiver<WaitingScrape<K, B>>,
     cancel: &CancelHandle,
     collect: &mut impl FnMut(&Deadline, Option<Duration>) -> S,
-    encode: &impl Fn(&S, K) -> Bytes,
+    encode: &impl Fn(&S, K) -> B,
 ) {
     let mut last_total = None;
-    let mut waiting: Vec<WaitingScrape<K>> = Vec::new();
+    let mut earliest_start = Instant::now();
+    let mut waiting: Vec<WaitingScrape<K, B>> = Vec::new();
     loop {
         if waiting.is_empty() {
             let Ok(first) = queue.recv() else { return };
             waiting.push(first);
         }
+        // Scrapes that come meanwhile share the next collection.
+        Deadline::new(earliest_start, cancel).wait_for(|| None::<Infallible>);
         waiting.extend(queue.try_iter());
         // Drop requests whose client has disconnected.
         waiting.retain(|waiting| !waiting.reply.is_closed());
@@ -108,6 +118,7 @@ fn serve<S: AsRef<Snapshot>, K: Copy + Eq + Hash>(
         let (Some(deadline), Some(measuring)) = (deadline, measuring) else {
             continue;
         };
+        earliest_start = now + MIN_COLLECTION_INTERVAL;
         let since = waiting[0].since;
         let mut served = std::mem::take(&mut waiting);
         // A panic loses this collection: its scrapes get an error, and the next one is tried.
@@ -117,7 +128,7 @@ fn serve<S: AsRef<Snapshot>, K: Copy + Eq + Hash>(
             served.extend(queue.try_iter());
             let is_complete = collected.as_ref().complete;
             let is_served =
-                |waiting: &WaitingScrape<K>| is_complete || waiting.request.measuring <= measuring;
+                |waiting: &WaitingScrape<K, B>| is_complete || waiting.request.measuring <= measuring;
             let (served, too_early): (Vec<_>, Vec<_>) = served.into_iter().partition(is_served);
             reply(served, &collected, encode);
             too_early
@@ -129,10 +140,10 @@ fn serve<S: AsRef<Snapshot>, K: Copy + Eq + Hash>(
     }
 }
 
-fn reply<S, K: Copy + Eq + Hash>(
-    scrapes: Vec<WaitingScrape<K>>,
+fn reply<S, K: Copy + Eq + Hash, B: Clone>(
+    scrapes: Vec<WaitingScrape<K, B>>,
     collected: &S,
-    encode: &impl Fn(&S, K) -> Bytes,
+    encode: &impl Fn(&S, K) -> B,
 ) {
     let mut bodies = HashMap::new();
     for scrape in scrapes {
@@ -149,6 +160,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    const LONG: Duration = Duration::from_mins(10);
+
     fn request(representation: u8) -> ScrapeRequest<u8> {
         ScrapeRequest { measuring: Duration::ZERO, representation }
     }
@@ -157,75 +170,122 @@ mod tests {
         Snapshot { complete, ..Snapshot::default() }
     }
 
+    /// Single flight whose encoded result is the representation itself.
+    fn start(
+        collect: impl FnMut(&Deadline, Option<Duration>) -> Snapshot + Send + 'static,
+    ) -> SingleFlight<u8, u8> {
+        SingleFlight::start(CancelHandle::default(), collect, |_, representation| representation).unwrap()
+    }
+
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(future)
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
     }
 
     #[test]
-    fn scrapes_during_a_collection_share_it_and_its_bytes() {
+    fn a_thousand_scrapes_during_a_collection_share_it_and_its_bytes() {
         let (entered, is_collecting) = mpsc::channel();
         let (go_on, gate) = mpsc::channel();
-        let collections = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&collections);
         let collect = move |_: &Deadline, _: Option<Duration>| {
-            count.fetch_add(1, Ordering::SeqCst);
             entered.send(()).unwrap();
             gate.recv().unwrap();
             complete(true)
         };
-        let written = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&written);
-        let write = move |_: &Snapshot, form| {
+        let encoded = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&encoded);
+        let encode = move |_: &Snapshot, representation| {
             count.fetch_add(1, Ordering::SeqCst);
-            Bytes::from(vec![form])
+            representation
         };
-        let scrapes = SingleFlight::start(CancelHandle::default(), collect, write).unwrap();
+        let scrapes = SingleFlight::start(CancelHandle::default(), collect, encode).unwrap();
+        let first = scrapes.scrape(request(1));
+        is_collecting.recv().unwrap();
+        let others: Vec<_> =
+            (0..1_000).map(|number| scrapes.scrape(request(u8::from(number % 2 == 0)))).collect();
+        go_on.send(()).unwrap();
         block_on(async {
-            let mut first = Box::pin(scrapes.scrape(request(1)));
-            // The request is sent when the future is first polled.
-            assert!(tokio::time::timeout(Duration::ZERO, &mut first).await.is_err());
-            is_collecting.recv().unwrap();
-            let mut second = Box::pin(scrapes.scrape(request(1)));
-            let mut third = Box::pin(scrapes.scrape(request(2)));
-            assert!(tokio::time::timeout(Duration::ZERO, &mut second).await.is_err());
-            assert!(tokio::time::timeout(Duration::ZERO, &mut third).await.is_err());
-            go_on.send(()).unwrap();
-            assert_eq!(first.await.unwrap(), [1][..]);
-            assert_eq!(second.await.unwrap(), [1][..]);
-            assert_eq!(third.await.unwrap(), [2][..]);
+            assert_eq!(first.await.unwrap(), 1);
+            for (number, scrape) in others.into_iter().enumerate() {
+                assert_eq!(scrape.await.unwrap(), u8::from(number % 2 == 0));
+            }
         });
-        assert_eq!(collections.load(Ordering::SeqCst), 1);
-        assert_eq!(written.load(Ordering::SeqCst), 2, "once a form");
+        assert_eq!(is_collecting.try_recv(), Err(mpsc::TryRecvError::Empty), "one collection");
+        assert_eq!(encoded.load(Ordering::SeqCst), 2, "once per representation");
+    }
+
+    // A client in a loop made 58,100 statfs calls in 5 s.
+    #[test]
+    fn collections_start_an_interval_apart_however_often_somebody_scrapes() {
+        let (started, starts) = mpsc::channel();
+        let scrapes = start(move |_, _| {
+            started.send(Instant::now()).unwrap();
+            complete(true)
+        });
+        for _ in 0..4 {
+            block_on(scrapes.scrape(request(1))).unwrap();
+        }
+        let starts: Vec<Instant> = starts.try_iter().collect();
+        assert_eq!(starts.len(), 4);
+        for pair in starts.windows(2) {
+            assert!(pair[1] - pair[0] >= MIN_COLLECTION_INTERVAL, "{:?}", pair[1] - pair[0]);
+        }
+    }
+
+    #[test]
+    fn waiting_for_the_interval_does_not_move_the_deadline() {
+        let (sender, deadlines) = mpsc::channel();
+        let scrapes = start(move |deadline, _| {
+            sender.send(deadline.instant()).unwrap();
+            complete(true)
+        });
+        block_on(scrapes.scrape(request(1))).unwrap();
+        deadlines.recv().unwrap();
+        let scrape = scrapes.scrape(ScrapeRequest { measuring: LONG, representation: 1 });
+        let requested = Instant::now();
+        block_on(scrape).unwrap();
+        assert!(deadlines.recv().unwrap() <= requested + LONG);
+    }
+
+    #[test]
+    fn a_scrape_whose_client_is_gone_prolongs_no_collection() {
+        let (entered, is_collecting) = mpsc::channel();
+        let (go_on, gate) = mpsc::channel();
+        let scrapes = start(move |deadline, _| {
+            entered.send(deadline.remaining()).unwrap();
+            gate.recv().unwrap();
+            complete(false)
+        });
+        let first = scrapes.scrape(request(1));
+        is_collecting.recv().unwrap();
+        // Their timeouts are longer than the first scrape's, so they need another collection.
+        let second = scrapes.scrape(ScrapeRequest { measuring: LONG / 10, representation: 1 });
+        drop(scrapes.scrape(ScrapeRequest { measuring: LONG, representation: 1 }));
+        go_on.send(()).unwrap();
+        block_on(first).unwrap();
+        assert!(is_collecting.recv().unwrap() <= LONG / 10);
+        go_on.send(()).unwrap();
+        block_on(second).unwrap();
     }
 
     #[test]
     fn a_panic_loses_one_collection() {
         let mut first = true;
-        let collect = move |_: &Deadline, _: Option<Duration>| {
+        let scrapes = start(move |_, _| {
             assert!(!std::mem::take(&mut first), "a bug");
             complete(true)
-        };
-        let scrapes = SingleFlight::start(CancelHandle::default(), collect, |_: &Snapshot, form| {
-            Bytes::from(vec![form])
-        })
-        .unwrap();
+        });
         block_on(async {
             assert!(scrapes.scrape(request(1)).await.is_err());
-            assert_eq!(scrapes.scrape(request(1)).await.unwrap(), [1][..]);
+            assert_eq!(scrapes.scrape(request(1)).await.unwrap(), 1);
         });
     }
 
     #[test]
     fn a_collection_knows_how_long_the_last_scrape_took() {
-        let (told, times) = mpsc::channel();
-        let collect = move |_: &Deadline, last: Option<Duration>| {
-            told.send(last).unwrap();
+        let (sender, times) = mpsc::channel();
+        let scrapes = start(move |_, last| {
+            sender.send(last).unwrap();
             complete(true)
-        };
-        let scrapes =
-            SingleFlight::start(CancelHandle::default(), collect, |_: &Snapshot, _: u8| Bytes::new())
-                .unwrap();
+        });
         block_on(async {
             scrapes.scrape(request(1)).await.unwrap();
             scrapes.scrape(request(1)).await.unwrap();
@@ -241,26 +301,20 @@ mod tests {
         let collect = move |deadline: &Deadline, _: Option<Duration>| {
             entered.send(deadline.remaining().as_secs()).unwrap();
             // Incomplete, unless it had the longest timeout.
-            let in_time = gate.recv().unwrap();
-            complete(in_time)
+            complete(gate.recv().unwrap())
         };
-        let write = |snapshot: &Snapshot, _: u8| Bytes::from(vec![u8::from(snapshot.complete)]);
-        let scrapes = SingleFlight::start(CancelHandle::default(), collect, write).unwrap();
-        let within = |seconds| ScrapeRequest { measuring: Duration::from_secs(seconds), representation: 1 };
-        block_on(async {
-            let mut short = Box::pin(scrapes.scrape(within(1)));
-            assert!(tokio::time::timeout(Duration::ZERO, &mut short).await.is_err());
-            assert!(is_collecting.recv().unwrap() <= 1);
-            let mut longest = Box::pin(scrapes.scrape(within(9)));
-            let mut longer = Box::pin(scrapes.scrape(within(5)));
-            assert!(tokio::time::timeout(Duration::ZERO, &mut longest).await.is_err());
-            assert!(tokio::time::timeout(Duration::ZERO, &mut longer).await.is_err());
-            go_on.send(false).unwrap();
-            assert_eq!(short.await.unwrap(), [0][..]);
-            assert!(is_collecting.recv().unwrap() > 5, "the longest timeout");
-            go_on.send(true).unwrap();
-            assert_eq!(longest.await.unwrap(), [1][..]);
-            assert_eq!(longer.await.unwrap(), [1][..]);
-        });
+        let encode = |snapshot: &Snapshot, _: u8| snapshot.complete;
+        let scrapes = SingleFlight::start(CancelHandle::default(), collect, encode).unwrap();
+        let within = |seconds| {
+            scrapes.scrape(ScrapeRequest { measuring: Duration::from_secs(seconds), representation: 1 })
+        };
+        let short = within(1);
+        assert!(is_collecting.recv().unwrap() <= 1);
+        let (longest, longer) = (within(900), within(500));
+        go_on.send(false).unwrap();
+        assert!(!block_on(short).unwrap());
+        assert!(is_collecting.recv().unwrap() > 500, "the longest timeout");
+        go_on.send(true).unwrap();
+        block_on(async { assert!(longest.await.unwrap() && longer.await.unwrap()) });
     }
 }

@@ -2,18 +2,16 @@
 
 use std::io::{self, Write};
 
-use bytes::Bytes;
-
 use super::catalogue::{Family, Kind};
 use super::format::{Encoding, Format};
 use super::series::{Series, Value};
-use crate::packed;
+use crate::compression::{self, Chunks};
 
 impl Series {
-    /// The exposition's bytes.
+    /// The exposition, encoded.
     #[must_use]
-    pub fn encode(&self, encoding: Encoding) -> Bytes {
-        packed::body(encoding.gzip, |out| write(self, encoding.format, out))
+    pub fn encode(&self, encoding: Encoding) -> Chunks {
+        compression::encode(encoding.gzip, |out| write(self, encoding.format, out))
     }
 }
 

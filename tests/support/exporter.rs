@@ -77,6 +77,11 @@ impl Exporter {
         Self::start_limited(&format!("-n {most}"), "", Path::new(BINARY), args)
     }
 
+    /// The same for its soft limit alone, which it may raise.
+    pub(crate) fn start_with_soft_descriptors(most: usize, args: &[&str]) -> Self {
+        Self::start_limited(&format!("-S -n {most}"), "", Path::new(BINARY), args)
+    }
+
     /// Starts it with no more than so many threads, on a node of the test's own.
     pub(crate) fn start_with_threads(most: usize, node: &Node, args: &[&str]) -> Self {
         let binary = node.path().join("exporter");

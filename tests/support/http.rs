@@ -1,7 +1,7 @@
 //! A client that does what it is told, right or wrong.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use flate2::read::GzDecoder;
 use rustix::net::{AddressFamily, SocketType};
@@ -54,10 +54,18 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// An open connection of another address of the loopback interface: 127.0.0.2, to the server another machine.
+/// Another address of the loopback interface: to the server another machine.
+pub(crate) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// An open connection from there.
 pub(crate) fn connect_from_elsewhere(address: SocketAddr) -> TcpStream {
+    connect_from(address, ELSEWHERE)
+}
+
+/// An open connection of a client with this address of the loopback interface.
+pub(crate) fn connect_from(address: SocketAddr, client: Ipv4Addr) -> TcpStream {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from((client, 0))).unwrap();
     rustix::net::connect(&socket, &address).unwrap();
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

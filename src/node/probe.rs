@@ -6,7 +6,6 @@
 //! workers are started. A worker whose mount does not answer is left behind with it, and that mount is not probed again
 //! until it answers.
 
-mod block_device;
 mod kernel;
 mod schedule;
 mod statvfs;
@@ -17,7 +16,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 pub use kernel::{KernelProbe, MountRootProof};
-pub(super) use statvfs::{probe_error, usage};
+pub(super) use statvfs::{Statvfs, probe_error};
 
 use crate::runtime::Deadline;
 use crate::volume::{Probe, ProbeResult, Reason, VolumeMount};

@@ -60,7 +60,7 @@ impl ResolvedMounts {
 
     /// Looks up the names that are pending, until the deadline. Lookups that do not end in time are taken at a later scrape.
     pub(crate) fn resolve(&mut self, deadline: &Deadline) {
-        let (job, deadline) = match self.lookups.take() {
+        let (mut job, deadline) = match self.lookups.take() {
             // They were waited for before.
             Some(job) => (job, Deadline::after(Duration::ZERO)),
             None => match self.start_lookups() {
@@ -225,7 +225,7 @@ mod tests {
         changed.superblock_read_only = true;
         mounts.replace(vec![changed]);
         go_on.send(()).unwrap();
-        let job = mounts.lookups.take().unwrap();
+        let mut job = mounts.lookups.take().unwrap();
         mounts.apply(&job.wait(&Deadline::after(LONG)).unwrap().unwrap());
         assert_eq!(names(&mounts), ["looked-up"]);
         assert!(mounts.mounts()[0].superblock_read_only);

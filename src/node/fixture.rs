@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
+use nix::errno::Errno;
 use serde::Deserialize;
 
 use super::probe::{Statvfs, probe_error};
@@ -25,21 +25,23 @@ pub struct FixtureError(PathBuf, #[source] io::Error);
 enum Record {
     Statvfs(Statvfs),
     BlockBytes(u64),
-    Error(ErrorName),
+    Error(#[serde(with = "ErrorName")] Errno),
     /// It never answers.
     Hang,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+/// The error numbers that a fixture may name.
+#[expect(clippy::upper_case_acronyms, reason = "as errno(3) names them")]
+#[derive(Deserialize)]
+#[serde(remote = "Errno")]
 enum ErrorName {
-    Enotconn,
-    Estale,
-    Eio,
-    Eacces,
-    Enoent,
-    Ehostdown,
-    Eagain,
+    ENOTCONN,
+    ESTALE,
+    EIO,
+    EACCES,
+    ENOENT,
+    EHOSTDOWN,
+    EAGAIN,
 }
 
 impl Fixture {
@@ -63,24 +65,10 @@ impl Probe for Fixture {
             None => Err(Reason::NotMounted.into()),
             Some(Record::Statvfs(figures)) => figures.measurement(),
             Some(Record::BlockBytes(size)) => Ok(Measurement::Block { size: (*size).into() }),
-            Some(Record::Error(name)) => Err(probe_error(name.errno())),
+            Some(Record::Error(errno)) => Err(probe_error(*errno)),
             Some(Record::Hang) => loop {
                 std::thread::park();
             },
-        }
-    }
-}
-
-impl ErrorName {
-    fn errno(self) -> Errno {
-        match self {
-            Self::Enotconn => Errno::NOTCONN,
-            Self::Estale => Errno::STALE,
-            Self::Eio => Errno::IO,
-            Self::Eacces => Errno::ACCESS,
-            Self::Enoent => Errno::NOENT,
-            Self::Ehostdown => Errno::HOSTDOWN,
-            Self::Eagain => Errno::AGAIN,
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::node::host_path::Rootfs;
 
@@ -55,7 +57,7 @@ impl MountTable {
             return Err(io::Error::other("not a file"));
         }
         let file = File::open(path)?;
-        let is_live = rustix::fs::fstatfs(&file)?.f_type == rustix::fs::PROC_SUPER_MAGIC;
+        let is_live = fstatfs(&file)?.filesystem_type() == PROC_SUPER_MAGIC;
         Ok(Self { path: path.to_owned(), live: is_live.then_some(file), read_at: None, reads: 0 })
     }
 
@@ -78,10 +80,9 @@ impl MountTable {
         let Some(file) = &self.live else {
             return true;
         };
-        let mut descriptors = [PollFd::new(file, PollFlags::PRI)];
-        let polled = rustix::io::retry_on_intr(|| poll(&mut descriptors, Some(&Timespec::default())));
+        let mut descriptors = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
         // Where the kernel does not tell, reading does.
-        polled.is_err() || descriptors[0].revents().intersects(PollFlags::PRI | PollFlags::ERR)
+        poll(&mut descriptors, PollTimeout::ZERO) != Ok(0)
     }
 
     /// The table's bytes, whether or not they differ from the last reading.

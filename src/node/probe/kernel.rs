@@ -7,7 +7,11 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::fstatvfs;
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, statx};
 
 use super::statvfs::{Statvfs, probe_error};
 use crate::node::host_path::Rootfs;
@@ -73,7 +77,8 @@ impl Probe for KernelProbe {
         let descriptor = open_path(&path)?;
         // Without STATX_TYPE a FUSE mount without allow_other passes, and statvfs answers with zeros.
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let found = rustix::fs::statx(&descriptor, c"", flags, StatxFlags::TYPE).map_err(probe_error)?;
+        let found = statx(&descriptor, c"", flags, StatxFlags::TYPE)
+            .map_err(|error| probe_error(Errno::from_raw(error.raw_os_error())))?;
         if !self.is_mount_root(&path, &descriptor, &found)? {
             return Err(Reason::NotMounted.into());
         }
@@ -83,15 +88,15 @@ impl Probe for KernelProbe {
             (true, _) => self.block_size(found.stx_rdev_major, found.stx_rdev_minor),
             (false, VolumeMode::Block) => Err(Reason::NotMounted.into()),
             (false, VolumeMode::Filesystem) => {
-                Statvfs::from(rustix::fs::fstatvfs(&descriptor).map_err(probe_error)?).measurement()
+                Statvfs::from(fstatvfs(&descriptor).map_err(probe_error)?).measurement()
             }
         }
     }
 }
 
 fn open_path(path: &Path) -> Result<OwnedFd, ProbeError> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(probe_error)
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).map_err(probe_error)
 }
 
 /// The id of the mount that a descriptor is in.

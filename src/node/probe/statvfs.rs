@@ -1,7 +1,7 @@
 //! What the fields of statvfs and the errors of a mount mean.
 
-use rustix::fs::{StatVfs, StatVfsMountFlags};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::sys::statvfs::FsFlags;
 use serde::Deserialize;
 
 use crate::volume::{Inodes, Measurement, ProbeError, ProbeResult, Reason, Usage};
@@ -20,16 +20,16 @@ pub(crate) struct Statvfs {
     read_only: bool,
 }
 
-impl From<StatVfs> for Statvfs {
-    fn from(kernel: StatVfs) -> Self {
+impl From<nix::sys::statvfs::Statvfs> for Statvfs {
+    fn from(kernel: nix::sys::statvfs::Statvfs) -> Self {
         Self {
-            frsize: kernel.f_frsize,
-            blocks: kernel.f_blocks,
-            bfree: kernel.f_bfree,
-            bavail: kernel.f_bavail,
-            files: kernel.f_files,
-            ffree: kernel.f_ffree,
-            read_only: kernel.f_flag.contains(StatVfsMountFlags::RDONLY),
+            frsize: kernel.fragment_size(),
+            blocks: kernel.blocks(),
+            bfree: kernel.blocks_free(),
+            bavail: kernel.blocks_available(),
+            files: kernel.files(),
+            ffree: kernel.files_free(),
+            read_only: kernel.flags().contains(FsFlags::ST_RDONLY),
         }
     }
 }
@@ -55,22 +55,22 @@ impl Statvfs {
 /// The reason behind an error number.
 pub(crate) fn probe_error(errno: Errno) -> ProbeError {
     let reason = match errno {
-        Errno::TIMEDOUT => Reason::Timeout,
-        Errno::NOENT | Errno::NOTDIR => Reason::NotMounted,
-        Errno::STALE => Reason::Stale,
-        Errno::IO => Reason::Io,
-        Errno::ACCESS | Errno::PERM => Reason::Permission,
-        Errno::NOTCONN
-        | Errno::HOSTDOWN
-        | Errno::HOSTUNREACH
-        | Errno::CONNABORTED
-        | Errno::CONNREFUSED
-        | Errno::CONNRESET
-        | Errno::NODEV
-        | Errno::SHUTDOWN => Reason::NotConnected,
+        Errno::ETIMEDOUT => Reason::Timeout,
+        Errno::ENOENT | Errno::ENOTDIR => Reason::NotMounted,
+        Errno::ESTALE => Reason::Stale,
+        Errno::EIO => Reason::Io,
+        Errno::EACCES | Errno::EPERM => Reason::Permission,
+        Errno::ENOTCONN
+        | Errno::EHOSTDOWN
+        | Errno::EHOSTUNREACH
+        | Errno::ECONNABORTED
+        | Errno::ECONNREFUSED
+        | Errno::ECONNRESET
+        | Errno::ENODEV
+        | Errno::ESHUTDOWN => Reason::NotConnected,
         _ => Reason::Other,
     };
-    ProbeError { reason, errno: Some(errno.raw_os_error()) }
+    ProbeError { reason, errno: Some(errno as i32) }
 }
 
 #[cfg(test)]
@@ -120,14 +120,14 @@ mod tests {
     #[test]
     fn every_error_has_a_reason() {
         let reason = |errno| probe_error(errno).reason;
-        assert_eq!(reason(Errno::NOTCONN), Reason::NotConnected);
-        assert_eq!(reason(Errno::HOSTDOWN), Reason::NotConnected);
-        assert_eq!(reason(Errno::STALE), Reason::Stale);
-        assert_eq!(reason(Errno::IO), Reason::Io);
-        assert_eq!(reason(Errno::ACCESS), Reason::Permission);
-        assert_eq!(reason(Errno::NOENT), Reason::NotMounted);
-        assert_eq!(reason(Errno::TIMEDOUT), Reason::Timeout);
-        assert_eq!(reason(Errno::AGAIN), Reason::Other);
-        assert_eq!(probe_error(Errno::AGAIN).errno, Some(11));
+        assert_eq!(reason(Errno::ENOTCONN), Reason::NotConnected);
+        assert_eq!(reason(Errno::EHOSTDOWN), Reason::NotConnected);
+        assert_eq!(reason(Errno::ESTALE), Reason::Stale);
+        assert_eq!(reason(Errno::EIO), Reason::Io);
+        assert_eq!(reason(Errno::EACCES), Reason::Permission);
+        assert_eq!(reason(Errno::ENOENT), Reason::NotMounted);
+        assert_eq!(reason(Errno::ETIMEDOUT), Reason::Timeout);
+        assert_eq!(reason(Errno::EAGAIN), Reason::Other);
+        assert_eq!(probe_error(Errno::EAGAIN).errno, Some(11));
     }
 }

@@ -86,7 +86,7 @@ impl KubeletClient {
         directories: Vec<PathBuf>,
     ) -> Result<Arc<ClientConfig>, KubeletError> {
         let (tls, host) = (self.tls.clone(), host.to_owned());
-        let config = self.host_files.submit(move || tls.client_config(&host, &directories)).await;
+        let config = self.host_files.run(move || tls.client_config(&host, &directories)).result().await;
         config.map_err(|JobPanicked| KubeletError::Panicked)?.map(Arc::new)
     }
 

@@ -53,7 +53,7 @@ impl<T: Send + 'static> ReloadedFile<T> {
 
     /// Reads the file again if it has changed, and waits for that at most for so long.
     pub(crate) fn refresh(&mut self, max_wait: Duration) -> Reload<T> {
-        let (wait, (job, since)) = match self.reading.take() {
+        let (wait, (mut job, since)) = match self.reading.take() {
             Some(reading) => (Duration::ZERO, reading),
             None => (max_wait, (self.start_reading(), Instant::now())),
         };
@@ -111,7 +111,7 @@ mod tests {
         let worker = BlockingWorker::start("test").unwrap();
         let (mut file, _) = ReloadedFile::open(&path, &worker, |path| std::fs::read(path).unwrap());
         let (go_on, gate) = std::sync::mpsc::channel::<()>();
-        let hanging = worker.run(move || gate.recv());
+        let mut hanging = worker.run(move || gate.recv());
         let no_wait = Duration::ZERO;
         for _ in 0..2 {
             assert!(matches!(file.refresh(no_wait), Reload::Unchanged), "it may be large");

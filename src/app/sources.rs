@@ -60,5 +60,5 @@ fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> R
         );
     }
     tracing::info!(%endpoint, summary = settings.summary, metrics = settings.exposed_claims, "the kubelet is asked");
-    Ok(Kubelet::start(settings, clients, host_files))
+    Ok(Kubelet::new(settings, clients, host_files))
 }

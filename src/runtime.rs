@@ -15,6 +15,6 @@ mod deadline;
 mod reloaded_file;
 
 pub use blocking_worker::{BlockingWorker, Job, JobPanicked};
-pub use clients::{Clients, RestartableTask, catch_panic, restart_on_panic};
+pub use clients::{Clients, catch_panic};
 pub use deadline::{CancelHandle, Deadline};
 pub(crate) use reloaded_file::{Reload, ReloadedFile};

@@ -5,6 +5,7 @@ mod cached_objects;
 mod cached_volume;
 mod client;
 mod convert;
+mod objects;
 mod objects_file;
 mod pod_index;
 mod pods;
@@ -23,7 +24,8 @@ use tokio::time::{sleep, timeout};
 pub use crate::volume::Selections;
 pub use access::{Access, AccessError};
 pub use client::{connect, limited};
-pub use objects_file::{ObjectsError, ObjectsFile, parse_objects};
+pub use objects::{ObjectsError, parse_objects};
+pub use objects_file::ObjectsFile;
 pub use request_error::RequestError;
 pub use store::ApiSettings;
 
@@ -45,20 +47,21 @@ pub struct MetadataHandle {
 }
 
 impl MetadataHandle {
-    fn new(metadata: watch::Receiver<Arc<Metadata>>, objects_file: Option<ObjectsFile>) -> Self {
-        Self { mounted: watch::Sender::default(), metadata, requests: RequestCounts::default(), objects_file }
+    fn new(metadata: watch::Receiver<Arc<Metadata>>) -> Self {
+        let (mounted, requests) = (watch::Sender::default(), RequestCounts::default());
+        Self { mounted, metadata, requests, objects_file: None }
     }
 
     /// No metadata: volumes are known by their mounts alone.
     #[must_use]
     pub fn none() -> Self {
-        Self::new(watch::Sender::default().subscribe(), None)
+        Self::new(watch::Sender::default().subscribe())
     }
 
     /// Metadata from a file of objects.
     #[must_use]
     pub fn objects(file: ObjectsFile) -> Self {
-        Self::new(file.metadata.subscribe(), Some(file))
+        Self { objects_file: Some(file), ..Self::none() }
     }
 
     /// Publishes what is mounted now, and returns the latest metadata.
@@ -75,7 +78,8 @@ impl MetadataHandle {
     /// The latest metadata.
     #[must_use]
     pub fn metadata(&self) -> Arc<Metadata> {
-        Arc::clone(&self.metadata.borrow())
+        let from_api = || Arc::clone(&self.metadata.borrow());
+        self.objects_file.as_ref().map_or_else(from_api, |file| Arc::clone(&file.metadata))
     }
 
     /// Requests since the start: resource, verb, code and count.
@@ -123,7 +127,7 @@ pub fn follow(
     let first = Metadata { awaits_volumes: true, awaits_pods, ..Metadata::default() };
     let (metadata, receiver) = watch::channel(Arc::new(first));
     let (server, server_status) = watch::channel(Err(None));
-    let handle = MetadataHandle::new(receiver.clone(), None);
+    let handle = MetadataHandle::new(receiver.clone());
     let (mounted, counts) = (handle.mounted.subscribe(), Arc::clone(&handle.requests));
     let status = ApiStatus { mounted: mounted.clone(), metadata: receiver, server: server_status };
     let work = async move {

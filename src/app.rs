@@ -1,6 +1,5 @@
 //! Puts the parts together.
 
-mod api_connection;
 mod error;
 mod exporter;
 mod metadata;
@@ -17,15 +16,15 @@ use std::time::{Duration, Instant};
 pub use error::AppError;
 
 use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
-use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
+use crate::config::{self, Command, Config, ListenHost};
 use crate::exposition::{Encoding, Format, Series};
 use crate::health::Health;
 use crate::page::Page;
 use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
 use crate::shutdown::Shutdown;
-use api_connection::ApiConnection;
 use exporter::Exporter;
+use metadata::ApiConnection;
 use sources::OpenedSources;
 
 /// How long serving goes on while an API server that is required does not answer.
@@ -53,8 +52,6 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let OpenedSources { inputs, api } = sources::open_sources(&config)?;
     let collector = Collector::new(inputs);
-    let is_required = config.kubernetes.kubernetes == KubernetesMode::Required;
-    let api = api.map(|status| ApiConnection { status, is_required });
     let timeout = config.stat_timeout;
     match &config.command {
         Some(Command::Metrics) => runtime.block_on(print::metrics(Exporter::new(collector), api, timeout)),

@@ -1,5 +1,7 @@
 //! Where metadata comes from, by the settings and by what is there.
 
+use std::time::{Duration, Instant};
+
 use super::error::AppError;
 use crate::cluster::{self, Access, ApiSettings, ApiStatus, MetadataHandle, ObjectsFile, Selections};
 use crate::config::{Config, KubernetesArgs, KubernetesMode};
@@ -8,7 +10,32 @@ use crate::runtime::{BlockingWorker, Clients};
 /// The source, and the API server if it is that.
 pub(super) struct OpenedMetadata {
     pub(super) metadata: MetadataHandle,
-    pub(super) api: Option<ApiStatus>,
+    pub(super) api: Option<ApiConnection>,
+}
+
+/// The API server that metadata comes from.
+pub(super) struct ApiConnection {
+    pub(super) status: ApiStatus,
+    /// `--kubernetes=required`.
+    is_required: bool,
+}
+
+impl ApiConnection {
+    /// Waits for a first answer of a server that is required, within a time that began at `started`. Where nothing is
+    /// mounted, nothing is requested and nothing is missing.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be reached by then.
+    pub(super) async fn wait_if_required(&self, started: Instant, within: Duration) -> Result<(), AppError> {
+        if !self.is_required {
+            return Ok(());
+        }
+        match self.status.wait_until_reached(within.saturating_sub(started.elapsed())).await {
+            Err(Some(failure)) => Err(AppError::Unreachable { within, failure }),
+            Err(None) | Ok(()) => Ok(()),
+        }
+    }
 }
 
 /// Opens the file of objects that was named, or else finds the API server.
@@ -32,7 +59,8 @@ pub(super) fn open_metadata(
     let settings = ApiSettings { node_name, label_refresh: *label_refresh, selections };
     let (metadata, status, work) = cluster::follow(settings, || cluster::connect(access));
     clients.spawn(work);
-    Ok(OpenedMetadata { metadata, api: Some(status) })
+    let is_required = config.kubernetes.kubernetes == KubernetesMode::Required;
+    Ok(OpenedMetadata { metadata, api: Some(ApiConnection { status, is_required }) })
 }
 
 /// Whom to ask. What was asked for has to be usable; what was only found may fail.

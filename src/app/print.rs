@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::api_connection::ApiConnection;
 use super::error::AppError;
 use super::exporter::Exporter;
+use super::metadata::ApiConnection;
 use crate::collect::{Collector, HOLD_BACK};
 use crate::config::DfArgs;
 use crate::df::Report;

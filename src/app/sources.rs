@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::AppError;
-use super::metadata::{self, machine_name};
-use crate::cluster::ApiStatus;
+use super::metadata::{self, ApiConnection, machine_name};
 use crate::collect::CollectorInputs;
 use crate::config::{Config, NodeConfig};
 use crate::kubelet::Kubelet;
@@ -16,7 +15,7 @@ use crate::volume::Probe;
 /// The sources, and the API server if it is one of them.
 pub(super) struct OpenedSources {
     pub(super) inputs: CollectorInputs,
-    pub(super) api: Option<ApiStatus>,
+    pub(super) api: Option<ApiConnection>,
 }
 
 /// Opens what is to be read.

@@ -17,33 +17,47 @@ pub(super) struct RetryLater {
     pub(super) after: Duration,
 }
 
-/// What went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What went wrong, as the beginning of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RequestErrorKind {
+    #[error("HTTP status {0}: ")]
     Status(u16),
+    #[error("")]
     Timeout,
+    #[error("cannot connect: ")]
     Connect,
+    #[error("no TLS connection: ")]
     Tls,
+    #[error("an answer that cannot be understood: ")]
     Decode,
+    #[error("no credentials: ")]
     Credentials,
 }
 
 /// A request that was not answered with what it asked for.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{}", self.describe())]
+// What a server says, or is quoted, is kept short.
+#[error("{kind}{}", truncated(&self.text()))]
 pub struct RequestError {
     pub(super) kind: RequestErrorKind,
     /// For how long the server wants to be left alone.
     pub(super) retry_after: Option<Duration>,
     #[source]
-    source: Option<Arc<kube::Error>>,
-    note: &'static str,
+    source: Arc<dyn Error + Send + Sync>,
 }
 
 impl RequestError {
     /// An error that the client does not know.
-    pub(super) fn new(kind: RequestErrorKind, note: &'static str) -> Self {
-        Self { kind, retry_after: None, source: None, note }
+    pub(super) fn new(kind: RequestErrorKind, text: &'static str) -> Self {
+        Self { kind, retry_after: None, source: Arc::from(Box::<dyn Error + Send + Sync>::from(text)) }
+    }
+
+    fn text(&self) -> String {
+        match self.source.downcast_ref() {
+            Some(kube::Error::Api(status)) => status.message.clone(),
+            Some(kube::Error::Service(error)) => error_chain(&**error),
+            _ => error_chain(&*self.source),
+        }
     }
 
     /// Its name in `disk_usage_exporter_kubernetes_requests_total`; `None` where there was no request.
@@ -56,25 +70,6 @@ impl RequestError {
             RequestErrorKind::Decode => "decode".into(),
             RequestErrorKind::Credentials => return None,
         })
-    }
-
-    fn describe(&self) -> String {
-        let prefix = match self.kind {
-            RequestErrorKind::Status(code) => &format!("HTTP status {code}: "),
-            RequestErrorKind::Timeout => "",
-            RequestErrorKind::Connect => "cannot connect: ",
-            RequestErrorKind::Tls => "no TLS connection: ",
-            RequestErrorKind::Decode => "an answer that cannot be understood: ",
-            RequestErrorKind::Credentials => "no credentials: ",
-        };
-        let text = match self.source.as_deref() {
-            None => self.note.to_owned(),
-            Some(kube::Error::Api(status)) => status.message.clone(),
-            Some(kube::Error::Service(error)) => error_chain(&**error),
-            Some(error) => error_chain(error),
-        };
-        // What a server says, or is quoted, is kept short.
-        prefix.to_owned() + &truncated(&text)
     }
 
     /// Whether the server knows who asks, and says no.
@@ -103,7 +98,7 @@ impl From<kube::Error> for RequestError {
                 None => causes(error).find_map(kind_of_cause).unwrap_or(RequestErrorKind::Connect),
             },
         };
-        Self { kind, retry_after: later.map(|later| later.after), source: Some(Arc::new(error)), note: "" }
+        Self { kind, retry_after: later.map(|later| later.after), source: Arc::new(error) }
     }
 }
 

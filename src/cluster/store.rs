@@ -129,9 +129,14 @@ impl Store {
 
     /// The volume that is to be looked up next, and when.
     fn next_due(&self) -> Option<(String, Instant)> {
+        // Refreshes wait for their turn, those that were due first first.
+        let time = |volume: &CachedVolume| {
+            let is_early = volume.due < self.next_refresh && !volume.is_unanswered();
+            if is_early { self.next_refresh } else { volume.due }
+        };
         let waiting = self.volumes.iter().filter(|(_, volume)| !volume.is_looked_up);
-        let (name, volume) = waiting.min_by_key(|(_, volume)| volume.due)?;
-        Some((name.clone(), volume.due.max(self.not_before)))
+        let (name, volume) = waiting.min_by_key(|(_, volume)| (time(volume), volume.due))?;
+        Some((name.clone(), time(volume).max(self.not_before)))
     }
 
     /// Schedules lookups after the mounts or the pods changed.
@@ -229,10 +234,6 @@ impl Store {
             return None;
         }
         if !volume.is_unanswered() {
-            if now < self.next_refresh {
-                volume.due = self.next_refresh;
-                return None;
-            }
             self.next_refresh = now + REFRESH_INTERVAL;
         }
         let selections = self.settings.selections.clone();

@@ -7,9 +7,9 @@ use super::error::AppError;
 use super::metadata::{self, machine_name};
 use crate::cluster::ApiStatus;
 use crate::collect::CollectorInputs;
-use crate::config::{Config, NodeConfig};
+use crate::config::Config;
 use crate::kubelet::Kubelet;
-use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, MountRootProof, Node, NodeSettings, VolumeMatcher};
+use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, MountRootProof, Node};
 use crate::runtime::{BlockingWorker, Clients};
 use crate::volume::Probe;
 
@@ -32,20 +32,15 @@ pub(super) fn open_sources(config: &Config) -> Result<OpenedSources, AppError> {
         let found = metadata::open_metadata(config, &clients, &host_files)?;
         (mounts, api) = (Some((node, found.metadata)), found.api);
     }
-    let root = config.node.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
+    let root = config.node.matcher.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
     let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));
     let inputs = CollectorInputs { mounts, kubelet, kubelet_directory, names: config.sources.kubelet_series };
     Ok(OpenedSources { inputs, api })
 }
 
 fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> {
-    let NodeConfig { rootfs, mount_table, objects: _, fixture, kubelet_root, volume_regex } = &config.node;
-    let settings = NodeSettings {
-        rootfs: rootfs.clone(),
-        mount_table: mount_table.clone(),
-        matcher: VolumeMatcher { kubelet_root: kubelet_root.clone(), volume_regex: volume_regex.clone() },
-    };
-    let probe: Arc<dyn Probe> = match fixture {
+    let settings = config.node.clone();
+    let probe: Arc<dyn Probe> = match &config.fixture {
         Some(fixture) => Arc::new(Fixture::load(fixture)?),
         None => Arc::new(settings.kernel(MountRootProof::default())),
     };

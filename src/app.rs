@@ -63,12 +63,12 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
 async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>) -> Result<(), AppError> {
     let mut shutdown = Shutdown::listen()?;
     let listener = listen(config.serving.listen_host.as_ref(), config.serving.listen_port)?;
-    log_listening(listener.local_addr()?, config.node.fixture.as_ref());
+    log_listening(listener.local_addr()?, config.fixture.as_ref());
     let health = Arc::new(Health::default());
     let cancel = CancelHandle::default();
     let page = Page {
         node: config.kubernetes.node_name,
-        fixture: config.node.fixture.map(|path| path.display().to_string()),
+        fixture: config.fixture.map(|path| path.display().to_string()),
     };
     let scrapes = start_collecting(collector, page, &cancel, &health)?;
     let scrapes_of_clients = scrapes.clone();

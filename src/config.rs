@@ -13,16 +13,18 @@ mod node;
 mod serving;
 mod values;
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::node::NodeSettings;
 
 pub use args::{Args, Command, Shell};
 pub use df::DfArgs;
 pub use error::ConfigError;
 pub use kubelet::{KubeletArgs, Source, Sources};
 pub use kubernetes::{KubernetesArgs, KubernetesMode};
-pub use log::{LogConfig, LogLevel};
+pub use log::LogConfig;
 pub use manual::{completions, man};
-pub use node::NodeConfig;
 pub use serving::ServingArgs;
 pub use values::ListenHost;
 
@@ -36,7 +38,11 @@ pub struct Config {
     /// What is logged, and how.
     pub log: LogConfig,
     /// Where the node is read.
-    pub node: NodeConfig,
+    pub node: NodeSettings,
+    /// The directory of a recorded node, to show instead of this machine.
+    pub fixture: Option<PathBuf>,
+    /// A file of Kubernetes objects: the one that was named, or that of the recorded node.
+    pub objects: Option<PathBuf>,
     /// How long one scrape waits for mounts that do not answer.
     pub stat_timeout: Duration,
     /// Which sources there are.
@@ -55,12 +61,16 @@ impl TryFrom<Args> for Config {
         let sources = args.kubelet.check(is_df)?;
         check_combinations(&args, sources)?;
         let Args { command, serving, log, node, kubelet, kubernetes } = args;
+        let (stat_timeout, fixture) = (node.stat_timeout, node.fixture.clone());
+        let (node, recorded_objects) = node.check()?;
         Ok(Self {
             command,
             serving,
             log: log.check(is_df),
-            stat_timeout: node.stat_timeout,
-            node: node.check(kubernetes.objects.clone())?,
+            stat_timeout,
+            node,
+            fixture,
+            objects: recorded_objects.or_else(|| kubernetes.objects.clone()),
             sources,
             kubelet,
             kubernetes,

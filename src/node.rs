@@ -33,6 +33,17 @@ use probe::ProbePool;
 /// Looking up names may take this fraction of a scrape's time: most of it is for probing.
 const LOOKUP_TIME_DIVISOR: u32 = 4;
 
+/// Where a node is read, and which of its mounts are volumes.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// Where its root file system is mounted.
+    pub rootfs: PathBuf,
+    /// The mount table; one of the usual where it is not given.
+    pub mount_table: Option<PathBuf>,
+    /// Which mountpoints are volumes.
+    pub matcher: VolumeMatcher,
+}
+
 /// A node that can be scanned and probed.
 pub struct Node {
     rootfs: Rootfs,
@@ -49,20 +60,19 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the mount table of the node whose root file system is mounted at `rootfs`: the given one, else one of the usual.
+    /// Opens the node's mount table.
     ///
     /// # Errors
     ///
     /// If none can be read.
     pub fn open(
-        rootfs: PathBuf,
-        mount_table: Option<&Path>,
-        matcher: VolumeMatcher,
+        settings: NodeSettings,
         probe: Arc<dyn Probe>,
         host_files: &BlockingWorker,
     ) -> Result<Self, NoTable> {
+        let NodeSettings { rootfs, mount_table, matcher } = settings;
         let rootfs = Rootfs::new(rootfs);
-        let table = MountTable::choose(mount_table, &rootfs)?;
+        let table = MountTable::choose(mount_table.as_deref(), &rootfs)?;
         let host_table = (table.is_own() && !rootfs.is_host_root())
             .then(|| MountTable::open(&rootfs.join(Path::new("/proc/1/mountinfo"))).ok())
             .flatten();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use disk_usage_exporter::cluster::MetadataHandle;
 use disk_usage_exporter::collect::{Collector, CollectorInputs};
-use disk_usage_exporter::node::{KernelProbe, MountRootProof, Node, VolumeMatcher};
+use disk_usage_exporter::node::{KernelProbe, MountRootProof, Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::snapshot::Snapshot;
 use disk_usage_exporter::volume::{Measurement, Probe, ProbeResult, Reason, VolumeMount};
@@ -35,8 +35,9 @@ const PROOFS: [MountRootProof; 2] = [MountRootProof::Statx, MountRootProof::Fdin
 
 fn collector(mount_table: Option<&Path>, measure: impl Probe + 'static) -> Collector {
     let host_files = BlockingWorker::start("host-files").unwrap();
-    let matcher = VolumeMatcher::default();
-    let node = Node::open("/".into(), mount_table, matcher, Arc::new(measure), &host_files).unwrap();
+    let (mount_table, matcher) = (mount_table.map(Path::to_owned), VolumeMatcher::default());
+    let settings = NodeSettings { rootfs: "/".into(), mount_table, matcher };
+    let node = Node::open(settings, Arc::new(measure), &host_files).unwrap();
     Collector::new(CollectorInputs {
         mounts: Some((node, MetadataHandle::none())),
         kubelet: None,

@@ -46,7 +46,7 @@ pub(super) fn open_metadata(
 ) -> Result<OpenedMetadata, AppError> {
     let KubernetesArgs { pv_labels, pvc_labels, .. } = config.kubernetes.clone();
     let selections = Selections { pv_labels, pvc_labels };
-    if let Some(path) = &config.node.objects {
+    if let Some(path) = &config.objects {
         let file = ObjectsFile::open(path, selections, host_files)?;
         return Ok(OpenedMetadata { metadata: MetadataHandle::objects(file), api: None });
     }
@@ -66,7 +66,7 @@ pub(super) fn open_metadata(
 /// Whom to ask. What was asked for has to be usable; what was only found may fail.
 fn access(config: &Config) -> Result<Option<Access>, AppError> {
     let KubernetesArgs { kubernetes: mode, kubeconfig, .. } = &config.kubernetes;
-    if *mode == KubernetesMode::Off || config.node.fixture.is_some() {
+    if *mode == KubernetesMode::Off || config.fixture.is_some() {
         return Ok(None);
     }
     let required = *mode == KubernetesMode::Required;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::error::AppError;
 use super::metadata::{self, ApiConnection, machine_name};
 use crate::collect::CollectorInputs;
-use crate::config::{Config, NodeConfig};
+use crate::config::Config;
 use crate::kubelet::Kubelet;
-use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, KernelProbe, MountRootProof, Node, VolumeMatcher};
+use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, KernelProbe, MountRootProof, Node};
 use crate::runtime::{BlockingWorker, Clients};
 use crate::volume::Probe;
 
@@ -31,20 +31,18 @@ pub(super) fn open_sources(config: &Config) -> Result<OpenedSources, AppError> {
         let found = metadata::open_metadata(config, &clients, &host_files)?;
         (mounts, api) = (Some((node, found.metadata)), found.api);
     }
-    let root = config.node.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
+    let root = config.node.matcher.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
     let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));
     let inputs = CollectorInputs { mounts, kubelet, kubelet_directory, names: config.sources.kubelet_series };
     Ok(OpenedSources { inputs, api })
 }
 
 fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> {
-    let NodeConfig { rootfs, mount_table, objects: _, fixture, kubelet_root, volume_regex } = &config.node;
-    let matcher = VolumeMatcher { kubelet_root: kubelet_root.clone(), volume_regex: volume_regex.clone() };
-    let probe: Arc<dyn Probe> = match fixture {
+    let probe: Arc<dyn Probe> = match &config.fixture {
         Some(fixture) => Arc::new(Fixture::load(fixture)?),
-        None => Arc::new(KernelProbe::new(rootfs.clone(), MountRootProof::default())),
+        None => Arc::new(KernelProbe::new(config.node.rootfs.clone(), MountRootProof::default())),
     };
-    Ok(Node::open(rootfs.clone(), mount_table.as_deref(), matcher, probe, host_files)?)
+    Ok(Node::open(config.node.clone(), probe, host_files)?)
 }
 
 fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {

@@ -2,7 +2,8 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are the help that users read")]
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 
 use super::values::flag;
@@ -16,9 +17,10 @@ pub(super) struct LogArgs {
         env = "DISK_USAGE_EXPORTER_LOG_LEVEL",
         hide_possible_values = true,
         value_name = "LEVEL",
-        ignore_case = true
+        ignore_case = true,
+        value_parser = log_level()
     )]
-    pub log_level: Option<LogLevel>,
+    pub log_level: Option<LevelFilter>,
 
     /// The same as --log-level=debug.
     #[arg(long, env = "DISK_USAGE_EXPORTER_DEBUG", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
@@ -30,32 +32,19 @@ pub(super) struct LogArgs {
 }
 
 /// The minimum log level. `critical` and `fatal` are levels of Python's loggers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// Everything.
-    Trace,
-    /// What helps to find a fault.
-    Debug,
-    /// What happens once or rarely.
-    Info,
-    /// What somebody should know.
-    #[value(alias = "warning")]
-    Warn,
-    /// What somebody should act on.
-    #[value(aliases = ["critical", "fatal"])]
-    Error,
-}
-
-impl From<LogLevel> for LevelFilter {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Trace => Self::TRACE,
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Warn => Self::WARN,
-            LogLevel::Error => Self::ERROR,
-        }
-    }
+fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
+    let names = [
+        PossibleValue::new("trace"),
+        PossibleValue::new("debug"),
+        PossibleValue::new("info"),
+        PossibleValue::new("warn").alias("warning"),
+        PossibleValue::new("error").aliases(["critical", "fatal"]),
+    ];
+    PossibleValuesParser::new(names).try_map(|name| match name.to_ascii_lowercase().as_str() {
+        "warning" => Ok(LevelFilter::WARN),
+        "critical" | "fatal" => Ok(LevelFilter::ERROR),
+        name => name.parse(),
+    })
 }
 
 /// What is logged, and how: checked.
@@ -71,7 +60,7 @@ impl LogArgs {
     /// The defaults of `df` keep its table readable: warnings alone, and lines for people.
     pub(super) fn check(&self, is_df: bool) -> LogConfig {
         let default = if is_df { LevelFilter::WARN } else { LevelFilter::INFO };
-        let level = self.log_level.map_or(default, LevelFilter::from);
+        let level = self.log_level.unwrap_or(default);
         LogConfig {
             level: if self.debug { level.max(LevelFilter::DEBUG) } else { level },
             human: self.log_human.unwrap_or(is_df),

@@ -11,6 +11,7 @@ use regex::bytes::Regex;
 use super::duration;
 use super::error::ConfigError;
 use super::values::{absolute_path, volume_regex};
+use crate::node::{NodeSettings, VolumeMatcher};
 
 /// Where containers have the node's root by convention.
 const CONTAINER_ROOTFS: &str = "/rootfs";
@@ -43,55 +44,26 @@ pub(super) struct NodeArgs {
     pub stat_timeout: Duration,
 }
 
-/// Where to read a node: this machine, or a recorded one.
-#[derive(Debug, Clone)]
-pub struct NodeConfig {
-    /// Where its root file system is mounted.
-    pub rootfs: PathBuf,
-    /// The mount table, if it is not one of the usual.
-    pub mount_table: Option<PathBuf>,
-    /// A file of Kubernetes objects.
-    pub objects: Option<PathBuf>,
-    /// The directory of a recorded node.
-    pub fixture: Option<PathBuf>,
-    /// The kubelet's directory as the host sees it.
-    pub kubelet_root: Option<PathBuf>,
-    /// Which mountpoints are volumes, instead of the kubelet's layout.
-    pub volume_regex: Option<Regex>,
-}
-
 impl NodeArgs {
-    pub(super) fn check(self, objects: Option<PathBuf>) -> Result<NodeConfig, ConfigError> {
+    /// Where the node is read, and the file of objects of a recorded one.
+    pub(super) fn check(self) -> Result<(NodeSettings, Option<PathBuf>), ConfigError> {
         let Self { rootfs, kubelet_root, mount_table, volume_regex, fixture, stat_timeout: _ } = self;
+        let matcher = VolumeMatcher { kubelet_root, volume_regex };
         if let Some(fixture) = fixture {
-            return recorded(fixture, kubelet_root, volume_regex);
+            let fixture = require_directory("fixture", fixture, "a directory like those in fixtures/nodes")?;
+            let file = |name| Some(fixture.join(name)).filter(|path| path.exists());
+            let Some(mount_table) = file("mountinfo").or_else(|| file("mounts")) else {
+                return Err(ConfigError::NoTableInFixture(fixture));
+            };
+            let (rootfs, mount_table) = (fixture.join("rootfs"), Some(mount_table));
+            return Ok((NodeSettings { rootfs, mount_table, matcher }, file("objects.json")));
         }
         let default = || if Path::new(CONTAINER_ROOTFS).is_dir() { CONTAINER_ROOTFS } else { "/" }.into();
         let remedy = "the directory where the node's root file system is mounted, or / on the node itself";
         let rootfs = require_directory("rootfs", rootfs.unwrap_or_else(default), remedy)?;
         let rootfs = std::path::absolute(&rootfs).unwrap_or(rootfs);
-        Ok(NodeConfig { rootfs, mount_table, objects, fixture: None, kubelet_root, volume_regex })
+        Ok((NodeSettings { rootfs, mount_table, matcher }, None))
     }
-}
-
-fn recorded(
-    fixture: PathBuf,
-    kubelet_root: Option<PathBuf>,
-    volume_regex: Option<Regex>,
-) -> Result<NodeConfig, ConfigError> {
-    let fixture = require_directory("fixture", fixture, "a directory like those in fixtures/nodes")?;
-    let file = |name| Some(fixture.join(name)).filter(|path| path.exists());
-    let Some(mount_table) = file("mountinfo").or_else(|| file("mounts")) else {
-        return Err(ConfigError::NoTableInFixture(fixture));
-    };
-    Ok(NodeConfig {
-        rootfs: fixture.join("rootfs"),
-        mount_table: Some(mount_table),
-        objects: file("objects.json"),
-        fixture: Some(fixture),
-        kubelet_root,
-        volume_regex,
-    })
 }
 
 fn require_directory(

@@ -175,6 +175,6 @@ fn a_bad_value_names_flag_value_and_remedy() {
 #[test]
 fn directories_are_made_whole() {
     let config = config(&["--rootfs", "/proc/self/root", "--kubelet-root", "/k//x/"]).unwrap();
-    assert_eq!(config.node.kubelet_root, Some("/k/x".into()));
+    assert_eq!(config.node.matcher.kubelet_root, Some("/k/x".into()));
     assert_eq!(config.node.rootfs, Path::new("/proc/self/root"), "a way into another root, not a link to /");
 }

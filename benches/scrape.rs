@@ -8,7 +8,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
 use disk_usage_exporter::collect::{Collector, CollectorInputs};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
-use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
+use disk_usage_exporter::node::{Node, VolumeMatcher};
 use disk_usage_exporter::report::Page;
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::volume::{Inodes, Measurement, Probe, ProbeResult, Usage, VolumeMount};
@@ -73,12 +73,9 @@ fn objects((volumes, _): (usize, usize)) -> String {
 fn node(directory: &Path, size: (usize, usize)) -> Node {
     let mount_table = directory.join("mountinfo");
     std::fs::write(&mount_table, table(size)).unwrap();
-    let settings = NodeSettings {
-        rootfs: directory.to_owned(),
-        mount_table: Some(mount_table),
-        matcher: VolumeMatcher::default(),
-    };
-    Node::open(settings, Arc::new(Answers), &BlockingWorker::start("host-files").unwrap()).unwrap()
+    let worker = BlockingWorker::start("host-files").unwrap();
+    let (rootfs, matcher) = (directory.to_owned(), VolumeMatcher::default());
+    Node::open(rootfs, Some(&mount_table), matcher, Arc::new(Answers), &worker).unwrap()
 }
 
 fn collector(directory: &Path, size: (usize, usize)) -> Collector {

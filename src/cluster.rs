@@ -1,38 +1,42 @@
 //! The Kubernetes side: what the objects of the cluster say about the volumes of this node.
 
 mod access;
+mod cached_objects;
 mod cached_volume;
 mod client;
 mod convert;
-mod lookup;
+mod objects;
 mod objects_file;
 mod pod_index;
 mod pods;
 mod request_error;
 mod requests;
-mod settings;
 mod slim_pod;
 mod store;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub use crate::volume::Selections;
 pub use access::{Access, AccessError};
 pub use client::{connect, limited};
-pub use objects_file::{ObjectsError, ObjectsFile, parse_objects};
+pub use objects::{ObjectsError, parse_objects};
+pub use objects_file::ObjectsFile;
 pub use request_error::RequestError;
-pub use settings::ApiSettings;
+pub use store::ApiSettings;
 
-use crate::runtime::restart_on_panic;
+use crate::runtime::catch_panic;
 use crate::volume::{self, Metadata, VolumeMount};
 use pods::PodWatcher;
 use requests::{ApiClient, RequestCounts};
-use settings::ServerStatus;
-use store::{MAX_EVENTS, Store, StoreChannels};
+use store::{MAX_EVENTS, ServerStatus, Store, StoreChannels};
+
+/// The pause before what panicked runs again.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// A collector's side of the metadata: it publishes what is mounted, and reads the latest metadata without waiting.
 pub struct MetadataHandle {
@@ -43,20 +47,21 @@ pub struct MetadataHandle {
 }
 
 impl MetadataHandle {
-    fn new(metadata: watch::Receiver<Arc<Metadata>>, objects_file: Option<ObjectsFile>) -> Self {
-        Self { mounted: watch::Sender::default(), metadata, requests: RequestCounts::default(), objects_file }
+    fn new(metadata: watch::Receiver<Arc<Metadata>>) -> Self {
+        let (mounted, requests) = (watch::Sender::default(), RequestCounts::default());
+        Self { mounted, metadata, requests, objects_file: None }
     }
 
     /// No metadata: volumes are known by their mounts alone.
     #[must_use]
     pub fn none() -> Self {
-        Self::new(watch::Sender::default().subscribe(), None)
+        Self::new(watch::Sender::default().subscribe())
     }
 
     /// Metadata from a file of objects.
     #[must_use]
     pub fn objects(file: ObjectsFile) -> Self {
-        Self::new(file.metadata.subscribe(), Some(file))
+        Self { objects_file: Some(file), ..Self::none() }
     }
 
     /// Publishes what is mounted now, and returns the latest metadata.
@@ -73,7 +78,8 @@ impl MetadataHandle {
     /// The latest metadata.
     #[must_use]
     pub fn metadata(&self) -> Arc<Metadata> {
-        Arc::clone(&self.metadata.borrow())
+        let from_api = || Arc::clone(&self.metadata.borrow());
+        self.objects_file.as_ref().map_or_else(from_api, |file| Arc::clone(&file.metadata))
     }
 
     /// Requests since the start: resource, verb, code and count.
@@ -106,11 +112,8 @@ impl ApiStatus {
     ///
     /// If it did not in this time: the last failure, where anything was asked.
     pub async fn wait_until_reached(&self, within: Duration) -> Result<(), Option<RequestError>> {
-        let mut server = self.server.clone();
-        match timeout(within, server.wait_for(|(is_reached, _)| *is_reached)).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(self.server.borrow().1.clone()),
-        }
+        let _ = timeout(within, self.server.clone().wait_for(Result::is_ok)).await;
+        self.server.borrow().clone()
     }
 }
 
@@ -123,22 +126,25 @@ pub fn follow(
     let awaits_pods = settings.node_name.is_some();
     let first = Metadata { awaits_volumes: true, awaits_pods, ..Metadata::default() };
     let (metadata, receiver) = watch::channel(Arc::new(first));
-    let (server, server_status) = watch::channel(ServerStatus::default());
-    let handle = MetadataHandle::new(receiver.clone(), None);
+    let (server, server_status) = watch::channel(Err(None));
+    let handle = MetadataHandle::new(receiver.clone());
     let (mounted, counts) = (handle.mounted.subscribe(), Arc::clone(&handle.requests));
     let status = ApiStatus { mounted: mounted.clone(), metadata: receiver, server: server_status };
     let work = async move {
         let api = ApiClient { kube: connect(), counts };
         let (events, pod_events) = mpsc::channel(MAX_EVENTS);
-        let watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
-        let channels = StoreChannels { mounted, pod_events, metadata, server };
-        let store = Store::new(api, settings, channels);
-        let watch_pods = async {
-            if let Some(watcher) = watcher {
-                restart_on_panic(watcher).await;
+        let mut watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
+        let mut store = Store::new(api, settings, StoreChannels { mounted, pod_events, metadata, server });
+        // A panic is logged and counted by the panic hook. Both then start again, with what the store knew.
+        let mut run = async || {
+            tokio::select! {
+                () = store.run() => {}
+                Some(()) = OptionFuture::from(watcher.as_mut().map(PodWatcher::run)) => {}
             }
         };
-        tokio::join!(restart_on_panic(store), watch_pods);
+        while catch_panic(run()).await.is_err() {
+            sleep(RESTART_DELAY).await;
+        }
     };
     (handle, status, work)
 }

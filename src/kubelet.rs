@@ -8,25 +8,24 @@ mod error;
 mod exposed_claims;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
-mod path;
+mod page;
 mod summary;
 mod tls;
-mod token;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hyper::Uri;
 
+pub use cached_endpoint::EndpointStatus;
 pub use tls::{CaFileError, TlsSettings};
 
 use crate::runtime::{BlockingWorker, Clients, Deadline};
 use crate::volume::{ClaimKey, ReportedVolume};
-use cached_endpoint::{CachedAnswer, CachedEndpoint};
+use cached_endpoint::CachedEndpoint;
 use client::KubeletClient;
-use path::KubeletPath;
 
 /// Which kubelet, and what to request.
 #[derive(Debug, Clone)]
@@ -51,17 +50,6 @@ pub struct Kubelet {
     exposed_claims: Option<CachedEndpoint<HashSet<ClaimKey>>>,
 }
 
-/// How reading the summary goes.
-#[derive(Debug, Clone, Copy)]
-pub struct SummaryStatus {
-    /// The last request succeeded.
-    pub success: bool,
-    /// Requests that failed and entries that could not be parsed, since the start.
-    pub errors: u64,
-    /// When the last answer was received.
-    pub answered: Option<SystemTime>,
-}
-
 /// The claims that the kubelet exposes itself.
 #[derive(Debug, Clone)]
 pub enum ExposedClaims {
@@ -74,29 +62,22 @@ pub enum ExposedClaims {
 }
 
 impl Kubelet {
-    /// Starts the tasks that make the requests.
+    /// The kubelet, of which nothing is requested yet.
     #[must_use]
-    pub fn start(settings: KubeletSettings, clients: &Clients, host_files: &BlockingWorker) -> Self {
+    pub fn new(settings: KubeletSettings, clients: &Clients, host_files: &BlockingWorker) -> Self {
         let KubeletSettings { endpoint, tls, token, interval, summary, exposed_claims } = settings;
-        let client = KubeletClient::new(endpoint, tls, token, host_files.clone());
+        let client = Arc::new(KubeletClient::new(endpoint, tls, token, host_files.clone()));
         Self {
-            summary: summary.then(|| {
-                CachedEndpoint::start(clients, client.clone(), KubeletPath::Summary, interval, summary::parse)
-            }),
-            exposed_claims: exposed_claims.then(|| {
-                CachedEndpoint::start(clients, client, KubeletPath::Metrics, interval, exposed_claims::parse)
-            }),
+            summary: summary.then(|| CachedEndpoint::new(&summary::PAGE, interval, clients, &client)),
+            exposed_claims: exposed_claims
+                .then(|| CachedEndpoint::new(&exposed_claims::PAGE, interval, clients, &client)),
         }
     }
 
     /// Requests what is old. `directories` are the kubelet's own, as they are reached here.
     pub fn refresh_if_stale(&mut self, now: Instant, directories: &[PathBuf]) {
-        if let Some(summary) = &mut self.summary {
-            summary.refresh_if_stale(now, directories);
-        }
-        if let Some(exposed_claims) = &mut self.exposed_claims {
-            exposed_claims.refresh_if_stale(now, directories);
-        }
+        self.summary.iter().for_each(|summary| summary.refresh_if_stale(now, directories));
+        self.exposed_claims.iter().for_each(|exposed| exposed.refresh_if_stale(now, directories));
     }
 
     /// Waits for the requests that are under way; whether all of them ended.
@@ -109,37 +90,30 @@ impl Kubelet {
     /// The stats that a collection that began at `start` can use.
     #[must_use]
     pub fn summary(&self, start: Instant) -> Option<Arc<Vec<ReportedVolume>>> {
-        match self.summary.as_ref()?.answer(start) {
-            CachedAnswer::Fresh(summary) => Some(summary),
-            CachedAnswer::Stale(_) | CachedAnswer::NotYet | CachedAnswer::Unavailable => None,
-        }
+        self.summary.as_ref()?.fresh_answer(start)
     }
 
     /// How reading the summary goes, if it is requested.
     #[must_use]
-    pub fn summary_status(&self) -> Option<SummaryStatus> {
-        let summary = self.summary.as_ref()?;
-        Some(SummaryStatus {
-            success: summary.has_succeeded(),
-            errors: summary.errors(),
-            answered: summary.received_at(),
-        })
+    pub fn summary_status(&self) -> Option<EndpointStatus> {
+        self.summary.as_ref().map(CachedEndpoint::status)
     }
 
     /// Whether the kubelet's metrics could be read the last time, if they are requested.
     #[must_use]
     pub fn exposed_claims_success(&self) -> Option<bool> {
-        self.exposed_claims.as_ref().map(CachedEndpoint::has_succeeded)
+        self.exposed_claims.as_ref().map(|exposed| exposed.status().success)
     }
 
     /// Which claims the kubelet exposes itself, for a collection that began at `start`, if that is requested.
     #[must_use]
     pub fn exposed_claims(&self, start: Instant) -> Option<ExposedClaims> {
-        Some(match self.exposed_claims.as_ref()?.answer(start) {
-            // Which claims it exposes rarely changes: an old answer is better than every claim twice.
-            CachedAnswer::Fresh(claims) | CachedAnswer::Stale(claims) => ExposedClaims::Known(claims),
-            CachedAnswer::NotYet => ExposedClaims::NotYet,
-            CachedAnswer::Unavailable => ExposedClaims::Unavailable,
+        let endpoint = self.exposed_claims.as_ref()?;
+        // Which claims it exposes rarely changes: an old answer is better than every claim twice.
+        Some(match endpoint.fresh_answer(start).or_else(|| endpoint.last_answer()) {
+            Some(claims) => ExposedClaims::Known(claims),
+            None if endpoint.has_outcome() => ExposedClaims::Unavailable,
+            None => ExposedClaims::NotYet,
         })
     }
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use fixture::{Fixture, FixtureError};
+pub use mounts::VolumeMatcher;
 pub use mounts::layout::DEFAULT_KUBELET_ROOT;
-pub use mounts::matcher::VolumeMatcher;
 pub use mounts::mount_table::NoTable;
 pub use probe::{KernelProbe, MountRootProof};
 
@@ -25,32 +25,13 @@ use crate::runtime::{BlockingWorker, Deadline};
 use crate::snapshot::MountTableStatus;
 use crate::volume::{Probe, ProbeResult, VolumeMount};
 use host_path::Rootfs;
-use mounts::matcher;
 use mounts::mount_table::MountTable;
 use mounts::name_lookup::ResolvedMounts;
+use mounts::{TableReading, read_table};
 use probe::ProbePool;
 
 /// Looking up names may take this fraction of a scrape's time: most of it is for probing.
 const LOOKUP_TIME_DIVISOR: u32 = 4;
-
-/// Where the node is, and which of its mounts are volumes.
-#[derive(Debug, Clone)]
-pub struct NodeSettings {
-    /// Where the node's root file system is mounted.
-    pub rootfs: PathBuf,
-    /// Instead of the usual mount tables.
-    pub mount_table: Option<PathBuf>,
-    /// Which mounts are volumes.
-    pub matcher: VolumeMatcher,
-}
-
-impl NodeSettings {
-    /// The kernel, as it measures this node's mounts.
-    #[must_use]
-    pub fn kernel(&self, proof: MountRootProof) -> KernelProbe {
-        KernelProbe::new(Rootfs::new(self.rootfs.clone()), proof)
-    }
-}
 
 /// A node that can be scanned and probed.
 pub struct Node {
@@ -68,26 +49,28 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the mount table.
+    /// Opens the mount table of the node whose root file system is mounted at `rootfs`: the given one, else one of the usual.
     ///
     /// # Errors
     ///
     /// If none can be read.
     pub fn open(
-        settings: NodeSettings,
+        rootfs: PathBuf,
+        mount_table: Option<&Path>,
+        matcher: VolumeMatcher,
         probe: Arc<dyn Probe>,
         host_files: &BlockingWorker,
     ) -> Result<Self, NoTable> {
-        let rootfs = Rootfs::new(settings.rootfs);
-        let table = MountTable::choose(settings.mount_table.as_deref(), &rootfs)?;
+        let rootfs = Rootfs::new(rootfs);
+        let table = MountTable::choose(mount_table, &rootfs)?;
         let host_table = (table.is_own() && !rootfs.is_host_root())
             .then(|| MountTable::open(&rootfs.join(Path::new("/proc/1/mountinfo"))).ok())
             .flatten();
-        tracing::info!(rootfs = %rootfs.display(), table = %table.path().display(), "watching the mount table");
+        tracing::info!(rootfs = %rootfs.display(), table = %table.path.display(), "watching the mount table");
         Ok(Self {
             mounts: ResolvedMounts::new(rootfs.clone(), host_files.clone()),
             rootfs,
-            matcher: settings.matcher,
+            matcher,
             table,
             host_table,
             host_mountpoints: None,
@@ -112,8 +95,9 @@ impl Node {
 
     /// The mounts that are volumes now. A table that cannot be read shows none: an old one proves nothing.
     pub fn scan(&mut self, now: Instant, deadline: &Deadline) -> Vec<Arc<VolumeMount>> {
-        let reading = self.table.refresh(now);
-        self.apply(reading);
+        if let Some(reading) = self.table.refresh(now) {
+            self.apply(reading);
+        }
         self.mounts.resolve(&deadline.at_most(now + deadline.remaining() / LOOKUP_TIME_DIVISOR));
         self.refresh_host_table(now);
         self.mounts.mounts()
@@ -121,7 +105,7 @@ impl Node {
 
     /// The mounts that are volumes by a new reading of the table, whether or not the kernel says that it changed.
     pub fn rescan(&mut self, now: Instant) -> Vec<Arc<VolumeMount>> {
-        let reading = self.table.read(now).map(Some);
+        let reading = self.table.read(now);
         self.apply(reading);
         self.mounts.mounts()
     }
@@ -131,64 +115,48 @@ impl Node {
         self.pool.probe(mounts, deadline)
     }
 
-    fn apply(&mut self, reading: io::Result<Option<Vec<u8>>>) {
+    fn apply(&mut self, reading: io::Result<Vec<u8>>) {
         match reading {
-            Ok(None) => return,
-            Ok(Some(bytes)) => self.apply_table(&bytes),
-            Err(error) => self.mark_unreadable(&error),
+            Ok(bytes) => self.apply_table(&bytes),
+            Err(error) => {
+                if self.status.readable || self.status.reads == 0 {
+                    let table = self.table.path.as_os_str().as_bytes().escape_ascii().to_string();
+                    tracing::error!(table, %error, "the mount table cannot be read; no volume is shown until it can");
+                }
+                self.mounts.replace(Vec::new());
+                self.status = MountTableStatus::default();
+            }
         }
+        self.status.reads = self.table.reads;
         self.count_unpropagated();
     }
 
     fn apply_table(&mut self, bytes: &[u8]) {
-        let found = matcher::read_table(bytes, &self.rootfs, &self.matcher, self.table.is_own());
-        self.mounts.replace(found.candidates);
-        if self.kubelet_roots != found.kubelet_roots {
-            self.kubelet_roots = found.kubelet_roots;
-            let roots: Vec<_> =
-                self.kubelet_roots.iter().map(|root| root.escape_ascii().to_string()).collect();
-            let roots = roots.join(" ");
+        let TableReading { mounts, kubelet_roots, status } =
+            read_table(bytes, &self.rootfs, &self.matcher, self.table.is_own());
+        self.mounts.replace(mounts);
+        if self.kubelet_roots != kubelet_roots {
+            self.kubelet_roots = kubelet_roots;
+            let roots = self.kubelet_roots.join(&b' ').escape_ascii().to_string();
             tracing::info!(roots, "the kubelet's directories");
         }
-        if found.propagation == Some(false) && self.status.propagation != Some(false) {
+        if status.propagation == Some(false) && self.status.propagation != Some(false) {
             tracing::warn!(
                 "mounts made on the host from now on will not be seen here: mount the host's directory with \
                  mountPropagation HostToContainer"
             );
         }
-        self.status = MountTableStatus {
-            readable: true,
-            rows: found.rows,
-            malformed: found.malformed,
-            reads: self.table.reads(),
-            propagation: found.propagation,
-            unpropagated: None,
-        };
-    }
-
-    fn mark_unreadable(&mut self, error: &io::Error) {
-        if self.status.readable || self.status.reads == 0 {
-            let table = self.table.path().as_os_str().as_bytes().escape_ascii().to_string();
-            tracing::error!(table, %error, "the mount table cannot be read; no volume is shown until it can");
-        }
-        self.mounts.clear();
-        self.status = MountTableStatus { reads: self.table.reads(), ..MountTableStatus::default() };
+        self.status = status;
     }
 
     fn refresh_host_table(&mut self, now: Instant) {
-        let Some(host_table) = &mut self.host_table else {
+        let Some(reading) = self.host_table.as_mut().and_then(|table| table.refresh(now)) else {
             return;
         };
-        match host_table.refresh(now) {
-            Ok(Some(bytes)) => {
-                let host = Rootfs::new(PathBuf::from("/"));
-                let found = matcher::read_table(&bytes, &host, &self.matcher, true);
-                let mountpoints = found.candidates.into_iter().map(|c| c.mount.mountpoint);
-                self.host_mountpoints = Some(mountpoints.collect());
-            }
-            Ok(None) => return,
-            Err(_) => self.host_mountpoints = None,
-        }
+        let host = Rootfs::new("/".into());
+        let mounts = reading.map(|bytes| read_table(&bytes, &host, &self.matcher, true).mounts);
+        let mountpoints = mounts.map(|mounts| mounts.into_iter().map(|mount| mount.mountpoint).collect());
+        self.host_mountpoints = mountpoints.ok();
         self.count_unpropagated();
     }
 

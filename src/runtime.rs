@@ -12,9 +12,7 @@ pub(crate) mod backoff;
 mod blocking_worker;
 mod clients;
 mod deadline;
-mod reloaded_file;
 
 pub use blocking_worker::{BlockingWorker, Job, JobPanicked};
-pub use clients::{Clients, RestartableTask, catch_panic, restart_on_panic};
+pub use clients::{Clients, catch_panic};
 pub use deadline::{CancelHandle, Deadline};
-pub(crate) use reloaded_file::{Reload, ReloadedFile};

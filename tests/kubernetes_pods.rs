@@ -3,9 +3,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::apiserver::{Fault, Recorded, Resource, Server, Verb, of};
+use crate::support::apiserver::{Fault, PANIC, Recorded, Resource, Server, Verb, of};
 use crate::support::cluster::NODE;
-use crate::support::virtual_node::{MINUTE, SECOND, VirtualNode, pass, pod, settings};
+use crate::support::virtual_node::{
+    CapturedLog, MINUTE, SECOND, VirtualNode, bound, claim_of, pass, pod, settings,
+};
 
 /// A node that watches a server with these pods.
 async fn watching(pods: &[&str]) -> VirtualNode {
@@ -264,4 +266,78 @@ async fn pods_that_must_not_be_read_are_not_waited_for() {
     pass(SECOND).await;
     assert!(!node.handle.metadata().awaits_pods);
     assert!(node.status.wait_until_reached(SECOND).await.is_ok(), "no is an answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_repeats_lookups_in_flight_and_the_watch() {
+    let server = Server::in_process();
+    server.put_all(bound("pv-1", "first").into_iter().chain([pod("app", &[claim_of("pv-1")])]));
+    server.fault(of(Verb::Get, Resource::PersistentVolumes), Fault::Hang, 1);
+    let mut node = VirtualNode::start(&server);
+    pass(SECOND).await;
+    server.bookmark();
+    node.mount(&[("pv-1", "app")]);
+    pass(SECOND).await;
+    assert_eq!((node.gets().len(), node.tiers("pv-1", "app")), (1, "?".into()));
+    server.tell_watches(PANIC);
+    pass(2 * SECOND).await;
+    assert_eq!(node.tiers("pv-1", "app"), "first first", "sooner than the lookup would time out");
+    assert_eq!(versions(&server), ["0", "0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_expired_after_failures_starts_from_the_beginning_at_once() {
+    let node = watching(&["a"]).await;
+    node.server.bookmark();
+    pass(SECOND).await;
+    node.server.fault(of(Verb::Watch, Resource::Pods), Fault::Close, 5);
+    node.server.fault(of(Verb::Watch, Resource::Pods), Fault::Status(410, None), 1);
+    node.server.end_watches();
+    pass(60 * MINUTE).await;
+    let restart = versions(&node.server).iter().skip(1).position(|version| version == "0");
+    assert_eq!(restart, Some(6), "after five failures and the one that expired");
+    let watches = watches(&node.server);
+    assert!(watches[7].at - watches[6].at < SECOND / 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_make_no_sense_are_logged_once_a_watch() {
+    let (log, _guard) = CapturedLog::start();
+    let node = watching(&["a"]).await;
+    for watch in 1..=2 {
+        (0..3).for_each(|_| node.server.tell_watches("hello\n"));
+        pass(SECOND).await;
+        assert_eq!(log.lines("passed over events").len(), watch);
+        node.server.end_watches();
+        pass(20 * SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_message_of_an_error_event_is_logged_but_for_its_end() {
+    let (log, _guard) = CapturedLog::start();
+    let node = watching(&["a"]).await;
+    let message = format!("etcdserver: no leader{}", "!".repeat(1000));
+    let error = json!({"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": message}});
+    node.server.tell_watches(format!("{error}\n"));
+    pass(SECOND).await;
+    let lines = log.lines("HTTP status 500: etcdserver: no leader!");
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0].matches('!').count(), 300 - "etcdserver: no leader".len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_number_of_seconds_asks_to_be_left_alone() {
+    for (header, expected) in
+        [("200", 200..=240), ("-200", 0..=10), ("2e2", 0..=10), ("Wed, 21 Oct 2099 07:28:00 GMT", 0..=10)]
+    {
+        let server = Server::in_process();
+        server.fault(of(Verb::Watch, Resource::Pods), Fault::RetryAfter(header), 1);
+        let node = VirtualNode::start(&server);
+        pass(5 * MINUTE).await;
+        let watches = watches(&server);
+        let pause = (watches[1].at - watches[0].at).as_secs();
+        assert!(expected.contains(&pause), "{header}: {pause}");
+        assert_eq!(node.count(Resource::Pods, "503"), 1, "{header}");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
 use disk_usage_exporter::collect::{Collector, CollectorInputs};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
-use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
+use disk_usage_exporter::node::{Node, VolumeMatcher};
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::volume::{
     Inodes, KubeletSeriesOptions, Measurement, Probe, ProbeResult, Reason, Usage, VolumeMount,
@@ -162,12 +162,8 @@ proptest! {
         let worker = BlockingWorker::start("host-files").unwrap();
         let objects = ObjectsFile::open(&objects_file, selections, &worker).unwrap();
         let answers = rows.iter().enumerate().map(|(at, row)| (at as u64, row.answer)).collect();
-        let settings = NodeSettings {
-            rootfs: directory.path().to_owned(),
-            mount_table: Some(table),
-            matcher: VolumeMatcher::default(),
-        };
-        let node = Node::open(settings, Arc::new(Answers(answers)), &worker).unwrap();
+        let (rootfs, matcher) = (directory.path().to_owned(), VolumeMatcher::default());
+        let node = Node::open(rootfs, Some(&table), matcher, Arc::new(Answers(answers)), &worker).unwrap();
         let mut collector = Collector::new(CollectorInputs {
             mounts: Some((node, MetadataHandle::objects(objects))),
             kubelet: None,

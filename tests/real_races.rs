@@ -1,11 +1,11 @@
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use disk_usage_exporter::cluster::MetadataHandle;
 use disk_usage_exporter::collect::{Collector, CollectorInputs};
-use disk_usage_exporter::node::{KernelProbe, MountRootProof, Node, NodeSettings, VolumeMatcher};
+use disk_usage_exporter::node::{KernelProbe, MountRootProof, Node, VolumeMatcher};
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::snapshot::Snapshot;
 use disk_usage_exporter::volume::{Measurement, Probe, ProbeResult, Reason, VolumeMount};
@@ -33,13 +33,10 @@ impl<F: FnOnce() + Send> Probe for Meanwhile<F> {
 /// Each way to prove that a path is a mount: that of the kernel here, and that of kernels before 5.8.
 const PROOFS: [MountRootProof; 2] = [MountRootProof::Statx, MountRootProof::Fdinfo];
 
-fn settings(mount_table: Option<PathBuf>) -> NodeSettings {
-    NodeSettings { rootfs: "/".into(), mount_table, matcher: VolumeMatcher::default() }
-}
-
-fn collector(mount_table: Option<PathBuf>, measure: impl Probe + 'static) -> Collector {
+fn collector(mount_table: Option<&Path>, measure: impl Probe + 'static) -> Collector {
     let host_files = BlockingWorker::start("host-files").unwrap();
-    let node = Node::open(settings(mount_table), Arc::new(measure), &host_files).unwrap();
+    let matcher = VolumeMatcher::default();
+    let node = Node::open("/".into(), mount_table, matcher, Arc::new(measure), &host_files).unwrap();
     Collector::new(CollectorInputs {
         mounts: Some((node, MetadataHandle::none())),
         kubelet: None,
@@ -49,8 +46,8 @@ fn collector(mount_table: Option<PathBuf>, measure: impl Probe + 'static) -> Col
 }
 
 /// One collection, with an event between the reading of the table and the measurement.
-fn collect(proof: MountRootProof, table: Option<PathBuf>, event: impl FnOnce() + Send + 'static) -> Snapshot {
-    let kernel = settings(table.clone()).kernel(proof);
+fn collect(proof: MountRootProof, table: Option<&Path>, event: impl FnOnce() + Send + 'static) -> Snapshot {
+    let kernel = KernelProbe::new("/".into(), proof);
     let measure = Meanwhile { kernel, event: Mutex::new(Some(event)) };
     collector(table, measure).collect(&Deadline::after(Duration::from_mins(1)))
 }
@@ -118,7 +115,7 @@ fn the_disk_below_never_answers_however_fast_a_volume_comes_and_goes() {
     in_namespace(name, Needs::Mounts, |node| {
         for proof in PROOFS {
             let path = node.tmpfs_volume("restless", "size=1m");
-            let mut collector = collector(None, settings(None).kernel(proof));
+            let mut collector = collector(None, KernelProbe::new("/".into(), proof));
             let toggle = || {
                 // Busy while it is being measured.
                 if umount2(&path, MntFlags::empty()).is_ok() {
@@ -172,13 +169,13 @@ fn a_table_of_another_process_is_proven_too() {
         {
             let path = node.tmpfs_volume("gone", "size=1m");
             std::fs::write(&copy, std::fs::read(table).unwrap()).unwrap();
-            assert_eq!(total(&collect(proof, Some(copy.clone()), || ()), "gone"), Some(1 << 20), "{table}");
-            let snapshot = collect(proof, Some(copy.clone()), move || unmount(&path));
+            assert_eq!(total(&collect(proof, Some(&copy), || ()), "gone"), Some(1 << 20), "{table}");
+            let snapshot = collect(proof, Some(&copy), move || unmount(&path));
             let [volume] = &snapshot.volumes[..] else { panic!("the copy still shows it") };
             assert_eq!(volume.errors()[0].reason, Reason::NotMounted, "{proof:?}, {table}");
         }
         let path = node.tmpfs_volume("gone", "size=1m");
-        let snapshot = collect(PROOFS[0], Some("/proc/self/mounts".into()), move || unmount(&path));
+        let snapshot = collect(PROOFS[0], Some(Path::new("/proc/self/mounts")), move || unmount(&path));
         assert!(snapshot.volumes.is_empty(), "a live table tells that it is gone");
     });
 }

@@ -67,5 +67,8 @@ fn host_name(access: &Access) -> Option<String> {
 }
 
 pub(super) fn machine_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase()
+    // uname(2) fails with EFAULT only.
+    nix::sys::utsname::uname()
+        .map(|name| name.nodename().to_string_lossy().to_ascii_lowercase())
+        .unwrap_or_default()
 }

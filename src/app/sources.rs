@@ -9,7 +9,7 @@ use crate::cluster::ApiStatus;
 use crate::collect::CollectorInputs;
 use crate::config::{Config, NodeConfig};
 use crate::kubelet::Kubelet;
-use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, MountRootProof, Node, NodeSettings, VolumeMatcher};
+use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, KernelProbe, MountRootProof, Node, VolumeMatcher};
 use crate::runtime::{BlockingWorker, Clients};
 use crate::volume::Probe;
 
@@ -40,16 +40,12 @@ pub(super) fn open_sources(config: &Config) -> Result<OpenedSources, AppError> {
 
 fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> {
     let NodeConfig { rootfs, mount_table, objects: _, fixture, kubelet_root, volume_regex } = &config.node;
-    let settings = NodeSettings {
-        rootfs: rootfs.clone(),
-        mount_table: mount_table.clone(),
-        matcher: VolumeMatcher { kubelet_root: kubelet_root.clone(), volume_regex: volume_regex.clone() },
-    };
+    let matcher = VolumeMatcher { kubelet_root: kubelet_root.clone(), volume_regex: volume_regex.clone() };
     let probe: Arc<dyn Probe> = match fixture {
         Some(fixture) => Arc::new(Fixture::load(fixture)?),
-        None => Arc::new(settings.kernel(MountRootProof::default())),
+        None => Arc::new(KernelProbe::new(rootfs.clone(), MountRootProof::default())),
     };
-    Ok(Node::open(settings, probe, host_files)?)
+    Ok(Node::open(rootfs.clone(), mount_table.as_deref(), matcher, probe, host_files)?)
 }
 
 fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {
@@ -64,5 +60,5 @@ fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> R
         );
     }
     tracing::info!(%endpoint, summary = settings.summary, metrics = settings.exposed_claims, "the kubelet is asked");
-    Ok(Kubelet::start(settings, clients, host_files))
+    Ok(Kubelet::new(settings, clients, host_files))
 }

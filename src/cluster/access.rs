@@ -38,17 +38,23 @@ impl Access {
     ///
     /// If there is nothing that could be used.
     pub fn load(&self) -> Result<kube::Config, AccessError> {
-        match self {
-            Self::InCluster => Ok(kube::Config::incluster()?),
-            Self::Kubeconfig(paths) => {
-                let config = kube::Config::try_from(read(paths)?);
-                let config = config.map_err(|error| AccessError::kubeconfig(paths, &error))?;
-                match &config.proxy_url {
-                    // Its user and password stay out.
-                    Some(proxy) => Err(AccessError::Proxy(proxy.host().unwrap_or_default().to_owned())),
-                    None => Ok(config),
-                }
-            }
+        let Self::Kubeconfig(paths) = self else { return Ok(kube::Config::incluster()?) };
+        // Without the lines of the file that a parser quotes: they may be secret.
+        let unusable = |error: KubeconfigError| {
+            let text = error_chain(&error).lines().next().unwrap_or_default().to_owned();
+            AccessError::Kubeconfig(list(paths), text)
+        };
+        let mut files = paths.iter().filter(|path| path.exists()).peekable();
+        if files.peek().is_none() {
+            return Err(AccessError::NoFile(list(paths)));
+        }
+        let merge = |merged: Kubeconfig, path| merged.merge(Kubeconfig::read_from(path)?);
+        let kubeconfig = files.try_fold(Kubeconfig::default(), merge).map_err(unusable)?;
+        let config = kube::Config::try_from(kubeconfig).map_err(unusable)?;
+        match &config.proxy_url {
+            // Its user and password stay out.
+            Some(proxy) => Err(AccessError::Proxy(proxy.host().unwrap_or_default().to_owned())),
+            None => Ok(config),
         }
     }
 }
@@ -87,24 +93,6 @@ pub enum AccessError {
     Token(String, #[source] io::Error),
 }
 
-impl AccessError {
-    /// Without the lines of the file that a parser quotes: they may be secret.
-    fn kubeconfig(paths: &[PathBuf], error: &KubeconfigError) -> Self {
-        Self::Kubeconfig(list(paths), error_chain(error).lines().next().unwrap_or_default().to_owned())
-    }
-}
-
 fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// The files that are there, as one.
-fn read(paths: &[PathBuf]) -> Result<Kubeconfig, AccessError> {
-    let unusable = |error: KubeconfigError| AccessError::kubeconfig(paths, &error);
-    let mut merged: Option<Kubeconfig> = None;
-    for path in paths.iter().filter(|path| path.exists()) {
-        let next = Kubeconfig::read_from(path).map_err(unusable)?;
-        merged = Some(merged.map_or(Ok(next.clone()), |first| first.merge(next)).map_err(unusable)?);
-    }
-    merged.ok_or_else(|| AccessError::NoFile(list(paths)))
 }

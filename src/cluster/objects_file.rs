@@ -1,51 +1,36 @@
-//! Objects from a file: what `kubectl get pv,pvc,pods -A -o json` printed.
+//! A file of Kubernetes objects, read again when it changes, on a worker that may block: its file system may hang.
 
-use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1;
-use serde::Deserialize;
-use serde::de::Error as _;
-use serde_json::value::RawValue;
-use tokio::sync::watch;
+use super::objects::{ObjectsError, parse_objects};
+use crate::runtime::{BlockingWorker, Deadline, Job};
+use crate::volume::{Metadata, Selections};
 
-use super::convert;
-use super::pod_index::PodIndex;
-use super::slim_pod::{Fields, SlimPod};
-use crate::runtime::{BlockingWorker, Reload, ReloadedFile};
-use crate::volume::{
-    Claim, ClaimKey, Lookup, Metadata, PersistentVolume, Selections, SourceStatus, VolumeMetadata,
-};
-
-/// Lists of lists are read to this depth.
-const MAX_DEPTH: usize = 16;
 /// How long a collection waits for a changed file: a large one is used from the next collection on.
 const MAX_WAIT: Duration = Duration::from_millis(250);
+/// How long reading may take before the file counts as one that cannot be read.
+const HUNG_AFTER: Duration = Duration::from_secs(10);
+
+/// What changes when a file does.
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// What the file was, and what it said.
+type Reading = (Option<Stamp>, Result<Metadata, ObjectsError>);
 
 /// A file of objects, read again when it changes.
 pub struct ObjectsFile {
     path: PathBuf,
-    file: ReloadedFile<Result<Metadata, ObjectsError>>,
-    pub(super) metadata: watch::Sender<Arc<Metadata>>,
-}
-
-/// A file that has no Kubernetes objects.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectsError {
-    /// It cannot be read.
-    #[error("cannot read {0}: {1}")]
-    Read(PathBuf, #[source] io::Error),
-    /// It is no JSON.
-    #[error("{0} is not JSON: {1}; make it by `kubectl get pv,pvc,pods -A -o json`")]
-    Json(PathBuf, #[source] serde_json::Error),
-    /// It is JSON of something else.
-    #[error(
-        "{0} has no PersistentVolume, PersistentVolumeClaim or Pod, but {1:?}…; make the file by `kubectl get pv,pvc,pods -A -o json`"
-    )]
-    NoObjects(PathBuf, String),
+    selections: Selections,
+    worker: BlockingWorker,
+    /// The reading that has not ended yet, and when it began.
+    reading: Option<(Job<Option<Reading>>, Instant)>,
+    /// What the file was when it was read last; `None` if it is to be read whatever it is.
+    stamp: Option<Stamp>,
+    pub(super) metadata: Arc<Metadata>,
 }
 
 impl ObjectsFile {
@@ -55,42 +40,68 @@ impl ObjectsFile {
     ///
     /// If it cannot be read, or holds no Kubernetes objects. An object that does not parse only loses itself.
     pub fn open(path: &Path, selections: Selections, worker: &BlockingWorker) -> Result<Self, ObjectsError> {
-        let (file, metadata) = ReloadedFile::open(path, worker, move |path| read(path, &selections));
-        Ok(Self { path: path.to_owned(), file, metadata: watch::Sender::new(Arc::new(metadata?)) })
+        let stamp = stamp(path);
+        let metadata = Arc::new(read(path, &selections)?);
+        let (path, worker) = (path.to_owned(), worker.clone());
+        Ok(Self { path, selections, worker, reading: None, stamp, metadata })
     }
 
-    /// Publishes what the file says now. If it can no longer be read, what it said last stays: labels must not flap.
+    /// Reads what the file says now. If it can no longer be read, what it said last stays: labels must not flap.
     pub(super) fn refresh(&mut self) {
-        let read = match self.file.refresh(MAX_WAIT) {
-            Reload::Unchanged => return,
-            Reload::Read(read) => read,
-            Reload::Failed(error) => Err(ObjectsError::Read(self.path.clone(), error)),
+        self.refresh_within(MAX_WAIT, HUNG_AFTER);
+    }
+
+    fn refresh_within(&mut self, max_wait: Duration, hung_after: Duration) {
+        let (wait, (mut job, since)) = match self.reading.take() {
+            Some(reading) => (Duration::ZERO, reading),
+            None => (max_wait, (self.start_reading(), Instant::now())),
         };
-        let before = Arc::clone(&self.metadata.borrow());
-        let had_success = before.sources.iter().all(|source| source.success);
-        let metadata = match read {
+        let unreadable = |error| Err(ObjectsError::Read(self.path.clone(), error));
+        let (stamp, read) = match job.wait(&Deadline::after(wait)) {
+            Some(Ok(None)) => return,
+            Some(Ok(Some(reading))) => reading,
+            Some(Err(panicked)) => (None, unreadable(io::Error::other(panicked))),
+            None => {
+                let is_hung = wait.is_zero() && since.elapsed() >= hung_after;
+                self.reading = Some((job, since));
+                if !is_hung {
+                    return;
+                }
+                (None, unreadable(io::Error::other("reading does not end: is its file system there?")))
+            }
+        };
+        // It may be readable later though nothing about the file changes.
+        self.stamp = stamp.filter(|_| read.is_ok());
+        let had_success = self.metadata.sources.iter().all(|source| source.success);
+        match read {
             Ok(metadata) => {
                 if !had_success {
                     tracing::info!(path = %self.path.display(), "the objects file can be read again");
                 }
-                metadata
+                self.metadata = Arc::new(metadata);
             }
-            Err(error) => {
-                // It may be readable later though nothing about the file changes.
-                self.file.read_again();
-                if !had_success {
-                    return;
-                }
+            Err(error) if had_success => {
                 tracing::error!(%error, "the objects file cannot be read; its last objects stay in use");
-                Metadata { sources: status(false), ..Metadata::clone(&before) }
+                let metadata = Arc::make_mut(&mut self.metadata);
+                metadata.sources.iter_mut().for_each(|source| source.success = false);
             }
-        };
-        self.metadata.send_replace(Arc::new(metadata));
+            Err(_) => {}
+        }
+    }
+
+    fn start_reading(&self) -> Job<Option<Reading>> {
+        let (path, selections, before) = (self.path.clone(), self.selections.clone(), self.stamp);
+        self.worker.run(move || {
+            let stamp = stamp(&path);
+            let is_unchanged = stamp.is_some() && stamp == before;
+            (!is_unchanged).then(|| (stamp, read(&path, &selections)))
+        })
     }
 }
 
-fn status(success: bool) -> Vec<SourceStatus> {
-    vec![SourceStatus { name: "objects", success }]
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
 }
 
 fn read(path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
@@ -104,122 +115,34 @@ fn read(path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> 
     Ok(Metadata { oldest: file.modified().ok(), ..parse_objects(&bytes, path, selections)? })
 }
 
-/// The head of every object, and the items of a list.
-#[derive(Deserialize)]
-struct Head<'a> {
-    kind: Option<String>,
-    #[serde(borrow)]
-    metadata: Option<&'a RawValue>,
-    #[serde(borrow)]
-    items: Option<Vec<&'a RawValue>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What the objects in these bytes say; the path is for errors.
-///
-/// # Errors
-///
-/// If they are no Kubernetes objects.
-pub fn parse_objects(bytes: &[u8], path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
-    let whole: &RawValue =
-        serde_json::from_slice(bytes).map_err(|error| ObjectsError::Json(path.to_owned(), error))?;
-    let mut objects = Objects::default();
-    objects.add(whole, None, MAX_DEPTH, selections);
-    if objects.has_foreign && !objects.has_known {
-        return Err(ObjectsError::NoObjects(path.to_owned(), begin(whole)));
-    }
-    Ok(objects.into_metadata())
-}
-
-#[derive(Default)]
-struct Objects {
-    pvs: HashMap<String, PersistentVolume>,
-    /// Several can have had one name after the other.
-    claims: HashMap<ClaimKey, Vec<Arc<Claim>>>,
-    pods: PodIndex,
-    /// Something was a list, or an object of a kind that is used.
-    has_known: bool,
-    /// Something was neither.
-    has_foreign: bool,
-}
-
-impl Objects {
-    /// Adds an object, or the items of a list. The items of a typed list, `PodList`, need not name their kind.
-    fn add(&mut self, value: &RawValue, kind_of_list: Option<&str>, depth: usize, selections: &Selections) {
-        let Ok(head) = serde_json::from_str::<Head<'_>>(value.get()) else {
-            self.has_foreign = true;
-            tracing::warn!(item = begin(value), "left out what is no object");
-            return;
-        };
-        let kind = head.kind.as_deref().or(kind_of_list).unwrap_or_default();
-        if let Some(items) = &head.items {
-            self.has_known |= items.is_empty();
-            let kind_of_items = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
-            for item in items.iter().filter(|_| depth > 0) {
-                self.add(item, kind_of_items, depth - 1, selections);
-            }
-            return;
+    #[test]
+    fn a_file_that_hangs_cannot_be_read_until_it_can() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        std::fs::write(&path, r#"{"items": []}"#).unwrap();
+        let worker = BlockingWorker::start("test").unwrap();
+        let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+        let mut file = ObjectsFile::open(&path, selections, &worker).unwrap();
+        let is_read = |file: &ObjectsFile| file.metadata.sources[0].success;
+        let (go_on, gate) = std::sync::mpsc::channel::<()>();
+        let mut hanging = worker.run(move || gate.recv());
+        let long = Duration::from_mins(1);
+        for _ in 0..2 {
+            file.refresh_within(Duration::ZERO, long);
+            assert!(is_read(&file), "it may be large");
         }
-        let added = self.add_object(kind, value.get(), selections);
-        self.has_foreign |= matches!(added, Ok(false));
-        self.has_known |= !matches!(added, Ok(false));
-        if let Err(error) = added {
-            let metadata = head.metadata.and_then(Fields::of).unwrap_or_default();
-            let name = [metadata.name("namespace"), metadata.name("name")];
-            let name = name.into_iter().flatten().collect::<Vec<_>>().join("/");
-            tracing::warn!(kind, name, %error, "left out an object that does not parse");
-        }
+        file.refresh_within(Duration::ZERO, Duration::ZERO);
+        assert!(!is_read(&file));
+        drop(go_on);
+        assert!(hanging.wait(&Deadline::after(long)).is_some());
+        assert!(file.reading.take().unwrap().0.wait(&Deadline::after(long)).is_some());
+        file.refresh_within(long, long);
+        assert!(is_read(&file), "though it has not changed");
+        let read = Arc::clone(&file.metadata);
+        file.refresh_within(long, long);
+        assert!(Arc::ptr_eq(&read, &file.metadata));
     }
-
-    /// Adds an object; whether it is of a kind that is used.
-    fn add_object(&mut self, kind: &str, json: &str, selections: &Selections) -> serde_json::Result<bool> {
-        let has_no_name = || serde_json::Error::missing_field("name");
-        match kind {
-            "PersistentVolume" => {
-                let mut pv: v1::PersistentVolume = serde_json::from_str(json)?;
-                let name = pv.metadata.name.take().ok_or_else(has_no_name)?;
-                self.pvs.insert(name, convert::persistent_volume(pv, selections));
-            }
-            "PersistentVolumeClaim" => {
-                let mut claim: v1::PersistentVolumeClaim = serde_json::from_str(json)?;
-                let name = claim.metadata.name.take().ok_or_else(has_no_name)?;
-                let key = ClaimKey { namespace: claim.metadata.namespace.take().unwrap_or_default(), name };
-                self.claims.entry(key).or_default().push(Arc::new(convert::claim(claim, selections)));
-            }
-            "Pod" => {
-                let pod: SlimPod = serde_json::from_str(json)?;
-                if pod.pod.is_none() || !pod.is_well_formed {
-                    return Err(serde_json::Error::custom(
-                        "it has no name, or no spec with a list of volumes",
-                    ));
-                }
-                self.pods.put(pod);
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn into_metadata(self) -> Metadata {
-        let claim_of = |pv: &PersistentVolume| {
-            let reference = pv.claim.as_ref()?;
-            let claims = self.claims.get(&reference.key)?;
-            let meant = claims.iter().find(|claim| reference.matches_uid(claim.uid.as_deref()));
-            Some(meant.map_or(Lookup::Absent, |claim| Lookup::Found(Arc::clone(claim))))
-        };
-        let volume = |(name, pv): (String, PersistentVolume)| {
-            let claim = claim_of(&pv);
-            (name, VolumeMetadata { pv: Lookup::Found(Arc::new(pv)), claim, pods: None })
-        };
-        Metadata {
-            volumes: Arc::new(self.pvs.into_iter().map(volume).collect()),
-            pods: Arc::new(self.pods.to_map()),
-            sources: status(true),
-            ..Metadata::default()
-        }
-    }
-}
-
-/// The first characters of a value, for messages.
-fn begin(value: &RawValue) -> String {
-    value.get().chars().take(60).collect()
 }

@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::request_error::{RequestError, RequestErrorKind};
 use super::requests::{ApiClient, PODS};
 use super::slim_pod::SlimPod;
-use crate::runtime::RestartableTask;
 use crate::runtime::backoff::{self, Backoff};
 
 /// How long one watch lasts, in seconds. Nodes differ, so that their watches do not end together.
@@ -54,13 +53,19 @@ pub(super) struct PodWatcher {
     is_open: bool,
 }
 
-impl RestartableTask for PodWatcher {
-    /// Watches for as long as the store takes events.
-    async fn run(&mut self) {
+impl PodWatcher {
+    pub(super) fn new(api: ApiClient, node_name: &str, events: mpsc::Sender<PodEvent>) -> Self {
+        let selector = format!("spec.nodeName={node_name},status.phase!=Failed,status.phase!=Succeeded");
+        Self { api, events, selector, version: None, is_open: false }
+    }
+
+    /// Watches for as long as the program runs. After a panic, which may have lost an event, from the beginning.
+    pub(super) async fn run(&mut self) {
+        self.version = None;
         let mut backoff = Backoff::new(RECONNECT_WINDOW, MAX_BACKOFF_WINDOW);
         let mut forbidden = Backoff::new(FORBIDDEN_WINDOW, MAX_FORBIDDEN_WINDOW);
         let mut has_expired = false;
-        while !self.events.is_closed() {
+        loop {
             let seconds = backoff::between(&WATCH_SECONDS);
             let (started, version) = (Instant::now(), self.version.clone());
             let result = self.watch(seconds).await;
@@ -91,13 +96,6 @@ impl RestartableTask for PodWatcher {
             self.send(PodEvent::Failed(error)).await;
             sleep(pause).await;
         }
-    }
-}
-
-impl PodWatcher {
-    pub(super) fn new(api: ApiClient, node_name: &str, events: mpsc::Sender<PodEvent>) -> Self {
-        let selector = format!("spec.nodeName={node_name},status.phase!=Failed,status.phase!=Succeeded");
-        Self { api, events, selector, version: None, is_open: false }
     }
 
     /// One watch, until it ends.

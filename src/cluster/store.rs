@@ -1,27 +1,26 @@
 //! The store: one task that owns the metadata of the volumes of this node, looks it up and publishes it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::future::poll_fn;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
+use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
+use futures_util::stream::FuturesUnordered;
 use kube::api::WatchEvent;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::time::{DelayQueue, delay_queue};
 
-use super::cached_volume::CachedVolume;
+use super::cached_volume::{Answers, CachedVolume};
 use super::client::MAX_CONCURRENT_LOOKUPS;
-use super::lookup::Answers;
 use super::pod_index::PodIndex;
 use super::pods::{MAX_BACKOFF_WINDOW, PodEvent};
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, PODS, PVS};
-use super::settings::{ApiSettings, ServerStatus};
-use crate::runtime::RestartableTask;
 use crate::runtime::backoff::Backoff;
-use crate::volume::{Metadata, SourceStatus, VolumeMount, is_valid_object_name};
+use crate::runtime::catch_panic;
+use crate::volume::{Metadata, Selections, SourceStatus, VolumeMount, is_valid_object_name};
 
 /// The time between two refreshes, of a `PersistentVolume` and its claim each: at most 2 requests a second.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,6 +30,20 @@ const PUBLISH_DELAY: Duration = Duration::from_millis(10);
 const MAX_FAILING_OBJECTS: usize = 4;
 /// Pod events that are queued, and applied at one time.
 pub(super) const MAX_EVENTS: usize = 16;
+
+/// What to ask the API server for.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    /// Whose pods; `None` where it is not known.
+    pub node_name: Option<String>,
+    /// How old what is known of an object may get.
+    pub label_refresh: Duration,
+    /// Which labels are used.
+    pub selections: Selections,
+}
+
+/// Whether the API server was reached, if only for a no; else its last failure, where anything was asked.
+pub(super) type ServerStatus = Result<(), Option<RequestError>>;
 
 /// The store's channels to the rest of the program.
 pub(super) struct StoreChannels {
@@ -58,47 +71,6 @@ pub(super) struct Store {
     logged: BTreeMap<ApiResource, bool>,
 }
 
-impl RestartableTask for Store {
-    /// Runs until the collector is gone. After a panic, the lookups that were in flight are made again.
-    async fn run(&mut self) {
-        let mut requests = JoinSet::new();
-        let mut due = DelayQueue::new();
-        for (name, volume) in &mut self.volumes {
-            volume.task = None;
-            volume.key = Some(due.insert_at(name.clone(), volume.due));
-        }
-        self.update_wanted(&mut due);
-        let mut publish_at = None;
-        let mut events = Vec::with_capacity(MAX_EVENTS);
-        loop {
-            // One request shows whether the server is back.
-            let max_requests = if self.backoff.is_failing() { 1 } else { MAX_CONCURRENT_LOOKUPS };
-            let (may_ask, not_before) = (requests.len() < max_requests, self.not_before);
-            tokio::select! {
-                changed = self.channels.mounted.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.update_wanted(&mut due);
-                }
-                _ = self.channels.pod_events.recv_many(&mut events, MAX_EVENTS), if self.settings.node_name.is_some() => {
-                    if events.drain(..).fold(false, |changed, event| self.apply_event(event) | changed) {
-                        self.update_wanted(&mut due);
-                    }
-                }
-                Some(ended) = requests.join_next_with_id() => self.record_answers(ended, &mut due),
-                Some(name) = next_due(&mut due, not_before), if may_ask => self.start_lookup(&name, &mut due, &mut requests),
-                () = sleep_until(publish_at.unwrap_or(not_before)), if publish_at.is_some() => {
-                    publish_at = None;
-                    self.publish();
-                    continue;
-                }
-            }
-            publish_at = publish_at.or(Some(Instant::now() + PUBLISH_DELAY));
-        }
-    }
-}
-
 impl Store {
     pub(super) fn new(api: ApiClient, settings: ApiSettings, channels: StoreChannels) -> Self {
         let now = Instant::now();
@@ -117,8 +89,53 @@ impl Store {
         }
     }
 
+    /// Runs until the collector is gone. After a panic, the lookups that were in flight are made again.
+    pub(super) async fn run(&mut self) {
+        self.volumes.values_mut().for_each(|volume| volume.is_looked_up = false);
+        self.update_wanted();
+        let mut lookups = FuturesUnordered::new();
+        let mut publish_at = None;
+        let mut events = Vec::with_capacity(MAX_EVENTS);
+        loop {
+            // One request shows whether the server is back.
+            let max_lookups = if self.backoff.is_failing() { 1 } else { MAX_CONCURRENT_LOOKUPS };
+            let next = self.next_due().filter(|_| lookups.len() < max_lookups);
+            tokio::select! {
+                changed = self.channels.mounted.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.update_wanted();
+                }
+                _ = self.channels.pod_events.recv_many(&mut events, MAX_EVENTS), if self.settings.node_name.is_some() => {
+                    if events.drain(..).fold(false, |changed, event| self.apply_event(event) | changed) {
+                        self.update_wanted();
+                    }
+                }
+                Some((name, answers)) = lookups.next() => self.record_answers(name, answers),
+                Some(name) = OptionFuture::from(next.map(wait_until_due)) => {
+                    let lookup = self.start_lookup(&name);
+                    lookups.extend(lookup.map(async |lookup| (name, catch_panic(Box::pin(lookup)).await)));
+                }
+                Some(()) = OptionFuture::from(publish_at.map(sleep_until)) => {
+                    publish_at = None;
+                    self.publish();
+                    continue;
+                }
+            }
+            publish_at = publish_at.or(Some(Instant::now() + PUBLISH_DELAY));
+        }
+    }
+
+    /// The volume that is to be looked up next, and when.
+    fn next_due(&self) -> Option<(String, Instant)> {
+        let waiting = self.volumes.iter().filter(|(_, volume)| !volume.is_looked_up);
+        let (name, volume) = waiting.min_by_key(|(_, volume)| volume.due)?;
+        Some((name.clone(), volume.due.max(self.not_before)))
+    }
+
     /// Schedules lookups after the mounts or the pods changed.
-    fn update_wanted(&mut self, due: &mut DelayQueue<String>) {
+    fn update_wanted(&mut self) {
         let now = Instant::now();
         let mounts = self.channels.mounted.borrow_and_update().clone();
         self.pods.drop_gone(&mounts.iter().filter_map(|mount| mount.pod_uid.as_deref()).collect());
@@ -131,14 +148,11 @@ impl Store {
             }
         }
         for name in wanted.keys() {
-            self.volumes.entry((*name).to_owned()).or_insert_with(|| CachedVolume::new(now));
+            let new = || CachedVolume::new(now, self.settings.label_refresh);
+            self.volumes.entry((*name).to_owned()).or_insert_with(new);
         }
         for (name, volume) in &mut self.volumes {
-            let before = volume.due;
             volume.set_pods(wanted.remove(name.as_str()).unwrap_or_default(), &self.pods, now);
-            if volume.task.is_none() && (volume.due != before || volume.key.is_none()) {
-                schedule(name, volume, due);
-            }
         }
     }
 
@@ -207,54 +221,54 @@ impl Store {
     }
 
     /// Looks up a volume that is due, or drops it if its last mount is long gone.
-    fn start_lookup(&mut self, name: &str, due: &mut DelayQueue<String>, requests: &mut JoinSet<Answers>) {
+    fn start_lookup(&mut self, name: &str) -> Option<impl Future<Output = Answers> + Send + use<>> {
         let now = Instant::now();
-        let Some(volume) = self.volumes.get_mut(name) else { return };
-        volume.key = None;
+        let volume = self.volumes.get_mut(name)?;
         if !volume.is_mounted() {
             self.volumes.remove(name);
-            return;
+            return None;
         }
         if !volume.is_unanswered() {
             if now < self.next_refresh {
                 volume.due = self.next_refresh;
-                return schedule(name, volume, due);
+                return None;
             }
             self.next_refresh = now + REFRESH_INTERVAL;
         }
-        let request = volume.request(name, &self.pods);
-        let lookup = request.run(self.api.clone(), self.settings.selections.clone());
-        volume.task = Some(requests.spawn(lookup).id());
+        let selections = self.settings.selections.clone();
+        Some(volume.look_up(name.to_owned(), &self.pods, self.api.clone(), selections))
     }
 
-    fn record_answers(
-        &mut self,
-        ended: Result<(task::Id, Answers), JoinError>,
-        due: &mut DelayQueue<String>,
-    ) {
+    fn record_answers(&mut self, name: String, answers: thread::Result<Answers>) {
         let now = Instant::now();
-        let answers = match ended {
-            Ok((_, answers)) => answers,
-            // A panic, which its hook has logged.
-            Err(error) => {
-                let mut volumes = self.volumes.iter_mut();
-                if let Some((name, volume)) = volumes.find(|(_, volume)| volume.task == Some(error.id())) {
-                    (volume.task, volume.due) = (None, now + volume.backoff.next_pause(None));
-                    schedule(name, volume, due);
-                }
-                return;
-            }
-        };
-        for (resource, error) in answers.errors() {
-            self.log_failure(resource, error);
-        }
-        let failure = answers.errors().map(|(_, error)| error).find(|error| !error.is_forbidden()).cloned();
-        self.report(failure.as_ref());
-        let name = answers.name.clone();
         let Some(mut volume) = self.volumes.remove(&name) else { return };
-        volume.record(answers, &self.pods, now);
-        let failing = self.volumes.values().filter(|volume| volume.is_failing()).count();
-        let next = match &failure {
+        volume.is_looked_up = false;
+        let due = match answers {
+            Ok(answers) => self.record_outcome(&mut volume, answers, now),
+            // A panic, which its hook has logged.
+            Err(_) => now + volume.backoff.next_pause(None),
+        };
+        volume.due = if volume.is_mounted() { due } else { volume.due };
+        self.volumes.insert(name, volume);
+        for resource in [PVS, CLAIMS] {
+            // Not while any object still fails.
+            if self.success(resource) == Some(true) {
+                self.log_recovery(resource);
+            }
+        }
+    }
+
+    /// Records answers about a volume, which is taken out of the others meanwhile; returns when it is due again.
+    fn record_outcome(&mut self, volume: &mut CachedVolume, answers: Answers, now: Instant) -> Instant {
+        for (resource, error) in &answers.failures {
+            self.log_failure(*resource, error);
+        }
+        let failure = answers.failures.iter().map(|(_, error)| error).find(|error| !error.is_forbidden());
+        let failure = failure.cloned();
+        self.report(failure.as_ref());
+        volume.record(answers, &self.pods);
+        let failing = self.volumes.values().filter(|volume| volume.objects.is_failing()).count();
+        match failure {
             None => {
                 // A pause that another response asked for stays.
                 self.backoff.reset();
@@ -271,31 +285,23 @@ impl Store {
                 }
                 now
             }
-        };
-        volume.due = if volume.is_mounted() { next } else { volume.due };
-        schedule(&name, &mut volume, due);
-        self.volumes.insert(name, volume);
-        for resource in [PVS, CLAIMS] {
-            // Not while any object still fails.
-            if self.success(resource) == Some(true) {
-                self.log_recovery(resource);
-            }
         }
     }
 
     /// Publishes whether the server answers, even if it refuses.
     fn report(&self, failure: Option<&RequestError>) {
-        self.channels.server.send_modify(|(is_reached, last_failure)| {
-            *is_reached |= failure.is_none_or(RequestError::is_forbidden);
-            *last_failure = failure.cloned().or(last_failure.take());
+        self.channels.server.send_modify(|status| match failure.filter(|failure| !failure.is_forbidden()) {
+            None => *status = Ok(()),
+            Some(failure) if status.is_err() => *status = Err(Some(failure.clone())),
+            Some(_) => {}
         });
     }
 
     /// Whether the last requests for this resource succeeded, if there were any.
     fn success(&self, resource: ApiResource) -> Option<bool> {
         let of_volume = |volume: &CachedVolume| match resource {
-            PVS => volume.pv.success(),
-            _ => volume.claim.as_ref()?.1.success(),
+            PVS => volume.objects.pv.success(),
+            _ => volume.objects.claim.success(),
         };
         match resource {
             PODS => self.pods_success,
@@ -327,15 +333,7 @@ fn kept_if_same<T: PartialEq>(before: &Arc<T>, now: T) -> Arc<T> {
     if **before == now { Arc::clone(before) } else { Arc::new(now) }
 }
 
-/// The next volume that is due, but none before this time.
-async fn next_due(due: &mut DelayQueue<String>, not_before: Instant) -> Option<String> {
-    sleep_until(not_before).await;
-    poll_fn(|context| due.poll_expired(context)).await.map(delay_queue::Expired::into_inner)
-}
-
-fn schedule(name: &str, volume: &mut CachedVolume, due: &mut DelayQueue<String>) {
-    match &volume.key {
-        Some(key) => due.reset_at(key, volume.due),
-        None => volume.key = Some(due.insert_at(name.to_owned(), volume.due)),
-    }
+async fn wait_until_due((name, due): (String, Instant)) -> String {
+    sleep_until(due).await;
+    name
 }

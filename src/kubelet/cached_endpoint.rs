@@ -1,68 +1,45 @@
-//! One endpoint of the kubelet and its last answer: requested again when a collection finds the answer old.
+//! One page of the kubelet and its last answer: requested again when a collection finds the answer old.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread::{self, Thread};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
-
-use tokio::sync::{mpsc, watch};
 
 use super::client::KubeletClient;
 use super::error::KubeletError;
-use super::path::KubeletPath;
+use super::page::{KubeletPage, Parsed};
 use crate::runtime::{Clients, Deadline, catch_panic};
 
 /// How many intervals an answer is used if no newer one comes.
 const MAX_AGE_INTERVALS: u32 = 3;
 /// The pause after a failed request, however often somebody scrapes.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Entries of one answer; no node has that many volumes. A longer answer is an error.
-pub(super) const MAX_ENTRIES: usize = 10_000;
 
-/// A parsed answer.
-#[derive(Debug)]
-pub(super) struct Parsed<T> {
-    pub(super) value: T,
-    /// Entries that could not be parsed.
-    pub(super) malformed: usize,
-}
-
-/// What can be used of an endpoint's answers.
-#[derive(Debug)]
-pub(super) enum CachedAnswer<T> {
-    Fresh(Arc<T>),
-    /// Too old, but the last request succeeded: nobody has scraped since.
-    Stale(Arc<T>),
-    /// No request has ended yet.
-    NotYet,
-    /// The last request failed, and the answer before it is too old.
-    Unavailable,
-}
-
-/// The collecting thread's side of an endpoint; a task of the `clients` runtime makes the requests.
-pub(super) struct CachedEndpoint<T> {
-    path: KubeletPath,
+/// The collecting thread's side of a page; tasks of the `clients` runtime make the requests, one at a time.
+pub(super) struct CachedEndpoint<T: 'static> {
+    page: &'static KubeletPage<T>,
     interval: Duration,
-    requests: mpsc::UnboundedSender<RefreshRequest>,
-    /// Requests sent so far.
-    requested: u64,
-    history: watch::Receiver<History<T>>,
+    clients: Clients,
+    client: Arc<KubeletClient>,
+    history: Arc<Mutex<History<T>>>,
     /// The outcome that the log has.
     reported: Option<Outcome>,
 }
 
-struct RefreshRequest {
-    started: Instant,
-    /// The kubelet's directories as they are reached here.
-    directories: Vec<PathBuf>,
-    /// The thread that waits for the answer.
-    waiter: Thread,
+/// How reading a page goes.
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointStatus {
+    /// The last request succeeded.
+    pub success: bool,
+    /// Requests that failed and entries that could not be parsed, since the start.
+    pub errors: u64,
+    /// When the last answer was received.
+    pub answered: Option<SystemTime>,
 }
 
 /// What came of all requests so far.
 struct History<T> {
-    /// Requests that have ended.
-    ended: u64,
+    is_requesting: bool,
     answer: Option<Answer<T>>,
     outcome: Option<Outcome>,
     errors: u64,
@@ -83,66 +60,51 @@ enum Outcome {
     Failure(Arc<KubeletError>, Instant),
 }
 
-impl<T: Send + Sync + 'static> CachedEndpoint<T> {
-    /// Starts the task that makes the requests.
-    pub(super) fn start(
-        clients: &Clients,
-        client: KubeletClient,
-        path: KubeletPath,
+impl<T: Send + Sync> CachedEndpoint<T> {
+    pub(super) fn new(
+        page: &'static KubeletPage<T>,
         interval: Duration,
-        parse: fn(&[u8]) -> Result<Parsed<T>, String>,
+        clients: &Clients,
+        client: &Arc<KubeletClient>,
     ) -> Self {
-        let (requests, mut queue) = mpsc::unbounded_channel::<RefreshRequest>();
-        let (sender, history) = watch::channel(History { ended: 0, answer: None, outcome: None, errors: 0 });
-        clients.spawn(async move {
-            while let Some(RefreshRequest { started, directories, waiter }) = queue.recv().await {
-                let result = catch_panic(client.get(path, directories, parse)).await;
-                let result = result.unwrap_or(Err(KubeletError::Panicked));
-                sender.send_modify(|history| history.record(started, result));
-                waiter.unpark();
-            }
-        });
-        Self { path, interval, requests, requested: 0, history, reported: None }
+        let history = History { is_requesting: false, answer: None, outcome: None, errors: 0 };
+        let (clients, client) = (clients.clone(), Arc::clone(client));
+        Self { page, interval, clients, client, history: Arc::new(Mutex::new(history)), reported: None }
     }
 
     /// Makes a request if the answer is old and no request is under way.
-    pub(super) fn refresh_if_stale(&mut self, now: Instant, directories: &[PathBuf]) {
-        let is_due = {
-            let history = self.history.borrow();
-            let age = |since: Instant| now.saturating_duration_since(since);
-            let is_fresh =
-                history.answer.as_ref().is_some_and(|answer| age(answer.requested) < self.interval);
-            let is_backing_off =
-                matches!(history.outcome, Some(Outcome::Failure(_, at)) if age(at) < RETRY_DELAY);
-            history.ended == self.requested && !is_fresh && !is_backing_off
-        };
-        let request =
-            || RefreshRequest { started: now, directories: directories.to_vec(), waiter: thread::current() };
-        // The task lives as long as the program.
-        if is_due && self.requests.send(request()).is_ok() {
-            self.requested += 1;
+    pub(super) fn refresh_if_stale(&self, now: Instant, directories: &[PathBuf]) {
+        if !self.history().start_request_if_due(now, self.interval) {
+            return;
         }
+        let (page, client, history) = (self.page, Arc::clone(&self.client), Arc::clone(&self.history));
+        let (directories, waiter) = (directories.to_vec(), thread::current());
+        self.clients.spawn(async move {
+            let result = catch_panic(client.get(page, directories)).await;
+            let result = result.unwrap_or(Err(KubeletError::Panicked));
+            lock(&history).record(now, result);
+            waiter.unpark();
+        });
     }
 
     /// Waits for a request that is under way; whether none is any more.
     pub(super) fn wait(&mut self, deadline: &Deadline) -> bool {
-        let (history, requested) = (&self.history, self.requested);
-        let is_idle = deadline.wait_for(|| (history.borrow().ended == requested).then_some(())).is_some();
+        let is_idle = deadline.wait_for(|| (!self.history().is_requesting).then_some(())).is_some();
         self.report_transition();
         is_idle
     }
 
     /// Logs the first failure, and the recovery.
     fn report_transition(&mut self) {
-        let Some(outcome) = self.history.borrow().outcome.clone() else {
+        let Some(outcome) = self.history().outcome.clone() else {
             return;
         };
-        let path = self.path.as_str();
+        let KubeletPage { path, rbac_resource, .. } = self.page;
         let before = self.reported.replace(outcome.clone());
         match (before, outcome) {
             (Some(Outcome::Failure(before, _)), Outcome::Failure(error, _)) if error.is_like(&before) => {}
             (_, Outcome::Failure(error, _)) => {
-                let remedy = error.remedy(self.path);
+                let remedy = error.remedy(rbac_resource);
                 tracing::error!(page = path, failure = %error, remedy, "the kubelet cannot be asked");
             }
             (None | Some(Outcome::Success | Outcome::Failure(..)), Outcome::Malformed) => {
@@ -159,41 +121,57 @@ impl<T: Send + Sync + 'static> CachedEndpoint<T> {
         }
     }
 
-    /// What a collection that began at `start` can use.
-    pub(super) fn answer(&self, start: Instant) -> CachedAnswer<T> {
-        let history = self.history.borrow();
-        match &history.answer {
-            Some(answer)
-                if start.saturating_duration_since(answer.received) <= self.interval * MAX_AGE_INTERVALS =>
-            {
-                CachedAnswer::Fresh(Arc::clone(&answer.value))
-            }
-            Some(answer) if history.has_succeeded() => CachedAnswer::Stale(Arc::clone(&answer.value)),
-            _ if history.outcome.is_none() => CachedAnswer::NotYet,
-            _ => CachedAnswer::Unavailable,
+    /// The last answer, if it is not too old for a collection that began at `start`.
+    pub(super) fn fresh_answer(&self, start: Instant) -> Option<Arc<T>> {
+        let history = self.history();
+        let answer = history.answer.as_ref()?;
+        let age = start.saturating_duration_since(answer.received);
+        (age <= self.interval * MAX_AGE_INTERVALS).then(|| Arc::clone(&answer.value))
+    }
+
+    /// The last answer, however old, if no request failed since: then nobody has scraped since.
+    pub(super) fn last_answer(&self) -> Option<Arc<T>> {
+        let history = self.history();
+        history.answer.as_ref().filter(|_| history.has_succeeded()).map(|answer| Arc::clone(&answer.value))
+    }
+
+    /// Whether any request has ended yet.
+    pub(super) fn has_outcome(&self) -> bool {
+        self.history().outcome.is_some()
+    }
+
+    pub(super) fn status(&self) -> EndpointStatus {
+        let history = self.history();
+        EndpointStatus {
+            success: history.has_succeeded(),
+            errors: history.errors,
+            answered: history.answer.as_ref().map(|answer| answer.received_at),
         }
     }
 
-    /// Whether the last request that ended brought an answer.
-    pub(super) fn has_succeeded(&self) -> bool {
-        self.history.borrow().has_succeeded()
-    }
-
-    /// Failed requests and malformed entries since the start.
-    pub(super) fn errors(&self) -> u64 {
-        self.history.borrow().errors
-    }
-
-    /// When the last answer was received.
-    pub(super) fn received_at(&self) -> Option<SystemTime> {
-        self.history.borrow().answer.as_ref().map(|answer| answer.received_at)
+    fn history(&self) -> MutexGuard<'_, History<T>> {
+        lock(&self.history)
     }
 }
 
+/// Poisoning is ignored: no code holding this lock can panic.
+fn lock<T>(history: &Mutex<History<T>>) -> MutexGuard<'_, History<T>> {
+    history.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<T> History<T> {
+    fn start_request_if_due(&mut self, now: Instant, interval: Duration) -> bool {
+        let age = |since: Instant| now.saturating_duration_since(since);
+        let is_fresh = self.answer.as_ref().is_some_and(|answer| age(answer.requested) < interval);
+        let is_backing_off = matches!(self.outcome, Some(Outcome::Failure(_, at)) if age(at) < RETRY_DELAY);
+        let is_due = !self.is_requesting && !is_fresh && !is_backing_off;
+        self.is_requesting |= is_due;
+        is_due
+    }
+
     fn record(&mut self, requested: Instant, result: Result<Parsed<T>, KubeletError>) {
         let received = Instant::now();
-        self.ended += 1;
+        self.is_requesting = false;
         self.outcome = Some(match result {
             Ok(Parsed { value, malformed }) => {
                 let (value, received_at) = (Arc::new(value), SystemTime::now());

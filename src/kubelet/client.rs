@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -18,9 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::error::KubeletError;
-use super::path::KubeletPath;
+use super::page::{KubeletPage, Parsed};
 use super::tls::TlsSettings;
-use super::token::Token;
 use crate::error_text::{error_chain, truncated};
 use crate::runtime::{BlockingWorker, JobPanicked};
 
@@ -34,38 +34,44 @@ const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
 /// Makes requests to one kubelet.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct KubeletClient {
     endpoint: Uri,
     tls: TlsSettings,
-    token: Arc<Token>,
+    /// The file with the token.
+    token: PathBuf,
+    /// Whether it was missing at the last request.
+    is_token_missing: AtomicBool,
     /// Reads the kubelet's own certificate, whose directory may hang.
     host_files: BlockingWorker,
 }
 
 impl KubeletClient {
     pub(super) fn new(endpoint: Uri, tls: TlsSettings, token: PathBuf, host_files: BlockingWorker) -> Self {
-        Self { endpoint, tls, token: Arc::new(Token::new(token)), host_files }
+        Self { endpoint, tls, token, is_token_missing: AtomicBool::new(false), host_files }
     }
 
-    /// Requests a path and parses the answer. Each request has a connection of its own, so that replaced tokens and
+    /// Requests a page and parses the answer. Each request has a connection of its own, so that replaced tokens and
     /// certificates are used at once and nothing stays open in between.
     pub(super) async fn get<T>(
         &self,
-        path: KubeletPath,
+        page: &KubeletPage<T>,
         directories: Vec<PathBuf>,
-        parse: fn(&[u8]) -> Result<T, String>,
-    ) -> Result<T, KubeletError> {
-        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(path, directories));
+    ) -> Result<Parsed<T>, KubeletError> {
+        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(page, directories));
         let body = exchange.await.unwrap_or(Err(KubeletError::Timeout(REQUEST_TIMEOUT)))?;
-        parse(&body).map_err(|error| KubeletError::Decode(truncated(&error)))
+        (page.parse)(&body).map_err(|error| KubeletError::Decode(truncated(&error)))
     }
 
-    async fn exchange(&self, path: KubeletPath, directories: Vec<PathBuf>) -> Result<Bytes, KubeletError> {
+    async fn exchange<T>(
+        &self,
+        page: &KubeletPage<T>,
+        directories: Vec<PathBuf>,
+    ) -> Result<Bytes, KubeletError> {
         let is_tls = self.endpoint.scheme_str() != Some("http");
         let host = self.endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = self.endpoint.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let request = self.request(path, is_tls)?;
+        let request = self.request(page.path, page.accept, is_tls)?;
         let connected = TcpStream::connect((host, port)).await;
         let stream = connected.map_err(|error| KubeletError::Connect(error.to_string()))?;
         if !is_tls {
@@ -86,21 +92,44 @@ impl KubeletClient {
         directories: Vec<PathBuf>,
     ) -> Result<Arc<ClientConfig>, KubeletError> {
         let (tls, host) = (self.tls.clone(), host.to_owned());
-        let config = self.host_files.submit(move || tls.client_config(&host, &directories)).await;
+        let config = self.host_files.run(move || tls.client_config(&host, &directories)).result().await;
         config.map_err(|JobPanicked| KubeletError::Panicked)?.map(Arc::new)
     }
 
     /// The token is sent over TLS only: anybody on the way could use it.
-    fn request(&self, path: KubeletPath, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
-        let uri = format!("{}{}", self.endpoint.path().trim_end_matches('/'), path.as_str());
+    fn request(&self, path: &str, accept: &str, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
+        let uri = format!("{}{}", self.endpoint.path().trim_end_matches('/'), path);
         let authority = self.endpoint.authority().map(ToString::to_string).unwrap_or_default();
-        let request = Request::get(uri).header(HOST, authority).header(ACCEPT, path.accept());
+        let request = Request::get(uri).header(HOST, authority).header(ACCEPT, accept);
         let request = request.body(Empty::new());
         let mut request = request.map_err(|error| KubeletError::Connect(error.to_string()))?;
-        if let Some(token) = is_tls.then(|| self.token.authorization()).transpose()?.flatten() {
+        if let Some(token) = is_tls.then(|| self.authorization()).transpose()?.flatten() {
             request.headers_mut().insert(AUTHORIZATION, token);
         }
         Ok(request)
+    }
+
+    /// The value of the header `Authorization`; `None` where there is no token: a kubelet may take requests without.
+    fn authorization(&self) -> Result<Option<HeaderValue>, KubeletError> {
+        let path = self.token.display();
+        let read = std::fs::read_to_string(&self.token);
+        let token = read.as_ref().map(|token| token.trim()).unwrap_or_default();
+        let is_missing = token.is_empty();
+        if is_missing != self.is_token_missing.swap(is_missing, Ordering::Relaxed) {
+            if is_missing {
+                let error = read.as_ref().err().map(ToString::to_string);
+                tracing::warn!(%path, error, "no token for the kubelet; going on without: --token-path names its file");
+            } else {
+                tracing::info!(%path, "there is a token for the kubelet now");
+            }
+        }
+        if is_missing {
+            return Ok(None);
+        }
+        let value = HeaderValue::try_from(format!("Bearer {token}"));
+        let mut value = value.map_err(|_| KubeletError::Token(path.to_string()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 }
 

@@ -6,72 +6,42 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use super::path::KubeletPath;
 use crate::error_text::{error_chain, truncated};
 
 /// A request without an answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum KubeletError {
-    /// The answer is no success.
     #[error("HTTP status {code}: {message}")]
-    Status {
-        /// The HTTP status.
-        code: u16,
-        /// What the kubelet says about it.
-        message: String,
-    },
-    /// No answer, or not all of it, in time.
+    Status { code: u16, message: String },
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// No connection, or one that broke.
+    /// It could not be made, or it broke.
     #[error("no connection: {0}")]
     Connect(String),
-    /// No handshake.
+    #[error("no TLS connection: its certificate is signed by an authority that is not trusted here")]
+    UnknownAuthority,
+    #[error("no TLS connection: its certificate is for {presented}, and not for {wanted}")]
+    OtherName { presented: String, wanted: String },
+    #[error("no TLS connection: its certificate has expired")]
+    Expired,
+    #[error("no TLS connection: the kubelet has no serving certificate yet")]
+    NoCertificate,
+    /// Whoever signed it.
+    #[error("no TLS connection: its certificate cannot be used: {0}")]
+    UnusableCertificate(String),
+    #[error("no TLS connection: the port does not speak TLS")]
+    NotTls,
     #[error("no TLS connection: {0}")]
-    Tls(Handshake),
-    /// The answer is not what a kubelet answers.
+    Tls(String),
     #[error("an answer that cannot be understood: {0}")]
     Decode(String),
-    /// There is nothing to check its certificate with.
+    /// There is nothing to check it with.
     #[error("its certificate cannot be checked: {0}")]
     Authority(String),
-    /// The file's content cannot be a token.
     #[error("the token in {0} is none")]
     Token(String),
-    /// A bug of this program.
     #[error("the request panicked; the log has the message")]
     Panicked,
-}
-
-/// The situations that a handshake can meet.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Handshake {
-    /// Signed by nobody who is trusted.
-    #[error("its certificate is signed by an authority that is not trusted here")]
-    UnknownAuthority,
-    /// Not of this name.
-    #[error("its certificate is for {presented}, and not for {wanted}")]
-    OtherName {
-        /// The names in it.
-        presented: String,
-        /// The names that would do.
-        wanted: String,
-    },
-    /// Too old.
-    #[error("its certificate has expired")]
-    Expired,
-    /// It has none yet.
-    #[error("the kubelet has no serving certificate yet")]
-    NoCertificate,
-    /// Of no use, whoever signed it.
-    #[error("its certificate cannot be used: {0}")]
-    Unusable(String),
-    /// Something else listens there.
-    #[error("the port does not speak TLS")]
-    NotTls,
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
 }
 
 impl KubeletError {
@@ -86,64 +56,54 @@ impl KubeletError {
         let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
             return Self::Connect(error_chain(error));
         };
-        Self::Tls(match tls {
-            TlsError::InvalidCertificate(error) => Handshake::of_certificate(error, wanted),
-            TlsError::AlertReceived(AlertDescription::InternalError) => Handshake::NoCertificate,
-            TlsError::InvalidMessage(_) => Handshake::NotTls,
-            other => Handshake::Other(other.to_string()),
-        })
+        match tls {
+            TlsError::InvalidCertificate(error) => Self::of_certificate(error, wanted),
+            TlsError::AlertReceived(AlertDescription::InternalError) => Self::NoCertificate,
+            TlsError::InvalidMessage(_) => Self::NotTls,
+            other => Self::Tls(other.to_string()),
+        }
+    }
+
+    fn of_certificate(error: &CertificateError, wanted: &str) -> Self {
+        let other_name = |presented| Self::OtherName { presented, wanted: wanted.into() };
+        match error {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
+            CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+                other_name(presented.join(", "))
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                other_name("other names".into())
+            }
+            other => Self::UnusableCertificate(other.to_string()),
+        }
     }
 
     /// Whether the log need not tell both: what is to be done about them is the same.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Status { code: one, .. }, Self::Status { code: another, .. }) => one == another,
-            (Self::Tls(one), Self::Tls(another)) => discriminant(one) == discriminant(another),
             _ => discriminant(self) == discriminant(other),
         }
     }
 
-    /// What to do about it, where that can be told.
-    pub(super) fn remedy(&self, path: KubeletPath) -> Option<String> {
-        Some(match self {
+    /// What to do about it, where that can be told. `rbac_resource` is the one of the page.
+    pub(super) fn remedy(&self, rbac_resource: &str) -> Option<String> {
+        let remedy = match self {
             Self::Status { code: 401, .. } => {
-                "the kubelet does not know who asks: is --token-path the service account's token?".into()
+                "the kubelet does not know who asks: is --token-path the service account's token?"
             }
-            Self::Status { code: 403, .. } => format!(
-                "give the service account the right `get` on `{}`, as manifests/overlays/kubelet-only does",
-                path.rbac_resource()
-            ),
+            Self::Status { code: 403, .. } => {
+                return Some(format!(
+                    "give the service account the right `get` on `{rbac_resource}`, as manifests/overlays/kubelet-only does"
+                ));
+            }
             Self::Status { code: 400, message } if message.contains("HTTPS") => {
-                "write https:// in --kubelet-endpoint".into()
+                "write https:// in --kubelet-endpoint"
             }
             Self::Connect(_) | Self::Timeout(_) => {
                 "is --kubelet-endpoint the node's own address, as manifests/overlays/kubelet-only gives it?"
-                    .into()
             }
-            Self::Tls(handshake) => handshake.remedy()?.into(),
-            Self::Authority(_) => "give --kubelet-ca-file, or --insecure-skip-tls-verify".into(),
-            _ => return None,
-        })
-    }
-}
-
-impl Handshake {
-    fn of_certificate(error: &CertificateError, wanted: &str) -> Self {
-        let other_name = |presented: &[String]| Self::OtherName {
-            presented: if presented.is_empty() { "other names".into() } else { presented.join(", ") },
-            wanted: wanted.into(),
-        };
-        match error {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
-            CertificateError::NotValidForName => other_name(&[]),
-            CertificateError::NotValidForNameContext { presented, .. } => other_name(presented),
-            other => Self::Unusable(other.to_string()),
-        }
-    }
-
-    fn remedy(&self) -> Option<&'static str> {
-        Some(match self {
             Self::UnknownAuthority => {
                 "if the kubelet made its certificate itself, give the last block of pki/kubelet.crt in its directory by \
                  --kubelet-ca-file, or mount the node's root file system; if an authority of your own signed it, give \
@@ -160,13 +120,17 @@ impl Handshake {
             Self::NoCertificate => {
                 "approve its certificate signing request: `kubectl get csr`, `kubectl certificate approve`"
             }
-            Self::Unusable(_) => {
+            Self::UnusableCertificate(_) => {
                 "give the kubelet another (tlsCertFile), or let the cluster sign it (serverTLSBootstrap); \
                  --insecure-skip-tls-verify takes any"
             }
             Self::NotTls => "for the kubelet's read-only port write http:// in --kubelet-endpoint",
-            Self::Other(_) => return None,
-        })
+            Self::Authority(_) => "give --kubelet-ca-file, or --insecure-skip-tls-verify",
+            Self::Status { .. } | Self::Tls(_) | Self::Decode(_) | Self::Token(_) | Self::Panicked => {
+                return None;
+            }
+        };
+        Some(remedy.into())
     }
 }
 
@@ -189,7 +153,7 @@ mod tests {
             CertificateError::BadEncoding,
         ] {
             let failure = certificate(error);
-            assert!(failure.remedy(KubeletPath::Summary).is_some(), "{failure}");
+            assert!(failure.remedy("nodes/stats").is_some(), "{failure}");
         }
         let one = certificate(CertificateError::UnknownIssuer);
         assert!(one.is_like(&certificate(CertificateError::BadSignature)));

@@ -2,11 +2,19 @@
 
 use std::collections::HashSet;
 
-use super::cached_endpoint::{MAX_ENTRIES, Parsed};
+use super::page::{KubeletPage, MAX_ENTRIES, Parsed};
 use crate::volume::ClaimKey;
 
 /// Every claim that the kubelet exposes has a sample of this family.
 const SAMPLE: &[u8] = b"kubelet_volume_stats_capacity_bytes{";
+
+/// The kubelet's own metrics.
+pub(super) static PAGE: KubeletPage<HashSet<ClaimKey>> = KubeletPage {
+    path: "/metrics",
+    rbac_resource: "nodes/metrics",
+    accept: "text/plain;version=0.0.4",
+    parse,
+};
 
 /// Parses an exposition.
 pub(super) fn parse(exposition: &[u8]) -> Result<Parsed<HashSet<ClaimKey>>, String> {

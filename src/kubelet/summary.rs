@@ -8,8 +8,12 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::cached_endpoint::{MAX_ENTRIES, Parsed};
+use super::page::{KubeletPage, MAX_ENTRIES, Parsed};
 use crate::volume::{ClaimKey, ReportedVolume, VolumeStats};
+
+/// The stats of all pods.
+pub(super) static PAGE: KubeletPage<Vec<ReportedVolume>> =
+    KubeletPage { path: "/stats/summary", rbac_resource: "nodes/stats", accept: "application/json", parse };
 
 /// Parses a summary: the volumes of claims, those that were measured last first.
 pub(super) fn parse(json: &[u8]) -> Result<Parsed<Vec<ReportedVolume>>, String> {

@@ -4,11 +4,11 @@
 mod verifier;
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use nix::fcntl::OFlag;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto;
 use rustls::pki_types::pem::PemObject;
@@ -123,12 +123,11 @@ impl TlsSettings {
 /// put mounts that look like a kubelet's: theirs are not to choose whom to trust.
 fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, String> {
     // A pipe of theirs is not to keep this thread.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| error.to_string())?;
-    let file = File::from(file);
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = file.map_err(|error| error.to_string())?;
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     let owner = metadata.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
         return Err(format!("it belongs to the user {owner}, and not to root"));
     }
     if !metadata.is_file() {

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::host_path::Rootfs;
-use super::mounts::matcher::{self, NameLookup, VolumeMatcher};
-use super::mounts::{mountinfo, vol_data};
+use super::mounts::{TableReading, VolumeMatcher, mountinfo, read_table, vol_data};
 use crate::volume::{CsiVolume, VolumeMount};
 
 /// What a mount table shows.
@@ -28,30 +27,22 @@ pub struct Found {
 #[must_use]
 pub fn discover(table: &[u8], rootfs: &Path, matcher: &VolumeMatcher, own: bool) -> Found {
     let rootfs = Rootfs::new(rootfs.to_owned());
-    let found = matcher::read_table(table, &rootfs, matcher, own);
-    let mut reached = Vec::new();
-    let mut mounts = Vec::new();
-    for candidate in found.candidates {
-        reached.push(rootfs.join(&candidate.mount.mountpoint));
-        if let NameLookup::VolData(file) = &candidate.lookup {
-            reached.push(rootfs.join(file));
-        }
-        mounts.push(candidate.mount);
-    }
+    let TableReading { mounts, kubelet_roots, status } = read_table(table, &rootfs, matcher, own);
+    let reached = mounts.iter().flat_map(|mount| [Some(mount.mountpoint.clone()), vol_data::path(mount)]);
     Found {
+        reached: reached.flatten().map(|path| rootfs.join(&path)).collect(),
         mounts,
-        reached,
-        rows: found.rows,
-        malformed: found.malformed,
-        propagation: found.propagation,
-        kubelet_roots: found.kubelet_roots,
+        rows: status.rows,
+        malformed: status.malformed,
+        propagation: status.propagation,
+        kubelet_roots,
     }
 }
 
 /// The decoded mountpoint of every row.
 #[must_use]
 pub fn mountpoints(table: &[u8]) -> Vec<Vec<u8>> {
-    let rows = mountinfo::parse(table).rows;
+    let (rows, _) = mountinfo::parse(table);
     rows.into_iter().map(|row| row.mountpoint.into_owned()).collect()
 }
 
@@ -69,6 +60,8 @@ pub struct VolData {
 /// Reads a `vol_data.json`.
 #[must_use]
 pub fn vol_data(bytes: &[u8]) -> Option<VolData> {
-    let vol_data::VolData { name, csi, ephemeral } = vol_data::parse(bytes)?;
-    Some(VolData { name, csi, ephemeral })
+    let data = vol_data::parse(bytes)?;
+    let ephemeral = data.is_ephemeral();
+    let csi = CsiVolume { driver: data.driver_name, handle: data.volume_handle };
+    Some(VolData { name: data.name.filter(|name| !name.is_empty()), csi, ephemeral })
 }

@@ -1,6 +1,5 @@
 //! Paths as the host sees them, and where this process reaches them.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -42,50 +41,34 @@ impl Rootfs {
     /// The prefixes that a table seen from inside a container may carry. The kernel's live table of a
     /// process that sees the host's own root carries none.
     pub(crate) fn prefixes(&self, live: bool) -> Vec<&[u8]> {
-        let own = [&self.path, &self.canonical].map(|path| Some(path.as_os_str().as_bytes()));
-        let usual = if live { None } else { Some(USUAL_PREFIX) };
-        [own[0], own[1], usual]
-            .into_iter()
-            .flatten()
-            .map(|prefix| prefix.strip_suffix(b"/").unwrap_or(prefix))
-            .filter(|prefix| !prefix.is_empty())
-            .collect()
+        let usual = (!live).then_some(USUAL_PREFIX);
+        let prefixes = [&self.path, &self.canonical].map(|path| path.as_os_str().as_bytes()).into_iter();
+        let prefixes = prefixes.chain(usual).map(|prefix| prefix.strip_suffix(b"/").unwrap_or(prefix));
+        prefixes.filter(|prefix| !prefix.is_empty()).collect()
     }
 
     /// Follows symbolic links as the host would: an absolute target starts again at the rootfs.
     pub(crate) fn resolve(&self, host_path: &Path) -> Option<PathBuf> {
-        let mut resolved = PathBuf::from("/");
-        let mut rest: Vec<_> = components_reversed(host_path);
-        let mut links = 0;
-        while let Some(name) = rest.pop() {
-            if name == ".." {
-                resolved.pop();
-                continue;
+        let mut path = host_path.to_owned();
+        'links: for _ in 0..=MAX_LINKS {
+            let mut resolved = PathBuf::from("/");
+            let mut components = path.components();
+            while let Some(component) = components.next() {
+                match component {
+                    Component::Normal(name) => resolved.push(name),
+                    Component::ParentDir => _ = resolved.pop(),
+                    _ => continue,
+                }
+                if let Ok(target) = std::fs::read_link(self.join(&resolved)) {
+                    resolved.pop();
+                    path = resolved.join(target).join(components.as_path());
+                    continue 'links;
+                }
             }
-            resolved.push(&name);
-            let Ok(target) = std::fs::read_link(self.join(&resolved)) else {
-                continue;
-            };
-            links += 1;
-            if links > MAX_LINKS {
-                return None;
-            }
-            resolved.pop();
-            if target.is_absolute() {
-                resolved = PathBuf::from("/");
-            }
-            rest.extend(components_reversed(&target));
+            return Some(resolved);
         }
-        Some(resolved)
+        None
     }
-}
-
-fn components_reversed(path: &Path) -> Vec<std::ffi::OsString> {
-    path.components()
-        .rev()
-        .filter(|component| matches!(component, Component::Normal(_) | Component::ParentDir))
-        .map(|component| component.as_os_str().to_owned())
-        .collect()
 }
 
 /// The path below `prefix`, still absolute; `None` where it is not below.
@@ -95,11 +78,6 @@ pub(crate) fn strip<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
         rest if rest.starts_with(b"/") => Some(rest),
         _ => None,
     }
-}
-
-/// Bytes as a path.
-pub(crate) fn path(bytes: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(bytes))
 }
 
 #[cfg(test)]

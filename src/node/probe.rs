@@ -6,7 +6,6 @@
 //! workers are started. A worker whose mount does not answer is left behind with it, and that mount is not probed again
 //! until it answers.
 
-mod block_device;
 mod kernel;
 mod schedule;
 mod statvfs;
@@ -17,19 +16,19 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 pub use kernel::{KernelProbe, MountRootProof};
-pub(super) use statvfs::{probe_error, usage};
+pub(super) use statvfs::{Statvfs, probe_error};
 
 use crate::runtime::Deadline;
 use crate::volume::{Probe, ProbeResult, Reason, VolumeMount};
-#[cfg(test)]
-use schedule::PoolStats;
-use schedule::{MAX_WORKERS, Schedule};
+use schedule::{MAX_HUNG, MAX_WORKERS, Schedule};
 
 /// How long the first worker is alone: it probes a healthy node's mounts in a few microseconds each, and a second one that
 /// is not needed would cost more than it helps.
 const FIRST_WORKER_ALONE: Duration = Duration::from_millis(1);
 /// How long the queue may stand from then on before the number of workers doubles.
 const DOUBLING_INTERVAL: Duration = Duration::from_millis(20);
+/// Workers that stay for the next round.
+const MAX_IDLE: usize = 2;
 /// A worker needs room for one path, the kernel's figures and a panic's message.
 const STACK_BYTES: usize = 128 << 10;
 
@@ -51,7 +50,8 @@ struct PoolShared {
 impl ProbePool {
     /// Starts one thread, which stays for mounts that never hung, however few threads the system gives later.
     pub(super) fn new(probe: Arc<dyn Probe>) -> Self {
-        let shared = Arc::new(PoolShared { probe, schedule: Mutex::default(), work: Condvar::new() });
+        let schedule = Mutex::new(Schedule::new(MAX_HUNG));
+        let shared = Arc::new(PoolShared { probe, schedule, work: Condvar::new() });
         shared.start_workers(&mut shared.lock(), 1);
         Self { shared }
     }
@@ -60,24 +60,16 @@ impl ProbePool {
     pub(super) fn probe(&mut self, mounts: &[Arc<VolumeMount>], deadline: &Deadline) -> Vec<ProbeResult> {
         let mut schedule = self.shared.lock();
         schedule.set_mounts(mounts);
-        if mounts.is_empty() {
-            return Vec::new();
-        }
         schedule.begin_round(thread::current());
         drop(schedule);
         self.shared.wait(deadline);
         self.shared.lock().end_round()
     }
-
-    #[cfg(test)]
-    fn stats(&self) -> PoolStats {
-        self.shared.lock().stats()
-    }
 }
 
 impl Drop for ProbePool {
     fn drop(&mut self) {
-        self.shared.lock().close();
+        self.shared.lock().is_closed = true;
         self.shared.work.notify_all();
     }
 }
@@ -93,30 +85,22 @@ impl PoolShared {
         let (mut wanted, mut interval) = (1, FIRST_WORKER_ALONE);
         while !deadline.is_over() {
             let now = Instant::now();
-            let mut until = deadline.clone();
+            let (mut until, mut waking) = (deadline.clone(), 0);
             let mut schedule = self.lock();
-            if schedule.has_queue() {
-                let waking = self.staff(&mut schedule, wanted, now);
+            if !schedule.queue.is_empty() {
+                let missing = schedule.missing_workers(wanted, now);
+                waking = missing.min(schedule.idle);
+                self.start_workers(&mut schedule, missing - waking);
                 until = deadline.at_most(now + interval);
                 (wanted, interval) = ((wanted * 2).min(MAX_WORKERS), DOUBLING_INTERVAL);
-                // A worker that wakes needs the lock at once.
-                drop(schedule);
-                (0..waking).for_each(|_| self.work.notify_one());
-            } else {
-                drop(schedule);
             }
-            if until.wait_for(|| self.lock().is_complete().then_some(())).is_some() {
+            // A worker that wakes needs the lock at once.
+            drop(schedule);
+            (0..waking).for_each(|_| self.work.notify_one());
+            if until.wait_for(|| (self.lock().outstanding == 0).then_some(())).is_some() {
                 return;
             }
         }
-    }
-
-    /// Starts workers until `wanted` are at work; returns how many of those that are idle have to be woken.
-    fn staff(self: &Arc<Self>, schedule: &mut Schedule, wanted: usize, now: Instant) -> usize {
-        let missing = schedule.missing_workers(wanted, now);
-        let idle = schedule.idle();
-        self.start_workers(schedule, missing.saturating_sub(idle));
-        missing.min(idle)
     }
 
     fn start_workers(self: &Arc<Self>, schedule: &mut Schedule, count: usize) {
@@ -130,7 +114,7 @@ impl PoolShared {
                 );
                 return;
             }
-            schedule.thread_started();
+            schedule.threads += 1;
         }
     }
 
@@ -139,16 +123,17 @@ impl PoolShared {
         let mut schedule = self.lock();
         loop {
             let Some(in_flight) = schedule.next(Instant::now()) else {
-                if schedule.retire_if_superfluous() {
+                if schedule.is_closed || schedule.idle >= MAX_IDLE {
+                    schedule.threads -= 1;
                     return;
                 }
-                schedule.set_idle(true);
+                schedule.idle += 1;
                 schedule = self.work.wait(schedule).unwrap_or_else(PoisonError::into_inner);
-                schedule.set_idle(false);
+                schedule.idle -= 1;
                 continue;
             };
             drop(schedule);
-            let result = catch_unwind(AssertUnwindSafe(|| self.probe.probe(in_flight.mount())))
+            let result = catch_unwind(AssertUnwindSafe(|| self.probe.probe(&in_flight.mount)))
                 .unwrap_or_else(|_| Err(Reason::Other.into()));
             schedule = self.lock();
             if let Some(collecting) = schedule.finish(&in_flight, result) {

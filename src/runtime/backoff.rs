@@ -19,11 +19,16 @@ impl Backoff {
         Self { failures: 0, first_window, max_window }
     }
 
-    /// The pause after one more failure, at least what the server asked for.
-    pub(crate) fn next_pause(&mut self, retry_after: Option<Duration>) -> Duration {
+    /// The window after one more failure.
+    pub(crate) fn next_window(&mut self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
-        let pause = up_to(self.first_window.saturating_mul(factor).min(self.max_window));
+        self.first_window.saturating_mul(factor).min(self.max_window)
+    }
+
+    /// The pause after one more failure, at least what the server asked for.
+    pub(crate) fn next_pause(&mut self, retry_after: Option<Duration>) -> Duration {
+        let pause = up_to(self.next_window());
         // Thousands of nodes were told the same.
         pause.max(retry_after.map_or(Duration::ZERO, |asked| asked + up_to(self.first_window.max(asked / 5))))
     }

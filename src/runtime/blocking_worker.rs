@@ -2,10 +2,11 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-use std::thread::{self, Thread};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
 
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::deadline::Deadline;
 
@@ -17,7 +18,7 @@ pub struct BlockingWorker(Sender<Work>);
 
 /// A job, until its result is taken.
 #[derive(Debug)]
-pub struct Job<T>(Receiver<T>);
+pub struct Job<T>(oneshot::Receiver<T>);
 
 /// A job that ended without a result, because it panicked. The panic hook has logged and counted it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,56 +33,27 @@ impl BlockingWorker {
     /// If the system refuses a thread.
     pub fn start(name: &str) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Work>();
-        let run = move || {
-            for work in queue {
-                // A panic loses one job. It owns all its data, so nothing half-changed survives it.
-                let _ = catch_unwind(AssertUnwindSafe(work));
-            }
-        };
+        let run = move || queue.into_iter().for_each(|work| work());
         thread::Builder::new().name(name.into()).spawn(run)?;
         Ok(Self(jobs))
     }
 
-    /// Queues a job for a task to wait for.
-    ///
-    /// # Errors
-    ///
-    /// If the job panics.
-    pub async fn submit<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, JobPanicked> {
+    /// Queues a job. This thread is woken when it ends.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Job<T> {
         let (sender, result) = oneshot::channel();
-        // The task may have stopped waiting.
-        self.queue(move || drop(sender.send(job())));
-        result.await.map_err(|_| JobPanicked)
-    }
-
-    fn queue(&self, work: impl FnOnce() + Send + 'static) {
+        let caller = thread::current();
+        let work = move || {
+            // A panic loses one job. It owns all its data, so nothing half-changed survives it.
+            match catch_unwind(AssertUnwindSafe(job)) {
+                // The caller may have stopped waiting.
+                Ok(value) => drop(sender.send(value)),
+                Err(_) => drop(sender),
+            }
+            caller.unpark();
+        };
         // The thread lives as long as a handle does: this cannot fail.
         let _ = self.0.send(Box::new(work));
-    }
-
-    /// Queues a job for this thread to wait for, which is woken when it ends.
-    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Job<T> {
-        let (sender, result) = mpsc::channel();
-        // Dropped last, so that a job that panics wakes its waiter as well.
-        let wake = WakeOnDrop(thread::current());
-        self.queue(move || {
-            let _wake = wake;
-            let sender = sender;
-            // The thread may have stopped waiting.
-            let _ = sender.send(job());
-        });
         Job(result)
-    }
-}
-
-struct WakeOnDrop(Thread);
-
-impl Drop for WakeOnDrop {
-    fn drop(&mut self) {
-        self.0.unpark();
     }
 }
 
@@ -89,12 +61,21 @@ impl<T> Job<T> {
     /// Waits for the result until the deadline; `None` while the job has not ended. Must be called on the thread that the
     /// job wakes.
     #[must_use]
-    pub fn wait(&self, deadline: &Deadline) -> Option<Result<T, JobPanicked>> {
+    pub fn wait(&mut self, deadline: &Deadline) -> Option<Result<T, JobPanicked>> {
         deadline.wait_for(|| match self.0.try_recv() {
             Ok(result) => Some(Ok(result)),
-            Err(TryRecvError::Disconnected) => Some(Err(JobPanicked)),
+            Err(TryRecvError::Closed) => Some(Err(JobPanicked)),
             Err(TryRecvError::Empty) => None,
         })
+    }
+
+    /// Waits for the result as a task does.
+    ///
+    /// # Errors
+    ///
+    /// If the job panics.
+    pub async fn result(self) -> Result<T, JobPanicked> {
+        self.0.await.map_err(|_| JobPanicked)
     }
 }
 
@@ -109,7 +90,7 @@ mod tests {
     fn a_job_that_blocks_is_taken_later() {
         let worker = BlockingWorker::start("test").unwrap();
         let (go_on, gate) = mpsc::channel();
-        let job = worker.run(move || {
+        let mut job = worker.run(move || {
             gate.recv().unwrap();
             42
         });
@@ -122,7 +103,7 @@ mod tests {
     fn a_panic_loses_one_job() {
         let worker = BlockingWorker::start("test").unwrap();
         let divide = |by: u32| worker.run(move || 84 / by);
-        let (panics, divides) = (divide(0), divide(2));
+        let (mut panics, mut divides) = (divide(0), divide(2));
         assert_eq!(panics.wait(&Deadline::after(LONG)), Some(Err(JobPanicked)));
         assert_eq!(divides.wait(&Deadline::after(LONG)), Some(Ok(42)));
     }

@@ -6,12 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 
-/// The pause before a task that panicked runs again.
-const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// Threads for name lookups (DNS), which the system offers in a blocking form only.
 const MAX_BLOCKING_THREADS: usize = 2;
 
@@ -41,21 +38,6 @@ impl Clients {
     }
 }
 
-/// A task that can run again after a panic. A trait, because the compiler cannot tell that the future of an async closure
-/// that borrows may be sent to another thread.
-pub trait RestartableTask: Send {
-    /// Runs it to its end.
-    fn run(&mut self) -> impl Future<Output = ()> + Send;
-}
-
-/// Runs a task until it ends without a panic. A panic is logged and counted by the panic hook; the task then starts again
-/// after a pause, with its state as the panic left it.
-pub async fn restart_on_panic(mut task: impl RestartableTask) {
-    while catch_panic(task.run()).await.is_err() {
-        tokio::time::sleep(RESTART_DELAY).await;
-    }
-}
-
 /// Runs a future, and catches its panic.
 ///
 /// # Errors
@@ -69,27 +51,4 @@ pub async fn catch_panic<T>(future: impl Future<Output = T>) -> thread::Result<T
         Err(panic) => Poll::Ready(Err(panic)),
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct PanicsOnce<'a>(&'a mut u32);
-
-    impl RestartableTask for PanicsOnce<'_> {
-        async fn run(&mut self) {
-            *self.0 += 1;
-            tokio::task::yield_now().await;
-            assert!(*self.0 > 1, "the first run fails");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_task_that_panics_runs_again_with_what_it_knew() {
-        let mut runs = 0;
-        let started = tokio::time::Instant::now();
-        restart_on_panic(PanicsOnce(&mut runs)).await;
-        assert_eq!((runs, started.elapsed()), (2, RESTART_DELAY));
-    }
 }

@@ -18,6 +18,7 @@ pub struct CancelHandle(Arc<Cancellation>);
 #[derive(Debug, Default)]
 struct Cancellation {
     cancelled_at: OnceLock<Instant>,
+    /// Every thread that has waited: it may wait now. To wake one that does not costs nothing.
     waiting: Mutex<Vec<Thread>>,
 }
 
@@ -27,6 +28,13 @@ impl CancelHandle {
         self.0.cancelled_at.get_or_init(Instant::now);
         let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.iter().for_each(Thread::unpark);
+    }
+
+    fn register(&self, thread: Thread) {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.iter().any(|known| known.id() == thread.id()) {
+            waiting.push(thread);
+        }
     }
 }
 
@@ -85,7 +93,7 @@ impl Deadline {
     /// Waits until `ready` returns a value; `None` once the deadline is over. Whoever makes it ready calls
     /// [`Thread::unpark`] on this thread. `ready` is called at least once.
     pub fn wait_for<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
-        let _registration = Registration::new(&self.cancel);
+        self.cancel.register(thread::current());
         loop {
             if let Some(value) = ready() {
                 return Some(value);
@@ -95,27 +103,6 @@ impl Deadline {
                 return None;
             }
             thread::park_timeout(remaining);
-        }
-    }
-}
-
-/// The current thread, while a cancellation has to wake it.
-struct Registration<'a>(&'a Cancellation);
-
-impl<'a> Registration<'a> {
-    fn new(CancelHandle(cancellation): &'a CancelHandle) -> Self {
-        let mut waiting = cancellation.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(thread::current());
-        Self(cancellation)
-    }
-}
-
-impl Drop for Registration<'_> {
-    fn drop(&mut self) {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let this = thread::current().id();
-        if let Some(at) = waiting.iter().position(|thread| thread.id() == this) {
-            waiting.swap_remove(at);
         }
     }
 }

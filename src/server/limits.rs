@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The 1,000 scrapes that may wait for a collection, and a hundred more for probes and idle connections.
 const MAX_CONNECTIONS: usize = 1_100;
@@ -46,13 +46,12 @@ impl Limits {
     /// open files to the hard one first.
     #[must_use]
     pub fn for_this_process() -> Self {
-        let mut files = getrlimit(Resource::Nofile);
-        files.current = files.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, files) {
+        let files = Resource::RLIMIT_NOFILE;
+        let raised = getrlimit(files).and_then(|(_, hard)| setrlimit(files, hard, hard));
+        if let Err(error) = raised {
             tracing::debug!(%error, "cannot raise the limit of open files");
         }
-        // `None` is unlimited.
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let (descriptors, _) = getrlimit(files).unwrap_or_default();
         Self { connections: max_connections(descriptors), ..Self::default() }
     }
 }

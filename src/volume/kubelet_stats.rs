@@ -37,9 +37,9 @@ impl VolumeStats {
     #[must_use]
     pub fn drop_zero_placeholders(self) -> Option<Self> {
         let capacity = self.capacity.filter(|capacity| *capacity > 0)?;
-        let is_nothing = |figure: Option<u128>| figure.unwrap_or_default() == 0;
-        let others = [self.inodes, self.inodes_free, self.inodes_used].map(|figure| figure.map(u128::from));
-        if is_nothing(self.available) && is_nothing(self.used) && others.into_iter().all(is_nothing) {
+        let inodes = [self.inodes, self.inodes_free, self.inodes_used].map(|inodes| inodes.map(u128::from));
+        let others = [self.available, self.used].into_iter().chain(inodes);
+        if others.flatten().all(|figure| figure == 0) {
             return Some(Self { capacity: Some(capacity), ..Self::default() });
         }
         Some(self)

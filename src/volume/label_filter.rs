@@ -6,13 +6,7 @@ use super::Labels;
 
 /// `*`, nothing, or a comma list of names and `prefix*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelFilter(Vec<Pattern>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Pattern {
-    Name(String),
-    Prefix(String),
-}
+pub struct LabelFilter(Vec<String>);
 
 /// A pattern that is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,21 +17,14 @@ impl FromStr for LabelFilter {
     type Err = BadPattern;
 
     fn from_str(text: &str) -> Result<Self, BadPattern> {
-        let patterns = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+        let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+        let pattern = |pattern: &str| {
+            let is_pattern = pattern.strip_suffix('*').unwrap_or(pattern).chars().all(is_known);
+            if is_pattern { Ok(pattern.into()) } else { Err(BadPattern(pattern.into())) }
+        };
+        let patterns = text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty());
         patterns.map(pattern).collect::<Result<_, _>>().map(Self)
     }
-}
-
-fn pattern(text: &str) -> Result<Pattern, BadPattern> {
-    let (name, is_prefix) = match text.strip_suffix('*') {
-        Some(prefix) => (prefix, true),
-        None => (text, false),
-    };
-    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    if !name.chars().all(known) {
-        return Err(BadPattern(text.into()));
-    }
-    Ok(if is_prefix { Pattern::Prefix(name.into()) } else { Pattern::Name(name.into()) })
 }
 
 impl LabelFilter {
@@ -45,9 +32,9 @@ impl LabelFilter {
     #[must_use]
     pub fn select(&self, labels: Labels) -> Labels {
         let chosen = |name: &str| {
-            self.0.iter().any(|pattern| match pattern {
-                Pattern::Name(wanted) => name == wanted,
-                Pattern::Prefix(prefix) => name.starts_with(prefix),
+            self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => name.starts_with(prefix),
+                None => name == pattern,
             })
         };
         labels.into_iter().filter(|(name, _)| chosen(name)).collect()

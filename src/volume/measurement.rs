@@ -41,11 +41,8 @@ pub struct Inodes {
 impl Usage {
     /// 100 × used ÷ (used + available), as `df` prints it; `None` where that sum is 0.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than a double has")]
     pub fn percent_used(&self) -> Option<f64> {
-        // The sum of two `u128` may overflow.
-        let (used, available) = (self.used as f64, self.available as f64);
-        percent(used, used + available)
+        percent(self.used, self.available)
     }
 }
 
@@ -58,14 +55,16 @@ impl Inodes {
 
     /// 100 × used ÷ all; `None` where there are none.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than a double has")]
     pub fn percent_used(&self) -> Option<f64> {
-        percent(self.used() as f64, self.total as f64)
+        percent(self.used().into(), self.free.into())
     }
 }
 
-fn percent(part: f64, whole: f64) -> Option<f64> {
-    (whole > 0.0).then(|| 100.0 * part / whole)
+#[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than a double has")]
+fn percent(used: u128, free: u128) -> Option<f64> {
+    // The sum of two `u128` may overflow.
+    let all = used as f64 + free as f64;
+    (all > 0.0).then(|| 100.0 * used as f64 / all)
 }
 
 /// Why a mount was not measured: the values of the label `reason` of `pv_disk_usage_error`.

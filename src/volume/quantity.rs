@@ -17,15 +17,16 @@ pub(crate) fn parse_quantity(text: &str) -> Option<u128> {
 
 /// A suffix as a factor and a divisor.
 fn scale(suffix: &str) -> Option<(u128, u128)> {
-    let power = |base: u128, exponent: usize| base.checked_pow(u32::try_from(exponent).ok()?);
-    if let Some(thousands) = ["", "k", "M", "G", "T", "P", "E"].iter().position(|known| *known == suffix) {
-        return Some((power(1000, thousands)?, 1));
+    let power = |base: u128, suffixes: &[&str]| {
+        let exponent = suffixes.iter().position(|known| *known == suffix)?;
+        Some(base.pow(u32::try_from(exponent).ok()?))
+    };
+    let thousands = power(1000, &["", "k", "M", "G", "T", "P", "E"]);
+    if let Some(factor) = thousands.or_else(|| power(1024, &["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"])) {
+        return Some((factor, 1));
     }
-    if let Some(kibis) = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].iter().position(|known| *known == suffix) {
-        return Some((power(1024, kibis)?, 1));
-    }
-    if let Some(thousandths) = ["", "m", "u", "n"].iter().position(|known| *known == suffix) {
-        return Some((1, power(1000, thousandths)?));
+    if let Some(divisor) = power(1000, &["", "m", "u", "n"]) {
+        return Some((1, divisor));
     }
     let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
     let factor = 10_u128.checked_pow(exponent.unsigned_abs())?;

@@ -23,6 +23,7 @@ use certificates::Authority;
 use faults::Faults;
 pub(crate) use faults::{Fault, Of, of};
 pub(crate) use record::{Recorded, Verb};
+pub(crate) use serve::PANIC;
 pub(crate) use world::{Generator, Resource};
 use world::{Happening, World};
 

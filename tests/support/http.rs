@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use flate2::read::GzDecoder;
-use rustix::net::{AddressFamily, SocketType};
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
@@ -64,9 +64,9 @@ pub(crate) fn connect_from_elsewhere(address: SocketAddr) -> TcpStream {
 
 /// An open connection of a client with this address of the loopback interface.
 pub(crate) fn connect_from(address: SocketAddr, client: Ipv4Addr) -> TcpStream {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    rustix::net::bind(&socket, &SocketAddr::from((client, 0))).unwrap();
-    rustix::net::connect(&socket, &address).unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream

@@ -43,78 +43,52 @@ const PLUGINS: [&[u8]; 20] = [
 pub(crate) struct PathIdentity<'a> {
     /// Without `kubernetes.io~`; empty where a regular expression does not tell it.
     pub(crate) plugin: &'a [u8],
-    pub(crate) name: PathName<'a>,
+    /// `None` where only the pod's links to its devices tell it.
+    pub(crate) name: Option<&'a [u8]>,
     pub(crate) pod_uid: Option<&'a [u8]>,
     pub(crate) mode: VolumeMode,
 }
 
-/// Whether the path names the volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PathName<'a> {
-    Known(&'a [u8]),
-    /// Only the pod's links to its devices do, below this kubelet root.
-    InDeviceLinks {
-        kubelet_root: &'a [u8],
-    },
-}
-
-/// How mountpoints are told apart.
-#[derive(Debug)]
-pub(crate) enum Layout {
-    /// The kubelet's, under these roots.
-    Kubelet { roots: Vec<Vec<u8>> },
-    /// The user's, with the groups `name`, `pod_uid` and `plugin`.
-    Regex(Regex),
-}
-
-impl Layout {
-    /// What the mountpoint `path`, as the host sees it, is.
-    pub(crate) fn classify<'a>(&'a self, path: &'a [u8]) -> Option<PathIdentity<'a>> {
-        match self {
-            Self::Kubelet { roots } => roots.iter().find_map(|root| classify_kubelet_path(path, root)),
-            Self::Regex(regex) => classify_by_regex(path, regex),
-        }
-    }
-}
-
-fn classify_kubelet_path<'a>(path: &'a [u8], root: &'a [u8]) -> Option<PathIdentity<'a>> {
+/// What a mountpoint, as the host sees it, is to the kubelet that has this root.
+pub(crate) fn classify<'a>(path: &'a [u8], root: &[u8]) -> Option<PathIdentity<'a>> {
+    use VolumeMode::{Block, Filesystem};
     let names: Vec<&[u8]> = host_path::strip(path, root)?.split(|&b| b == b'/').skip(1).collect();
-    if names.iter().any(|name| matches!(*name, b"" | b"." | b"..")) {
-        return None;
-    }
-    match names[..] {
+    let (plugin, name, pod_uid, mode) = match names[..] {
         [b"pods", pod_uid, b"volumes", b"kubernetes.io~csi", name, b"mount"] => {
-            Some(identity(b"csi", name, pod_uid, VolumeMode::Filesystem))
+            (&b"csi"[..], Some(name), pod_uid, Filesystem)
         }
-        [b"pods", pod_uid, b"volumes", escaped, name] => {
-            let plugin = plugin(escaped).filter(|plugin| *plugin != b"csi")?;
-            Some(identity(plugin, name, pod_uid, VolumeMode::Filesystem))
+        [b"pods", pod_uid, b"volumes", escaped, name] if escaped != b"kubernetes.io~csi" => {
+            (plugin(escaped)?, Some(name), pod_uid, Filesystem)
         }
         // The kubelet mounts a CSI device twice; `publish` holds the other one, under the volume's name.
         [b"plugins", b"kubernetes.io", b"csi", b"volumeDevices", name, b"dev", pod_uid]
             if name != b"publish" =>
         {
-            Some(identity(b"csi", name, pod_uid, VolumeMode::Block))
+            (&b"csi"[..], Some(name), pod_uid, Block)
         }
         [b"plugins", b"kubernetes.io~local-volume", b"volumeDevices", name, pod_uid] => {
-            Some(identity(b"local-volume", name, pod_uid, VolumeMode::Block))
+            (&b"local-volume"[..], Some(name), pod_uid, Block)
         }
         [b"plugins", b"kubernetes.io", plugin, b"volumeDevices", .., pod_uid]
             if plugin != b"csi" && PLUGINS.contains(&plugin) && is_pod_uid(pod_uid) =>
         {
-            Some(PathIdentity {
-                plugin,
-                name: PathName::InDeviceLinks { kubelet_root: root },
-                pod_uid: Some(pod_uid),
-                mode: VolumeMode::Block,
-            })
+            (plugin, None, pod_uid, Block)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(PathIdentity { plugin, name, pod_uid: Some(pod_uid), mode })
 }
 
-fn identity<'a>(plugin: &'a [u8], name: &'a [u8], pod_uid: &'a [u8], mode: VolumeMode) -> PathIdentity<'a> {
-    PathIdentity { plugin, name: PathName::Known(name), pod_uid: Some(pod_uid), mode }
+/// The same by the user's regular expression, which has the groups `name`, `pod_uid` and `plugin`.
+pub(crate) fn classify_by_regex<'a>(path: &'a [u8], regex: &Regex) -> Option<PathIdentity<'a>> {
+    let groups = regex.captures(path)?;
+    let group = |name| groups.name(name).map(|found| found.as_bytes());
+    Some(PathIdentity {
+        plugin: group("plugin").and_then(normalize_plugin).unwrap_or_default(),
+        name: Some(group("name").filter(|name| !name.is_empty())?),
+        pod_uid: group("pod_uid"),
+        mode: VolumeMode::Filesystem,
+    })
 }
 
 /// The plugin behind a directory's name, if it can hold a `PersistentVolume`: one of the kubelet's own, or a
@@ -128,34 +102,16 @@ fn plugin(escaped: &[u8]) -> Option<&[u8]> {
 
 /// A plugin as users may write it: `nfs`, `kubernetes.io/nfs`, `kubernetes.io~nfs`, `vendor~driver`.
 fn normalize_plugin(name: &[u8]) -> Option<&[u8]> {
-    let own = name
-        .strip_prefix(b"kubernetes.io")
-        .and_then(|rest| rest.strip_prefix(b"~").or(rest.strip_prefix(b"/")));
+    let own = name.strip_prefix(b"kubernetes.io~").or_else(|| name.strip_prefix(b"kubernetes.io/"));
     let own = own.unwrap_or(name);
     if PLUGINS.contains(&own) { Some(own) } else { plugin(name) }
 }
 
-fn classify_by_regex<'a>(path: &'a [u8], regex: &Regex) -> Option<PathIdentity<'a>> {
-    let groups = regex.captures(path)?;
-    let group = |name| groups.name(name).map(|found| found.as_bytes());
-    Some(PathIdentity {
-        plugin: group("plugin").and_then(normalize_plugin).unwrap_or_default(),
-        name: PathName::Known(group("name").filter(|name| !name.is_empty())?),
-        pod_uid: group("pod_uid"),
-        mode: VolumeMode::Filesystem,
-    })
-}
-
 /// A pod's uid as in the API, or a static pod's hash.
 fn is_pod_uid(name: &[u8]) -> bool {
-    match name.len() {
-        32 => name.iter().all(u8::is_ascii_hexdigit),
-        36 => name.iter().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        }),
-        _ => false,
-    }
+    let lengths = || name.split(|&b| b == b'-').map(<[u8]>::len);
+    (lengths().eq([32]) || lengths().eq([8, 4, 4, 4, 12]))
+        && name.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-')
 }
 
 /// The kubelet's roots: the usual one, and whatever else holds pods' volumes, but no kubelet that runs inside a
@@ -179,13 +135,11 @@ fn is_container_root(mountpoint: &[u8]) -> bool {
 
 /// `<root>` of `<root>/pods/<uid>/volumes/…`, the shortest there is.
 pub(crate) fn kubelet_root_of(path: &[u8]) -> Option<&[u8]> {
-    const PODS: &[u8] = b"/pods/";
-    let starts = path.windows(PODS.len()).enumerate().filter(|(_, window)| *window == PODS).map(|(at, _)| at);
-    starts.filter(|at| *at > 0).find_map(|at| {
-        let mut names = path[at + PODS.len()..].split(|&b| b == b'/');
-        let is_pod = is_pod_uid(names.next()?) && names.next()? == b"volumes";
-        is_pod.then(|| &path[..at])
-    })
+    let is_pods = |at: &usize| {
+        let mut names = path[*at..].strip_prefix(b"/pods/")?.split(|&b| b == b'/');
+        Some(is_pod_uid(names.next()?) && names.next()? == b"volumes")
+    };
+    (1..path.len()).find(|at| is_pods(at) == Some(true)).map(|at| &path[..at])
 }
 
 #[cfg(test)]

@@ -1,35 +1,28 @@
 //! Which mount table is read, and when it is read again.
 
-use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::node::host_path::Rootfs;
 
 /// The kernel does not tell when a superblock turns read-only, so a reading is never trusted for longer.
-const MOST_AGE: Duration = Duration::from_mins(1);
-
-const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const MAX_AGE: Duration = Duration::from_mins(1);
 
 /// A table, open.
 #[derive(Debug)]
 pub(crate) struct MountTable {
-    path: PathBuf,
-    kind: Kind,
+    pub(crate) path: PathBuf,
+    /// One of the kernel's, whose descriptor tells when it changed; `None` for a plain file, which is read on every scrape.
+    live: Option<File>,
     read_at: Option<Instant>,
-    reads: u64,
-}
-
-#[derive(Debug)]
-enum Kind {
-    /// One of the kernel's: its descriptor tells when it changed.
-    Live(File),
-    /// A plain file, read on every scrape.
-    Plain,
+    /// Readings so far.
+    pub(crate) reads: u64,
 }
 
 /// No table could be opened.
@@ -64,50 +57,32 @@ impl MountTable {
             return Err(io::Error::other("not a file"));
         }
         let file = File::open(path)?;
-        let magic = rustix::fs::fstatfs(&file)?.f_type;
-        let kind = if magic == rustix::fs::PROC_SUPER_MAGIC { Kind::Live(file) } else { Kind::Plain };
-        Ok(Self { path: path.to_owned(), kind, read_at: None, reads: 0 })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Readings so far.
-    pub(crate) fn reads(&self) -> u64 {
-        self.reads
+        let is_live = fstatfs(&file)?.filesystem_type() == PROC_SUPER_MAGIC;
+        Ok(Self { path: path.to_owned(), live: is_live.then_some(file), read_at: None, reads: 0 })
     }
 
     /// Whether this is the kernel's, of the mount namespace that this process is in: mount ids can be compared.
     pub(crate) fn is_own(&self) -> bool {
-        let names: Vec<&OsStr> = self.path.iter().rev().take(2).collect();
-        let of_self = match names[..] {
-            [file, parent] => {
-                parent == "self" || parent == "thread-self" || (file == "mounts" && parent == "proc")
-            }
-            _ => false,
-        };
-        of_self && matches!(self.kind, Kind::Live(_))
+        let is_of = |process: &str| self.path.parent().is_some_and(|parent| parent.ends_with(process));
+        let is_own_path = is_of("self") || is_of("thread-self") || self.path.ends_with("proc/mounts");
+        is_own_path && self.live.is_some()
     }
 
     /// The table's bytes, where they may differ from the last reading; `None` where they do not.
-    pub(crate) fn refresh(&mut self, now: Instant) -> io::Result<Option<Vec<u8>>> {
-        let fresh = self.read_at.is_some_and(|at| now.duration_since(at) < MOST_AGE);
+    pub(crate) fn refresh(&mut self, now: Instant) -> Option<io::Result<Vec<u8>>> {
         // Poll in any case: polling clears the change flag, and the read below covers those changes.
-        if !self.changed()? && fresh {
-            return Ok(None);
-        }
-        self.read(now).map(Some)
+        let has_changed = self.has_changed();
+        let is_fresh = self.read_at.is_some_and(|at| now.duration_since(at) < MAX_AGE);
+        (has_changed || !is_fresh).then(|| self.read(now))
     }
 
-    fn changed(&self) -> io::Result<bool> {
-        let Kind::Live(file) = &self.kind else {
-            return Ok(true);
+    fn has_changed(&self) -> bool {
+        let Some(file) = &self.live else {
+            return true;
         };
-        let mut descriptors = [PollFd::new(file, PollFlags::PRI)];
-        rustix::io::retry_on_intr(|| poll(&mut descriptors, Some(&NO_WAIT)))?;
-        let told = descriptors[0].revents();
-        Ok(told.intersects(PollFlags::PRI | PollFlags::ERR))
+        let mut descriptors = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+        // Where the kernel does not tell, reading does.
+        poll(&mut descriptors, PollTimeout::ZERO) != Ok(0)
     }
 
     /// The table's bytes, whether or not they differ from the last reading.
@@ -115,12 +90,12 @@ impl MountTable {
         // A reading that fails leaves nothing that could be trusted.
         self.read_at = None;
         let mut bytes = Vec::new();
-        match &mut self.kind {
-            Kind::Live(file) => {
-                file.seek(SeekFrom::Start(0))?;
+        match &mut self.live {
+            Some(file) => {
+                file.rewind()?;
                 file.read_to_end(&mut bytes)?;
             }
-            Kind::Plain => bytes = std::fs::read(&self.path)?,
+            None => bytes = std::fs::read(&self.path)?,
         }
         self.reads += 1;
         self.read_at = Some(now);
@@ -137,14 +112,14 @@ mod tests {
         let mut table = MountTable::open(Path::new("/proc/self/mountinfo")).unwrap();
         let start = Instant::now();
         let mut read = |seconds| {
-            let bytes = table.refresh(start + Duration::from_secs(seconds)).unwrap();
-            bytes.is_some()
+            let bytes = table.refresh(start + Duration::from_secs(seconds));
+            bytes.is_some_and(|bytes| bytes.is_ok())
         };
         assert!(read(0));
         assert!(!read(0) && !read(59));
         assert!(read(60));
         assert!(!read(119));
-        assert_eq!(table.reads(), 2);
+        assert_eq!(table.reads, 2);
     }
 
     #[test]
@@ -157,11 +132,11 @@ mod tests {
         let mut table = MountTable::open(&path).unwrap();
         assert!(!table.is_own(), "a plain file is nobody's own");
         let now = Instant::now();
-        assert_eq!(table.refresh(now).unwrap(), Some(b"one".to_vec()));
+        assert_eq!(table.refresh(now).unwrap().unwrap(), b"one");
         std::fs::write(&path, "two").unwrap();
-        assert_eq!(table.refresh(now).unwrap(), Some(b"two".to_vec()));
+        assert_eq!(table.refresh(now).unwrap().unwrap(), b"two");
         std::fs::remove_file(&path).unwrap();
-        assert!(table.refresh(now).is_err());
+        assert!(table.refresh(now).unwrap().is_err());
     }
 
     #[test]
@@ -169,12 +144,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let rootfs = Rootfs::new(dir.path().to_owned());
         let usual = MountTable::choose(None, &rootfs).unwrap();
-        assert_eq!(usual.path(), Path::new("/proc/self/mountinfo"));
+        assert_eq!(usual.path, Path::new("/proc/self/mountinfo"));
         assert!(usual.is_own());
         std::fs::create_dir(dir.path().join("proc")).unwrap();
         std::fs::write(dir.path().join("proc/mounts"), "").unwrap();
         let below = MountTable::choose(None, &rootfs).unwrap();
-        assert_eq!(below.path(), dir.path().join("proc/mounts"));
+        assert_eq!(below.path, dir.path().join("proc/mounts"));
         let error = MountTable::choose(Some(Path::new("/nowhere")), &rootfs).unwrap_err();
         assert!(error.to_string().contains("/nowhere: No such file"), "{error}");
         assert!(MountTable::choose(Some(dir.path()), &rootfs).is_err(), "a directory");

@@ -19,39 +19,22 @@ pub(crate) struct Row<'a> {
     pub(crate) super_options: &'a [u8],
 }
 
-impl Row<'_> {
-    /// The mount itself is read-only.
-    pub(crate) fn read_only(&self) -> bool {
-        has_option(self.options, &[b"ro"])
-    }
-
-    /// Its file system is read-only: mounted so, turned so after an error, or shut down.
-    pub(crate) fn superblock_read_only(&self) -> bool {
-        has_option(self.super_options, &[b"ro", b"emergency_ro", b"shutdown"])
-    }
+/// Whether a comma-separated list has one of these options.
+pub(crate) fn has_option(options: &[u8], wanted: &[&str]) -> bool {
+    options.split(|&b| b == b',').any(|option| wanted.iter().any(|wanted| wanted.as_bytes() == option))
 }
 
-fn has_option(options: &[u8], wanted: &[&[u8]]) -> bool {
-    options.split(|&b| b == b',').any(|option| wanted.contains(&option))
-}
-
-/// A whole table.
-pub(crate) struct Table<'a> {
-    pub(crate) rows: Vec<Row<'a>>,
-    /// Lines that are no rows.
-    pub(crate) malformed: usize,
-}
-
-/// Reads a table of either format. A line that is neither costs itself only.
-pub(crate) fn parse(bytes: &[u8]) -> Table<'_> {
-    let mut table = Table { rows: Vec::new(), malformed: 0 };
-    for line in bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
+/// The rows of a table of either format, and the number of lines that are none. Such a line costs itself only.
+pub(crate) fn parse(bytes: &[u8]) -> (Vec<Row<'_>>, usize) {
+    let lines = bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+    let (mut rows, mut malformed) = (Vec::new(), 0);
+    for line in lines {
         match parse_mountinfo(line).or_else(|| parse_mounts(line)) {
-            Some(row) => table.rows.push(row),
-            None => table.malformed += 1,
+            Some(row) => rows.push(row),
+            None => malformed += 1,
         }
     }
-    table
+    (rows, malformed)
 }
 
 /// `36 35 98:0 /root /mountpoint rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue`
@@ -151,7 +134,7 @@ mod tests {
     use super::*;
 
     fn mountpoints(table: &[u8]) -> Vec<Vec<u8>> {
-        let rows = parse(table).rows;
+        let (rows, _) = parse(table);
         rows.into_iter().map(|row| row.mountpoint.into_owned()).collect()
     }
 
@@ -159,36 +142,37 @@ mod tests {
     #[test]
     fn reads_every_field_of_a_mountinfo_row() {
         let line = b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n";
-        let table = parse(line);
-        assert_eq!(table.malformed, 0);
         assert_eq!(
-            table.rows,
-            [Row {
-                id: Some(36),
-                parent: Some(35),
-                device_number: Some((98, 0)),
-                root: Some(Cow::Borrowed(b"/mnt1")),
-                mountpoint: Cow::Borrowed(b"/mnt2"),
-                options: b"rw,noatime",
-                propagated: Some(true),
-                fstype: Cow::Borrowed(b"ext3"),
-                source: Cow::Borrowed(b"/dev/root"),
-                super_options: b"rw,errors=continue",
-            }]
+            parse(line),
+            (
+                vec![Row {
+                    id: Some(36),
+                    parent: Some(35),
+                    device_number: Some((98, 0)),
+                    root: Some(Cow::Borrowed(b"/mnt1")),
+                    mountpoint: Cow::Borrowed(b"/mnt2"),
+                    options: b"rw,noatime",
+                    propagated: Some(true),
+                    fstype: Cow::Borrowed(b"ext3"),
+                    source: Cow::Borrowed(b"/dev/root"),
+                    super_options: b"rw,errors=continue",
+                }],
+                0
+            )
         );
     }
 
     #[test]
     fn reads_every_field_of_a_mounts_row() {
-        let table = parse(b"server:/export /mnt nfs4 ro,vers=4.2 0 0");
-        assert_eq!(table.malformed, 0);
-        let [row] = &table.rows[..] else { panic!("one row expected, got {:?}", table.rows) };
+        let (rows, malformed) = parse(b"server:/export /mnt nfs4 ro,vers=4.2 0 0");
+        assert_eq!(malformed, 0);
+        let [row] = &rows[..] else { panic!("one row expected, got {rows:?}") };
         assert_eq!(
             (&*row.source, &*row.mountpoint, &*row.fstype),
             (&b"server:/export"[..], &b"/mnt"[..], &b"nfs4"[..])
         );
         assert_eq!((row.id, row.device_number, row.propagated, &row.root), (None, None, None, &None));
-        assert!(row.read_only() && row.superblock_read_only());
+        assert_eq!((row.options, row.super_options), (&b"ro,vers=4.2"[..], &b"ro,vers=4.2"[..]));
     }
 
     #[test]
@@ -210,9 +194,9 @@ mod tests {
 
     #[test]
     fn keeps_an_empty_source() {
-        let table = parse(b"1 2 0:3 / /a rw - tmpfs  rw\n /b tmpfs rw 0 0");
-        assert_eq!(table.malformed, 0);
-        assert!(table.rows.iter().all(|row| row.source.is_empty()));
+        let (rows, malformed) = parse(b"1 2 0:3 / /a rw - tmpfs  rw\n /b tmpfs rw 0 0");
+        assert_eq!(malformed, 0);
+        assert!(rows.iter().all(|row| row.source.is_empty()));
     }
 
     #[test]
@@ -230,7 +214,7 @@ mod tests {
             \n\
             tmpfs /also-good tmpfs rw 0 0\n";
         assert_eq!(mountpoints(table), [&b"/good"[..], b"/also-good"]);
-        assert_eq!(parse(table).malformed, 9);
+        assert_eq!(parse(table).1, 9);
     }
 
     // A table that is a file may say anything; joined to the rootfs, such a path would leave it. One that is written
@@ -239,8 +223,8 @@ mod tests {
     fn a_mountpoint_is_written_as_the_kernel_writes_it() {
         let mounts = |path: &str| {
             let table = format!("1 2 0:3 / {path} rw - t t rw\nt {path} t rw 0 0\n");
-            let table = parse(table.as_bytes());
-            (table.rows.len(), table.malformed)
+            let (rows, malformed) = parse(table.as_bytes());
+            (rows.len(), malformed)
         };
         for path in ["/", "/a", "/a/...", "/a/..b/.c", "/a\\040b"] {
             assert_eq!(mounts(path), (2, 0), "{path}");
@@ -261,7 +245,7 @@ mod tests {
             (b"", false),
         ];
         for (options, expected) in cases {
-            assert_eq!(has_option(options, &[b"ro", b"emergency_ro", b"shutdown"]), expected);
+            assert_eq!(has_option(options, &["ro", "emergency_ro", "shutdown"]), expected);
         }
     }
 
@@ -269,7 +253,7 @@ mod tests {
     fn propagation_is_told_by_shared_and_master_alone() {
         let table = b"1 2 0:3 / /a rw shared:4 - t t rw\n1 2 0:3 / /b rw - t t rw\n\
             1 2 0:3 / /c rw master:2 propagate_from:3 - t t rw\n1 2 0:3 / /d rw unbindable - t t rw\n";
-        let tags: Vec<_> = parse(table).rows.iter().map(|row| row.propagated).collect();
+        let tags: Vec<_> = parse(table).0.iter().map(|row| row.propagated).collect();
         assert_eq!(tags, [Some(true), Some(false), Some(true), Some(false)]);
     }
 }

@@ -2,40 +2,44 @@
 //! mount table to the next.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::device_links::{self, UnnamedDevice};
-use super::matcher::{MountCandidate, NameLookup};
-use super::vol_data::{self, VolData};
+use super::vol_data;
 use crate::node::host_path::Rootfs;
 use crate::runtime::{BlockingWorker, Deadline, Job};
-use crate::volume::VolumeMount;
+use crate::volume::{CsiVolume, VolumeMount};
 
-/// A mount after its name was looked up.
-#[derive(Debug, Clone)]
-enum Resolved {
-    /// A `PersistentVolume`, or an inline volume that only the pod object tells from one.
-    Named(Arc<VolumeMount>),
-    /// Certainly an inline volume.
-    Inline,
-    /// The file cannot be read yet: it is tried again at the next scrape. Until then the mount has the name of its path, if
-    /// that has one.
-    Pending(Option<Arc<VolumeMount>>),
+/// A mount that may be a volume.
+#[derive(Debug)]
+struct ResolvedMount {
+    /// With what was looked up; until then, with the name of its path, if that has one.
+    mount: Arc<VolumeMount>,
+    state: LookupState,
 }
 
-type Lookups = Vec<(MountCandidate, Resolved)>;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LookupState {
+    /// A `PersistentVolume`, or an inline volume that only the pod object tells from one.
+    Named,
+    /// Certainly an inline volume.
+    Inline,
+    /// The file cannot be read yet: it is tried again at the next scrape.
+    Pending,
+}
 
-/// Every mount of the last reading that may be a volume.
+/// Every mount of the last reading that may be a volume, in the table's order.
 #[derive(Debug)]
 pub(crate) struct ResolvedMounts {
     rootfs: Rootfs,
     /// The kubelet's directory may hang like any other.
     host_files: BlockingWorker,
-    entries: Lookups,
-    lookups: Option<Job<Lookups>>,
+    entries: Vec<ResolvedMount>,
+    lookups: Option<Job<Vec<ResolvedMount>>>,
 }
 
 impl ResolvedMounts {
@@ -44,26 +48,19 @@ impl ResolvedMounts {
     }
 
     /// Takes a new reading; mounts that are still there keep their names.
-    pub(crate) fn replace(&mut self, candidates: Vec<MountCandidate>) {
+    pub(crate) fn replace(&mut self, mounts: Vec<VolumeMount>) {
         let before = std::mem::take(&mut self.entries);
-        let known: HashMap<_, &Resolved> =
-            before.iter().map(|(candidate, resolved)| (candidate.mount.identity(), resolved)).collect();
-        let resolved = |candidate: &MountCandidate| match known.get(&candidate.mount.identity()) {
-            Some(Resolved::Named(before)) => Resolved::Named(updated(candidate, before)),
-            Some(Resolved::Inline) => Resolved::Inline,
-            Some(Resolved::Pending(_)) | None => by_path(candidate),
+        let before = by_identity(&before);
+        let entry = |mount: VolumeMount| match before.get(&mount.identity()) {
+            Some(before) => before.with_row(mount),
+            None => ResolvedMount::by_path(mount),
         };
-        self.entries = with_each(candidates, resolved);
-    }
-
-    /// Forgets all mounts.
-    pub(crate) fn clear(&mut self) {
-        self.entries.clear();
+        self.entries = mounts.into_iter().map(entry).collect();
     }
 
     /// Looks up the names that are pending, until the deadline. Lookups that do not end in time are taken at a later scrape.
     pub(crate) fn resolve(&mut self, deadline: &Deadline) {
-        let (job, deadline) = match self.lookups.take() {
+        let (mut job, deadline) = match self.lookups.take() {
             // They were waited for before.
             Some(job) => (job, Deadline::after(Duration::ZERO)),
             None => match self.start_lookups() {
@@ -72,120 +69,119 @@ impl ResolvedMounts {
             },
         };
         match job.wait(&deadline) {
-            Some(Ok(lookups)) => self.apply(&lookups),
+            Some(Ok(found)) => self.apply(&found),
             // A panic: they are tried again.
             Some(Err(_)) => {}
             None => self.lookups = Some(job),
         }
     }
 
-    fn start_lookups(&self) -> Option<Job<Lookups>> {
-        let pending = self.entries.iter().filter(|(_, resolved)| matches!(resolved, Resolved::Pending(_)));
-        let pending: Vec<MountCandidate> = pending.map(|(candidate, _)| candidate.clone()).collect();
+    fn start_lookups(&self) -> Option<Job<Vec<ResolvedMount>>> {
+        let pending = self.entries.iter().filter(|entry| entry.state == LookupState::Pending);
+        let pending: Vec<_> = pending.map(|entry| Arc::clone(&entry.mount)).collect();
         if pending.is_empty() {
             return None;
         }
         let rootfs = self.rootfs.clone();
-        Some(self.host_files.run(move || with_each(pending, |candidate| look_up(candidate, &rootfs))))
+        let look_up_all = move || pending.iter().filter_map(|mount| look_up(mount, &rootfs)).collect();
+        Some(self.host_files.run(look_up_all))
     }
 
-    fn apply(&mut self, lookups: &Lookups) {
-        let found: HashMap<_, &Resolved> =
-            lookups.iter().map(|(candidate, resolved)| (candidate.mount.identity(), resolved)).collect();
-        for (candidate, resolved) in &mut self.entries {
-            if let Resolved::Pending(_) = resolved {
-                match found.get(&candidate.mount.identity()) {
-                    // The row may have changed meanwhile.
-                    Some(Resolved::Named(mount)) => *resolved = Resolved::Named(updated(candidate, mount)),
-                    Some(Resolved::Inline) => *resolved = Resolved::Inline,
-                    Some(Resolved::Pending(_)) | None => {}
-                }
+    fn apply(&mut self, found: &[ResolvedMount]) {
+        let found = by_identity(found);
+        for entry in self.entries.iter_mut().filter(|entry| entry.state == LookupState::Pending) {
+            if let Some(found) = found.get(&entry.mount.identity()) {
+                // The row may have changed meanwhile.
+                *entry = found.with_row((*entry.mount).clone());
             }
         }
     }
 
-    /// The mounts, in the table's order.
+    /// The mounts that have a name, and are no inline volumes.
     pub(crate) fn mounts(&self) -> Vec<Arc<VolumeMount>> {
-        let named = self.entries.iter().filter_map(|(_, resolved)| match resolved {
-            Resolved::Named(mount) | Resolved::Pending(Some(mount)) => Some(mount),
-            Resolved::Inline | Resolved::Pending(None) => None,
-        });
-        named.cloned().collect()
+        let is_shown =
+            |entry: &&ResolvedMount| entry.state != LookupState::Inline && !entry.mount.name.is_empty();
+        self.entries.iter().filter(is_shown).map(|entry| Arc::clone(&entry.mount)).collect()
     }
 
     /// The mountpoints of all mounts that may be volumes.
     pub(crate) fn mountpoints(&self) -> impl Iterator<Item = &PathBuf> {
-        self.entries.iter().map(|(candidate, _)| &candidate.mount.mountpoint)
+        self.entries.iter().map(|entry| &entry.mount.mountpoint)
     }
 }
 
-/// The candidates, each with what is known of it.
-fn with_each(candidates: Vec<MountCandidate>, resolve: impl Fn(&MountCandidate) -> Resolved) -> Lookups {
-    let with_resolved = |candidate| {
-        let resolved = resolve(&candidate);
-        (candidate, resolved)
-    };
-    candidates.into_iter().map(with_resolved).collect()
+fn by_identity(mounts: &[ResolvedMount]) -> HashMap<(Option<u64>, &Path, &OsStr), &ResolvedMount> {
+    mounts.iter().map(|resolved| (resolved.mount.identity(), resolved)).collect()
 }
 
-/// The new row with the name that was looked up before; the same allocation if nothing else is new.
-fn updated(candidate: &MountCandidate, before: &Arc<VolumeMount>) -> Arc<VolumeMount> {
-    let updated =
-        VolumeMount { name: before.name.clone(), csi: before.csi.clone(), ..candidate.mount.clone() };
-    if updated == **before { Arc::clone(before) } else { Arc::new(updated) }
-}
+impl ResolvedMount {
+    /// What the path alone tells. In-tree plugins name the directory after the PV or the inline volume, unescaped.
+    fn by_path(mount: VolumeMount) -> Self {
+        let is_named = mount.plugin != "csi" && !mount.name.is_empty();
+        let state = if is_named { LookupState::Named } else { LookupState::Pending };
+        Self { mount: Arc::new(mount), state }
+    }
 
-/// What the path alone tells.
-fn by_path(candidate: &MountCandidate) -> Resolved {
-    let mount = || Arc::new(candidate.mount.clone());
-    match candidate.lookup {
-        NameLookup::None => Resolved::Named(mount()),
-        NameLookup::VolData(_) => Resolved::Pending(Some(mount())),
-        NameLookup::DeviceLinks(_) => Resolved::Pending(None),
+    /// A newer row of the same mount, with what was looked up; the same allocation if nothing else is new.
+    fn with_row(&self, mut row: VolumeMount) -> Self {
+        row.name.clone_from(&self.mount.name);
+        row.csi.clone_from(&self.mount.csi);
+        let mount = if row == *self.mount { Arc::clone(&self.mount) } else { Arc::new(row) };
+        Self { mount, state: self.state }
     }
 }
 
 /// What the kubelet's files and links tell.
-fn look_up(candidate: &MountCandidate, rootfs: &Rootfs) -> Resolved {
-    let mount = &candidate.mount;
-    let found = match &candidate.lookup {
-        NameLookup::None => None,
-        NameLookup::VolData(path) => vol_data::read(&rootfs.join(path)).map(|data| match data {
-            VolData { ephemeral: true, .. } => Resolved::Inline,
-            VolData { name, csi, .. } => Resolved::Named(Arc::new(VolumeMount {
-                name: name.unwrap_or_else(|| mount.name.clone()),
-                csi: Some(csi),
-                ..mount.clone()
-            })),
-        }),
-        NameLookup::DeviceLinks(kubelet_root) => block_name(mount, kubelet_root, rootfs)
-            .map(|name| Resolved::Named(Arc::new(VolumeMount { name, ..mount.clone() }))),
+fn look_up(mount: &VolumeMount, rootfs: &Rootfs) -> Option<ResolvedMount> {
+    let (name, csi, state) = if mount.name.is_empty() {
+        (Some(name_by_device_links(mount, rootfs)?), None, LookupState::Named)
+    } else {
+        let data = vol_data::read(&rootfs.join(&vol_data::path(mount)?))?;
+        let state = if data.is_ephemeral() { LookupState::Inline } else { LookupState::Named };
+        let csi = CsiVolume { driver: data.driver_name, handle: data.volume_handle };
+        (data.name.filter(|name| !name.is_empty()), Some(csi), state)
     };
-    found.unwrap_or_else(|| by_path(candidate))
+    let name = name.unwrap_or_else(|| mount.name.clone());
+    Some(ResolvedMount { mount: Arc::new(VolumeMount { name, csi, ..mount.clone() }), state })
 }
 
-fn block_name(mount: &VolumeMount, kubelet_root: &[u8], rootfs: &Rootfs) -> Option<String> {
-    let device = UnnamedDevice {
-        kubelet_root,
-        plugin: mount.plugin.as_bytes(),
-        pod_uid: mount.pod_uid.as_deref().unwrap_or_default().as_bytes(),
-        mountpoint: &mount.mountpoint,
-        root: mount.root.as_deref().map(OsStrExt::as_bytes),
+/// The name that the pod gives to a device of `<root>/plugins/kubernetes.io/<plugin>/volumeDevices/…`: that of its link to it
+/// in `<root>/pods/<uid>/volumeDevices/kubernetes.io~<plugin>/`.
+fn name_by_device_links(mount: &VolumeMount, rootfs: &Rootfs) -> Option<String> {
+    let VolumeMount { plugin, pod_uid, mountpoint, .. } = mount;
+    let devices = format!("plugins/kubernetes.io/{plugin}/volumeDevices");
+    let kubelet_root = mountpoint.ancestors().find(|path| path.ends_with(&devices))?.ancestors().nth(4)?;
+    let links = format!("pods/{}/volumeDevices/kubernetes.io~{plugin}", pod_uid.as_deref()?);
+    let links = kubelet_root.join(links);
+    let number = device_number(&rootfs.join(mountpoint));
+    let is_device = |target: PathBuf| match (number, device_number(&rootfs.join(&target))) {
+        (Some(number), Some(target)) => number == target,
+        // Where `/dev` cannot be seen, the device's path within it must do.
+        _ => mount
+            .root
+            .as_ref()
+            .is_some_and(|root| target.as_os_str().as_bytes().strip_prefix(b"/dev") == Some(root.as_bytes())),
     };
-    device_links::name(&device, rootfs).map(|name| String::from_utf8_lossy(&name).into_owned())
+    let entries = std::fs::read_dir(rootfs.join(&links)).ok()?;
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    let name = names.iter().find(|name| rootfs.resolve(&links.join(name)).is_some_and(is_device))?;
+    Some(name.to_string_lossy().into_owned())
+}
+
+fn device_number(path: &Path) -> Option<u64> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    metadata.file_type().is_block_device().then(|| metadata.rdev())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::VolumeMode;
     use crate::volume::samples::mount;
     use std::sync::mpsc;
 
     const LONG: Duration = Duration::from_mins(10);
-
-    fn candidate(name: &str, lookup: NameLookup) -> MountCandidate {
-        MountCandidate { mount: mount(name, "csi", "uid"), lookup }
-    }
 
     fn names(mounts: &ResolvedMounts) -> Vec<String> {
         mounts.mounts().iter().map(|mount| mount.name.clone()).collect()
@@ -200,26 +196,36 @@ mod tests {
         (go_on, worker, mounts)
     }
 
-    fn vol_data(directory: &tempfile::TempDir, mode: &str) -> NameLookup {
-        let path = directory.path().join("vol_data.json");
+    /// A CSI mount whose `vol_data.json` is in this directory.
+    fn csi_mount(name: &str, directory: &tempfile::TempDir, mode: &str) -> VolumeMount {
         let text = format!(
             r#"{{"specVolID": "looked-up", "driverName": "d", "volumeHandle": "h", "volumeLifecycleMode": "{mode}"}}"#
         );
-        std::fs::write(&path, text).unwrap();
-        NameLookup::VolData(path)
+        std::fs::write(directory.path().join("vol_data.json"), text).unwrap();
+        VolumeMount { mountpoint: directory.path().join("mount"), ..mount(name, "csi", "uid") }
+    }
+
+    /// A device of an iSCSI volume.
+    fn device(root: Option<&str>) -> VolumeMount {
+        VolumeMount {
+            mountpoint: "/k/plugins/kubernetes.io/iscsi/volumeDevices/iface-default/lun-0/uid".into(),
+            mode: VolumeMode::Block,
+            root: root.map(Into::into),
+            ..mount("", "iscsi", "uid")
+        }
     }
 
     #[test]
     fn a_late_lookup_does_not_undo_a_newer_row() {
         let directory = tempfile::tempdir().unwrap();
         let (go_on, _worker, mut mounts) = busy_worker();
-        let mut changed = candidate("pv", vol_data(&directory, "Persistent"));
+        let mut changed = csi_mount("pv", &directory, "Persistent");
         mounts.replace(vec![changed.clone()]);
         mounts.resolve(&Deadline::after(Duration::ZERO));
-        changed.mount.superblock_read_only = true;
+        changed.superblock_read_only = true;
         mounts.replace(vec![changed]);
         go_on.send(()).unwrap();
-        let job = mounts.lookups.take().unwrap();
+        let mut job = mounts.lookups.take().unwrap();
         mounts.apply(&job.wait(&Deadline::after(LONG)).unwrap().unwrap());
         assert_eq!(names(&mounts), ["looked-up"]);
         assert!(mounts.mounts()[0].superblock_read_only);
@@ -229,9 +235,11 @@ mod tests {
     fn a_lookup_that_hangs_leaves_mounts_the_names_of_their_paths() {
         let directory = tempfile::tempdir().unwrap();
         let (go_on, worker, mut mounts) = busy_worker();
-        let lookups = [NameLookup::None, vol_data(&directory, "Ephemeral"), NameLookup::DeviceLinks(vec![])];
-        let candidates = ["in-path", "inline", "linked"].into_iter().zip(lookups);
-        mounts.replace(candidates.map(|(name, lookup)| candidate(name, lookup)).collect());
+        mounts.replace(vec![
+            mount("in-path", "nfs", "uid"),
+            csi_mount("inline", &directory, "Ephemeral"),
+            device(None),
+        ]);
         mounts.resolve(&Deadline::after(Duration::ZERO));
         assert_eq!(names(&mounts), ["in-path", "inline"], "a link's name is not known before");
         // Were they waited for again, this would take ten minutes.
@@ -241,5 +249,20 @@ mod tests {
         worker.run(|| ()).wait(&Deadline::after(LONG)).unwrap().unwrap();
         mounts.resolve(&Deadline::after(LONG));
         assert_eq!(names(&mounts), ["in-path"]);
+    }
+
+    #[test]
+    fn a_pods_link_names_its_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let links = dir.path().join("k/pods/uid/volumeDevices/kubernetes.io~iscsi");
+        std::fs::create_dir_all(&links).unwrap();
+        let link = |target, name| std::os::unix::fs::symlink(target, links.join(name)).unwrap();
+        link("/dev/sda", "pv-a");
+        link("/dev/sdb", "pv-b");
+        let rootfs = Rootfs::new(dir.path().to_owned());
+        let name = |root| name_by_device_links(&device(root), &rootfs);
+        assert_eq!(name(Some("/sdb")).as_deref(), Some("pv-b"));
+        assert_eq!(name(Some("/sdc")), None);
+        assert_eq!(name(None), None);
     }
 }

@@ -1,51 +1,54 @@
 //! `vol_data.json`: what the kubelet notes beside a CSI volume.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::volume::CsiVolume;
+use crate::volume::{VolumeMode, VolumeMount};
 
 /// A file larger than this is not the kubelet's.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What the file says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct VolData {
     /// The volume's name, not escaped as its directory's is.
+    #[serde(rename = "specVolID")]
     pub(crate) name: Option<String>,
-    pub(crate) csi: CsiVolume,
-    /// A pod's own volume: no `PersistentVolume`.
-    pub(crate) ephemeral: bool,
+    pub(crate) driver_name: String,
+    pub(crate) volume_handle: String,
+    volume_lifecycle_mode: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct File {
-    #[serde(rename = "specVolID")]
-    spec_vol_id: Option<String>,
-    driver_name: String,
-    volume_handle: String,
-    volume_lifecycle_mode: Option<String>,
+impl VolData {
+    /// Whether it is a pod's own volume: no `PersistentVolume`.
+    pub(crate) fn is_ephemeral(&self) -> bool {
+        self.volume_lifecycle_mode.as_deref() == Some("Ephemeral")
+    }
+}
+
+/// Where the kubelet writes the file for a mount.
+pub(crate) fn path(mount: &VolumeMount) -> Option<PathBuf> {
+    let (levels, file) = match mount.mode {
+        VolumeMode::Filesystem => (1, "vol_data.json"),
+        VolumeMode::Block => (2, "data/vol_data.json"),
+    };
+    Some(mount.mountpoint.ancestors().nth(levels)?.join(file))
 }
 
 /// Reads the file; `None` where it is missing or half-written.
 pub(crate) fn read(path: &Path) -> Option<VolData> {
     let metadata = std::fs::symlink_metadata(path).ok()?;
-    if !metadata.is_file() || metadata.len() > MOST_BYTES {
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
         return None;
     }
     parse(&std::fs::read(path).ok()?)
 }
 
 pub(crate) fn parse(bytes: &[u8]) -> Option<VolData> {
-    let file: File = serde_json::from_slice(bytes).ok()?;
-    let named = !file.driver_name.is_empty() && !file.volume_handle.is_empty();
-    named.then(|| VolData {
-        name: file.spec_vol_id.filter(|name| !name.is_empty()),
-        ephemeral: file.volume_lifecycle_mode.as_deref() == Some("Ephemeral"),
-        csi: CsiVolume { driver: file.driver_name, handle: file.volume_handle },
-    })
+    let data: VolData = serde_json::from_slice(bytes).ok()?;
+    (!data.driver_name.is_empty() && !data.volume_handle.is_empty()).then_some(data)
 }
 
 #[cfg(test)]
@@ -59,13 +62,13 @@ mod tests {
     fn reads_what_the_kubelet_writes() {
         let data = parse(WHOLE.as_bytes()).unwrap();
         assert_eq!(data.name.as_deref(), Some("pvc-csi-fs"));
-        assert_eq!(data.csi.driver, "hostpath.csi.k8s.io");
-        assert_eq!(data.csi.handle, "8ba54f15");
-        assert!(!data.ephemeral);
+        assert_eq!(data.driver_name, "hostpath.csi.k8s.io");
+        assert_eq!(data.volume_handle, "8ba54f15");
+        assert!(!data.is_ephemeral());
         let inline = WHOLE.replace("Persistent", "Ephemeral");
-        assert!(parse(inline.as_bytes()).unwrap().ephemeral);
+        assert!(parse(inline.as_bytes()).unwrap().is_ephemeral());
         let unknown = WHOLE.replace("Persistent", "Eternal");
-        assert!(!parse(unknown.as_bytes()).unwrap().ephemeral);
+        assert!(!parse(unknown.as_bytes()).unwrap().is_ephemeral());
     }
 
     #[test]

@@ -7,12 +7,18 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::fstatvfs;
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, statx};
 
-use super::block_device;
-use super::statvfs::{probe_error, usage};
+use super::statvfs::{Statvfs, probe_error};
 use crate::node::host_path::Rootfs;
 use crate::volume::{Measurement, Probe, ProbeError, ProbeResult, Reason, VolumeMode, VolumeMount};
+
+/// The unit of `/sys/dev/block/<major>:<minor>/size`, whatever the device's own block size.
+const SECTOR_BYTES: u128 = 512;
 
 /// How it is proven that a path is the root of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,14 +34,19 @@ pub enum MountRootProof {
 #[derive(Debug)]
 pub struct KernelProbe {
     rootfs: Rootfs,
-    /// The node's `/sys`.
+    /// The node's `/sys`: below the rootfs where it is mounted there, else this process's own.
     sysfs: PathBuf,
     proof: MountRootProof,
 }
 
 impl KernelProbe {
-    pub(in crate::node) fn new(rootfs: Rootfs, proof: MountRootProof) -> Self {
-        Self { sysfs: block_device::sysfs(&rootfs), rootfs, proof }
+    /// The kernel of the node whose root file system is mounted at `rootfs`.
+    #[must_use]
+    pub fn new(rootfs: PathBuf, proof: MountRootProof) -> Self {
+        let rootfs = Rootfs::new(rootfs);
+        let below = rootfs.join(Path::new("/sys"));
+        let sysfs = if below.join("dev/block").is_dir() { below } else { "/sys".into() };
+        Self { rootfs, sysfs, proof }
     }
 
     fn is_mount_root(&self, path: &Path, descriptor: &OwnedFd, found: &Statx) -> Result<bool, ProbeError> {
@@ -51,9 +62,12 @@ impl KernelProbe {
         }
     }
 
-    fn block_size(&self, device: (u32, u32)) -> ProbeResult {
-        let size = block_device::size(&self.sysfs, device).filter(|size| *size > 0);
-        size.map(|size| Measurement::Block { size }).ok_or_else(|| Reason::NoFigures.into())
+    /// The size of a block device as sysfs has it: the device is never opened.
+    fn block_size(&self, major: u32, minor: u32) -> ProbeResult {
+        let file = self.sysfs.join(format!("dev/block/{major}:{minor}/size"));
+        let sectors = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        let sectors = sectors.filter(|sectors| *sectors > 0).ok_or(Reason::NoFigures)?;
+        Ok(Measurement::Block { size: u128::from(sectors) * SECTOR_BYTES })
     }
 }
 
@@ -63,26 +77,26 @@ impl Probe for KernelProbe {
         let descriptor = open_path(&path)?;
         // Without STATX_TYPE a FUSE mount without allow_other passes, and statvfs answers with zeros.
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let found = rustix::fs::statx(&descriptor, c"", flags, StatxFlags::TYPE).map_err(probe_error)?;
+        let found = statx(&descriptor, c"", flags, StatxFlags::TYPE)
+            .map_err(|error| probe_error(Errno::from_raw(error.raw_os_error())))?;
         if !self.is_mount_root(&path, &descriptor, &found)? {
             return Err(Reason::NotMounted.into());
         }
         let is_block = FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice;
         match (is_block, mount.mode) {
             // statvfs of a device answers for the file system that its file is in.
-            (true, _) => self.block_size((found.stx_rdev_major, found.stx_rdev_minor)),
+            (true, _) => self.block_size(found.stx_rdev_major, found.stx_rdev_minor),
             (false, VolumeMode::Block) => Err(Reason::NotMounted.into()),
             (false, VolumeMode::Filesystem) => {
-                let figures = rustix::fs::fstatvfs(&descriptor).map_err(probe_error)?;
-                usage(&figures).map(Measurement::Filesystem)
+                Statvfs::from(fstatvfs(&descriptor).map_err(probe_error)?).measurement()
             }
         }
     }
 }
 
 fn open_path(path: &Path) -> Result<OwnedFd, ProbeError> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(probe_error)
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).map_err(probe_error)
 }
 
 /// The id of the mount that a descriptor is in.
@@ -99,7 +113,7 @@ mod tests {
     #[test]
     fn only_the_root_of_a_mount_is_measured() {
         for proof in [MountRootProof::Statx, MountRootProof::Fdinfo] {
-            let kernel = KernelProbe::new(Rootfs::new("/".into()), proof);
+            let kernel = KernelProbe::new("/".into(), proof);
             let reason = |path: &str| {
                 let mount = VolumeMount { mountpoint: path.into(), ..mount("pv", "nfs", "uid") };
                 kernel.probe(&mount).map(drop).map_err(|error| error.reason)
@@ -108,6 +122,24 @@ mod tests {
             assert_eq!(reason("/proc/self"), Err(Reason::NotMounted), "{proof:?}: a link");
             assert_eq!(reason("/proc/sys"), Err(Reason::NotMounted), "{proof:?}: a directory in a mount");
             assert_eq!(reason("/nowhere"), Err(Reason::NotMounted), "{proof:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_has_the_size_in_sectors_that_the_nodes_sysfs_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = || KernelProbe::new(dir.path().to_owned(), MountRootProof::default());
+        assert_eq!(kernel().sysfs, Path::new("/sys"));
+        let device = dir.path().join("sys/dev/block/7:1");
+        std::fs::create_dir_all(&device).unwrap();
+        assert_eq!(kernel().sysfs, dir.path().join("sys"));
+        let size = || kernel().block_size(7, 1);
+        assert_eq!(size(), Err(Reason::NoFigures.into()));
+        std::fs::write(device.join("size"), "131072\n").unwrap();
+        assert_eq!(size(), Ok(Measurement::Block { size: 64 << 20 }));
+        for nothing in ["many\n", "0\n"] {
+            std::fs::write(device.join("size"), nothing).unwrap();
+            assert_eq!(size(), Err(Reason::NoFigures.into()));
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Which mount is probed next, and by how many threads; pure but for the clock that its caller reads.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use crate::volume::{ProbeError, ProbeResult, Reason, VolumeMount};
+use crate::volume::{ProbeError, ProbeResult, Reason, VolumeMount, are_same};
 
 /// Workers at work at one time, not counting those that hang.
 pub(super) const MAX_WORKERS: usize = 64;
@@ -14,11 +14,9 @@ pub(super) const MAX_WORKERS: usize = 64;
 const HUNG_AFTER: Duration = Duration::from_millis(100);
 /// Hung threads before mounts that never answered are tried one at a time only: as many as a node may have volumes. A
 /// thread costs some 30 KiB, most of it the kernel's; mounts that are never probed would lose their figures for good.
-const MAX_HUNG: usize = 1024;
+pub(super) const MAX_HUNG: usize = 1024;
 /// All threads, these trials included.
 const MAX_THREADS: usize = 2 * MAX_HUNG;
-/// Workers that stay for the next round.
-const MAX_IDLE: usize = 2;
 
 /// How a mount answered the last time, in the order in which mounts are probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,10 +26,9 @@ enum Standing {
     TimedOut,
 }
 
-/// A mount, and what is known of it from earlier rounds.
-#[derive(Debug, Clone)]
+/// What is known of a mount from earlier rounds.
+#[derive(Debug, Clone, Copy)]
 struct Target {
-    mount: Arc<VolumeMount>,
     standing: Standing,
     /// Rounds that skipped it since it was probed last.
     skipped: u32,
@@ -40,10 +37,6 @@ struct Target {
 }
 
 impl Target {
-    fn new(mount: &Arc<VolumeMount>) -> Self {
-        Self { mount: Arc::clone(mount), standing: Standing::New, skipped: 0, in_flight: None }
-    }
-
     /// Whether it answered the last time: it may be waited for without fear.
     fn is_proven(&self) -> bool {
         self.standing == Standing::Answered
@@ -72,103 +65,77 @@ impl Target {
 pub(super) struct InFlight {
     /// Its place among all probes.
     number: u64,
-    mount: Arc<VolumeMount>,
+    pub(super) mount: Arc<VolumeMount>,
     /// The round and the position in it that wants the result.
     round: u64,
     position: usize,
-    /// The mount never answered before, or not the last time.
-    is_trial: bool,
-}
-
-impl InFlight {
-    pub(super) fn mount(&self) -> &VolumeMount {
-        &self.mount
-    }
-}
-
-pub(super) struct Limits {
-    pub(super) hung: usize,
-    pub(super) threads: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { hung: MAX_HUNG, threads: MAX_THREADS }
-    }
-}
-
-/// How many threads there are, and how many of them are inside a probe.
-#[cfg(test)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PoolStats {
-    pub(super) threads: usize,
-    pub(super) in_flight: usize,
 }
 
 /// The state of the pool.
 #[derive(Default)]
 pub(super) struct Schedule {
-    pub(super) limits: Limits,
-    /// The mounts of the round.
+    pub(super) max_hung: usize,
+    /// The mounts of the round, and what is known of each.
+    mounts: Vec<Arc<VolumeMount>>,
     targets: Vec<Target>,
-    /// Mounts of earlier rounds that a thread still waits for.
-    left_behind: Vec<Target>,
     /// Results of earlier rounds are dropped.
     round: u64,
     /// Positions of mounts that wait for a worker.
-    queue: VecDeque<usize>,
+    pub(super) queue: VecDeque<usize>,
     results: Vec<Option<ProbeResult>>,
-    outstanding: usize,
+    /// Results that are not there yet.
+    pub(super) outstanding: usize,
     /// The thread that waits for the round.
     collecting: Option<Thread>,
     /// A mount of the round answered the last time.
     has_proven: bool,
     /// Probes that workers have begun, with the time: those that wait longest come first.
-    in_flight: BTreeMap<u64, Instant>,
+    pub(super) in_flight: BTreeMap<u64, (Instant, Arc<VolumeMount>)>,
     /// Probes begun so far.
     probes: u64,
-    /// When an unproven mount was probed last, if it has not answered yet.
-    trial: Option<Instant>,
-    threads: usize,
-    idle: usize,
-    is_closed: bool,
+    /// The last probe of an unproven mount.
+    last_trial: u64,
+    pub(super) threads: usize,
+    pub(super) idle: usize,
+    pub(super) is_closed: bool,
 }
 
 impl Schedule {
-    /// Sets the mounts of the next rounds. What is known of a mount stays known as long as it is among them or a thread
-    /// waits for it.
+    pub(super) fn new(max_hung: usize) -> Self {
+        Self { max_hung, ..Self::default() }
+    }
+
+    /// Sets the mounts of the next rounds. What is known of a mount stays known as long as it is among them; a thread that
+    /// waits for it is known until it does not.
     pub(super) fn set_mounts(&mut self, mounts: &[Arc<VolumeMount>]) {
-        let is_same = |(target, mount): (&Target, &Arc<VolumeMount>)| Arc::ptr_eq(&target.mount, mount);
-        if self.targets.len() == mounts.len() && self.targets.iter().zip(mounts).all(is_same) {
+        if are_same(&self.mounts, mounts) {
             return;
         }
-        let known: Vec<Target> = self.targets.drain(..).chain(self.left_behind.drain(..)).collect();
-        let by_identity: HashMap<_, &Target> =
-            known.iter().map(|target| (target.mount.identity(), target)).collect();
-        let target = |mount: &Arc<VolumeMount>| match by_identity.get(&mount.identity()) {
-            Some(known) => Target { mount: Arc::clone(mount), ..Target::clone(known) },
-            None => Target::new(mount),
+        let before = self.mounts.iter().zip(&self.targets);
+        let known: HashMap<_, &Target> = before.map(|(mount, target)| (mount.identity(), target)).collect();
+        let in_flight = self.in_flight.iter().map(|(number, (_, mount))| (mount.identity(), *number));
+        let in_flight: HashMap<_, u64> = in_flight.collect();
+        let target = |mount: &Arc<VolumeMount>| match known.get(&mount.identity()) {
+            Some(target) => **target,
+            None => Target {
+                standing: Standing::New,
+                skipped: 0,
+                in_flight: in_flight.get(&mount.identity()).copied(),
+            },
         };
         self.targets = mounts.iter().map(target).collect();
-        let kept: HashSet<u64> = self.targets.iter().filter_map(|target| target.in_flight).collect();
-        let is_left_behind = |target: &Target| target.in_flight.is_some_and(|number| !kept.contains(&number));
-        self.left_behind = known.into_iter().filter(is_left_behind).collect();
+        self.mounts = mounts.to_vec();
     }
 
     /// Queues every mount. One that an earlier round still waits for has its result: timeout.
     pub(super) fn begin_round(&mut self, collecting: Thread) {
         self.round += 1;
         self.collecting = Some(collecting);
-        self.results = vec![None; self.targets.len()];
+        let result = |target: &Target| target.in_flight.map(|_| Err(Reason::Timeout.into()));
+        self.results = self.targets.iter().map(result).collect();
         self.has_proven = self.targets.iter().any(Target::is_proven);
         self.queue = self.order().into();
-        self.queue.retain(|position| {
-            let is_free = self.targets[*position].in_flight.is_none();
-            if !is_free {
-                self.results[*position] = Some(Err(Reason::Timeout.into()));
-            }
-            is_free
-        });
+        self.queue.retain(|position| self.results[*position].is_none());
         self.outstanding = self.queue.len();
     }
 
@@ -194,39 +161,6 @@ impl Schedule {
         results
     }
 
-    pub(super) fn is_complete(&self) -> bool {
-        self.outstanding == 0
-    }
-
-    pub(super) fn has_queue(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
-    pub(super) fn idle(&self) -> usize {
-        self.idle
-    }
-
-    pub(super) fn set_idle(&mut self, is_idle: bool) {
-        self.idle = if is_idle { self.idle + 1 } else { self.idle - 1 };
-    }
-
-    pub(super) fn thread_started(&mut self) {
-        self.threads += 1;
-    }
-
-    pub(super) fn close(&mut self) {
-        self.is_closed = true;
-    }
-
-    /// Whether a worker that has nothing to do ends; it counts as ended then.
-    pub(super) fn retire_if_superfluous(&mut self) -> bool {
-        let is_superfluous = self.is_closed || self.idle >= MAX_IDLE;
-        if is_superfluous {
-            self.threads -= 1;
-        }
-        is_superfluous
-    }
-
     /// How many workers must be woken or started to have this many at work.
     pub(super) fn missing_workers(&self, wanted: usize, now: Instant) -> usize {
         if self.is_blocked(now) {
@@ -235,12 +169,12 @@ impl Schedule {
         let at_work = self.in_flight.len() - self.hung(now);
         let spare = usize::from(self.is_next_unproven());
         let missing = wanted.saturating_sub(at_work).min(self.queue.len()) + spare;
-        missing.min(self.idle + self.limits.threads.saturating_sub(self.threads))
+        missing.min(self.idle + MAX_THREADS.saturating_sub(self.threads))
     }
 
     fn hung(&self, now: Instant) -> usize {
-        let is_hung = |since: &&Instant| now.saturating_duration_since(**since) >= HUNG_AFTER;
-        self.in_flight.values().take_while(is_hung).count()
+        let is_hung = |since: Instant| now.saturating_duration_since(since) >= HUNG_AFTER;
+        self.in_flight.values().take_while(|(since, _)| is_hung(*since)).count()
     }
 
     /// The next mount for a worker.
@@ -255,22 +189,24 @@ impl Schedule {
         let (number, round) = (self.probes, self.round);
         let target = &mut self.targets[position];
         target.in_flight = Some(number);
-        let (mount, is_trial) = (Arc::clone(&target.mount), !target.is_proven());
-        if is_trial {
-            self.trial = Some(now);
+        if !target.is_proven() {
+            self.last_trial = number;
         }
-        self.in_flight.insert(number, now);
-        Some(InFlight { number, mount, round, position, is_trial })
+        let mount = Arc::clone(&self.mounts[position]);
+        self.in_flight.insert(number, (now, Arc::clone(&mount)));
+        Some(InFlight { number, mount, round, position })
     }
 
     /// Whether too many hang for the next mount to be probed now. Proven mounts come first in the queue, so nothing behind
     /// it may be probed either. A trial that hangs too makes way for the next one, while threads are left for proven mounts.
     fn is_blocked(&self, now: Instant) -> bool {
-        let is_trying = || self.trial.is_some_and(|since| now.saturating_duration_since(since) < HUNG_AFTER);
+        let trial = || self.in_flight.get(&self.last_trial);
+        let is_trying =
+            || trial().is_some_and(|(since, _)| now.saturating_duration_since(*since) < HUNG_AFTER);
         self.is_next_unproven()
-            && self.in_flight.len() >= self.limits.hung
-            && self.hung(now) >= self.limits.hung
-            && (is_trying() || self.threads >= self.limits.threads.saturating_sub(MAX_WORKERS))
+            && self.in_flight.len() >= self.max_hung
+            && self.hung(now) >= self.max_hung
+            && (is_trying() || self.threads >= MAX_THREADS - MAX_WORKERS)
     }
 
     fn is_next_unproven(&self) -> bool {
@@ -280,25 +216,17 @@ impl Schedule {
     /// Takes a result; if it is the last of its round, returns the thread that waits for it.
     pub(super) fn finish(&mut self, probe: &InFlight, result: ProbeResult) -> Option<Thread> {
         self.in_flight.remove(&probe.number);
-        if probe.is_trial {
-            self.trial = None;
+        if probe.round != self.round {
+            // A late answer is dropped. Its mount may be at another position by now.
+            let is_late = |target: &&mut Target| target.in_flight == Some(probe.number);
+            if let Some(target) = self.targets.iter_mut().find(is_late) {
+                target.in_flight = None;
+            }
+            return None;
         }
-        if probe.round == self.round {
-            self.targets[probe.position].in_flight = None;
-            self.results[probe.position] = Some(result);
-            self.outstanding -= 1;
-            return self.is_complete().then(|| self.collecting.clone()).flatten();
-        }
-        // A late answer is dropped. Its mount may be at another position by now.
-        let all = self.targets.iter_mut().chain(&mut self.left_behind);
-        all.filter(|target| target.in_flight == Some(probe.number))
-            .for_each(|target| target.in_flight = None);
-        self.left_behind.retain(|target| target.in_flight.is_some());
-        None
-    }
-
-    #[cfg(test)]
-    pub(super) fn stats(&self) -> PoolStats {
-        PoolStats { threads: self.threads, in_flight: self.in_flight.len() }
+        self.targets[probe.position].in_flight = None;
+        self.results[probe.position] = Some(result);
+        self.outstanding -= 1;
+        if self.outstanding == 0 { self.collecting.take() } else { None }
     }
 }

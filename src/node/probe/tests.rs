@@ -5,6 +5,20 @@ use crate::volume::{Measurement, ProbeError};
 use proptest::prelude::*;
 use std::collections::HashSet;
 
+/// How many threads there are, and how many of them are inside a probe.
+#[derive(Debug, PartialEq, Eq)]
+struct PoolStats {
+    threads: usize,
+    in_flight: usize,
+}
+
+impl ProbePool {
+    fn stats(&self) -> PoolStats {
+        let schedule = self.shared.lock();
+        PoolStats { threads: schedule.threads, in_flight: schedule.in_flight.len() }
+    }
+}
+
 const SIZE: ProbeResult = Ok(Measurement::Block { size: 1 });
 const TIMEOUT: ProbeResult = Err(ProbeError { reason: Reason::Timeout, errno: None });
 const SKIPPED: ProbeResult = Err(ProbeError { reason: Reason::Skipped, errno: None });
@@ -149,7 +163,7 @@ fn a_skipped_mount_comes_first_the_next_time() {
     let (mut pool, scripted) = pool();
     let all = healthy(3);
     // A thread that is still starting would take a mount.
-    while pool.shared.lock().idle() == 0 {
+    while pool.shared.lock().idle == 0 {
         thread::yield_now();
     }
     assert_eq!(pool.probe(&all, &past()), [SKIPPED; 3]);
@@ -196,7 +210,7 @@ fn cancelling_ends_the_round_with_the_results_of_healthy_mounts() {
 #[test]
 fn beyond_the_limit_mounts_that_never_answered_are_tried_one_by_one() {
     let (mut pool, scripted) = pool();
-    pool.shared.lock().limits.hung = 10;
+    pool.shared.lock().max_hung = 10;
     let hung: Vec<String> = (0..200).map(|number| format!("hung-{number}")).collect();
     scripted.set_hanging(&hung);
     let all = [mounts(&hung), healthy(1)].concat();

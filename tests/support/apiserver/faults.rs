@@ -52,6 +52,8 @@ pub(crate) enum Fault {
     Endless,
     /// A status, and the seconds of `Retry-After`.
     Status(u16, Option<u64>),
+    /// Status 503 with this `Retry-After`.
+    RetryAfter(&'static str),
     /// Its cache has not what its store has.
     NotInCache,
     /// Success, with this body.

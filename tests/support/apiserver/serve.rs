@@ -26,6 +26,9 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// A body that is sent piece by piece; an error ends the connection.
 type Pieces = mpsc::UnboundedSender<io::Result<Bytes>>;
 
+/// A client in this process panics when it reads this.
+pub(crate) const PANIC: &str = "panic";
+
 /// Serves until the test ends.
 pub(super) async fn run(
     server: Arc<Server>,
@@ -105,6 +108,7 @@ pub(super) async fn answer<B>(
     }
     let (code, retry_after) = match &fault {
         Some(Fault::Status(code, retry_after)) => (*code, *retry_after),
+        Some(Fault::RetryAfter(_)) => (503, None),
         Some(Fault::NotInCache) => (404, None),
         _ => (server.allows(&recorded), None),
     };
@@ -123,6 +127,9 @@ pub(super) async fn answer<B>(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
     retry_after.map(|seconds| headers.insert(RETRY_AFTER, seconds.into()));
+    if let Some(Fault::RetryAfter(text)) = fault {
+        headers.insert(RETRY_AFTER, text.parse().unwrap());
+    }
     Ok(response)
 }
 
@@ -176,7 +183,11 @@ fn piecewise(flight: Flight, text: Bytes, fault: Option<&Fault>) -> Body {
 fn pieces() -> (Pieces, Body) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<io::Result<Bytes>>();
     let stream = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
-    let frames = futures_util::StreamExt::map(stream, |piece| piece.map(Frame::data));
+    let frames = futures_util::StreamExt::map(stream, |piece| {
+        let is_panic = piece.as_ref().is_ok_and(|bytes| bytes == PANIC);
+        assert!(!is_panic, "as the test wants it");
+        piece.map(Frame::data)
+    });
     (sender, StreamBody::new(frames).boxed_unsync())
 }
 

@@ -9,8 +9,7 @@ fn found(mountpoints: &[String], rootfs: &str, own: bool) -> Vec<String> {
     let table = rows.collect::<Vec<_>>().concat();
     let rootfs = Rootfs::new(rootfs.into());
     let reading = read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), own);
-    let mounts = reading.candidates.into_iter().map(|candidate| candidate.mount);
-    mounts.map(|mount| mount.mountpoint.display().to_string()).collect()
+    reading.mounts.iter().map(|mount| mount.mountpoint.display().to_string()).collect()
 }
 
 #[test]
@@ -57,19 +56,19 @@ fn the_later_of_two_rows_on_one_path_counts() {
     let table = format!("7 0 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 7 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
     let rootfs = Rootfs::new("/".into());
     let reading = read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), true);
-    let ids: Vec<_> = reading.candidates.iter().map(|candidate| candidate.mount.id).collect();
-    assert_eq!((ids, reading.rows), (vec![Some(9)], 2));
+    let ids: Vec<_> = reading.mounts.iter().map(|mount| mount.id).collect();
+    assert_eq!((ids, reading.status.rows), (vec![Some(9)], 2));
     // A mount that was moved here keeps its place in the table.
     let moved = format!("7 9 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 1 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
     let reading = read_table(moved.as_bytes(), &rootfs, &VolumeMatcher::default(), true);
-    assert_eq!(reading.candidates[0].mount.id, Some(7));
+    assert_eq!(reading.mounts[0].id, Some(7));
 }
 
 #[test]
 fn propagation_is_that_of_the_rows_that_hold_the_kubelets_roots() {
     let told = |table: &str, rootfs: &str, own| {
         let rootfs = Rootfs::new(rootfs.into());
-        read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), own).propagation
+        read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), own).status.propagation
     };
     let slave = "1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /rootfs rw master:1 - ext4 /dev/sda rw\n";
     assert_eq!(told(slave, "/rootfs", true), Some(true));

@@ -1,0 +1,148 @@
+//! The objects of one `PersistentVolume` name as far as they are known, and the requests that bring them up to date.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1;
+use kube::Api;
+use tokio::time::Instant;
+
+use super::convert::{self, Version};
+use super::request_error::RequestError;
+use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
+use crate::volume::{
+    Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, Pod, Selections, is_valid_object_name,
+};
+
+/// An object, as far as it is known.
+#[derive(Debug, Clone)]
+pub(super) struct CachedObject<T> {
+    /// Its last state. Kept when the object is gone, so that labels do not flap.
+    contents: Option<(Version, Arc<T>)>,
+    /// The last answer that was no object.
+    pub(super) missing: Option<Lookup<T>>,
+    pub(super) confirmed: Option<Instant>,
+    pub(super) is_failing: bool,
+}
+
+impl<T: PartialEq> CachedObject<T> {
+    const UNKNOWN: Self = Self { contents: None, missing: None, confirmed: None, is_failing: false };
+
+    pub(super) fn lookup(&self) -> Option<Lookup<T>> {
+        match (&self.contents, &self.missing) {
+            (Some((_, contents)), _) => Some(Lookup::Found(Arc::clone(contents))),
+            (None, Some(Lookup::Forbidden)) => Some(Lookup::Forbidden),
+            (None, missing) => missing.as_ref().map(|_| Lookup::Absent),
+        }
+    }
+
+    /// Whether the last request came to something, if there was any.
+    pub(super) fn success(&self) -> Option<bool> {
+        let is_tried = self.is_failing || self.contents.is_some() || self.missing.is_some();
+        is_tried.then_some(!self.is_failing && !matches!(self.missing, Some(Lookup::Forbidden)))
+    }
+
+    fn version(&self) -> Option<&Version> {
+        self.contents.as_ref().map(|(version, _)| version)
+    }
+
+    /// Records the outcome of a request; returns its error.
+    fn record(&mut self, outcome: Outcome<T>) -> Option<RequestError> {
+        self.is_failing = false;
+        match outcome {
+            Ok(Some((version, found))) => {
+                let known = self.contents.take().map(|(_, contents)| contents);
+                let contents = known.filter(|known| **known == found).unwrap_or_else(|| Arc::new(found));
+                let confirmed = Some(Instant::now());
+                *self = Self { contents: Some((version, contents)), confirmed, ..Self::UNKNOWN };
+                return None;
+            }
+            Ok(None) => self.missing = Some(Lookup::Absent),
+            Err(error) => {
+                if error.is_forbidden() {
+                    self.missing = Some(Lookup::Forbidden);
+                } else {
+                    self.is_failing = true;
+                }
+                return Some(error);
+            }
+        }
+        None
+    }
+}
+
+/// A `PersistentVolume` and the claim that it names.
+#[derive(Debug, Clone)]
+pub(super) struct CachedObjects {
+    pub(super) pv: CachedObject<PersistentVolume>,
+    pub(super) claim: CachedObject<Claim>,
+}
+
+impl CachedObjects {
+    pub(super) const UNKNOWN: Self = Self { pv: CachedObject::UNKNOWN, claim: CachedObject::UNKNOWN };
+
+    /// The claim that the last known state names.
+    pub(super) fn claim_ref(&self) -> Option<&ClaimRef> {
+        self.pv.contents.as_ref()?.1.claim.as_ref()
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.pv.is_failing || self.claim.is_failing
+    }
+
+    /// Forgets what is known, but for the last answer: it is of an earlier volume of that name.
+    pub(super) fn forget_earlier_volume(&mut self) {
+        let missing = self.pv.missing.take();
+        *self = Self { pv: CachedObject { missing, ..CachedObject::UNKNOWN }, ..Self::UNKNOWN };
+    }
+
+    /// Gets the `PersistentVolume`, then its claim; returns the errors, refusals included. Where one of the users, the pods
+    /// that no answer is about yet, uses another claim or is not known, the server's cache may still have an earlier volume
+    /// of that name.
+    pub(super) async fn look_up(
+        &mut self,
+        name: &str,
+        users: &[Option<Arc<Pod>>],
+        api: &ApiClient,
+        selections: &Selections,
+    ) -> Vec<(ApiResource, RequestError)> {
+        let use_claim = |claim: &ClaimKey| {
+            users.iter().all(|pod| pod.as_ref().is_some_and(|pod| pod.uses(claim) != Some(false)))
+        };
+        let is_current = |pv: &v1::PersistentVolume| {
+            pv.spec.as_ref().and_then(convert::claim_ref).is_none_or(|claim| use_claim(&claim.key))
+        };
+        let pvs = Api::<v1::PersistentVolume>::all(api.kube.clone());
+        let outcome = api.look_up(PVS, pvs, name, self.pv.version(), is_current).await;
+        let used = |(version, pv)| (version, convert::persistent_volume(pv, selections));
+        let claim_before = self.claim_ref().cloned();
+        let failure = self.pv.record(outcome.map(|found| found.map(used)));
+        let mut failures: Vec<_> = failure.map(|error| (PVS, error)).into_iter().collect();
+        let claim_ref = self.claim_ref().cloned();
+        if claim_ref != claim_before {
+            self.claim = CachedObject::UNKNOWN;
+        }
+        // Where the volume is gone or forbidden, its last known state stays in use.
+        if let Some(reference) = claim_ref.filter(|_| !self.pv.is_failing) {
+            let outcome = look_up_claim(api, selections, &reference, self.claim.version()).await;
+            failures.extend(self.claim.record(outcome).map(|error| (CLAIMS, error)));
+        }
+        failures
+    }
+}
+
+async fn look_up_claim(
+    api: &ApiClient,
+    selections: &Selections,
+    reference: &ClaimRef,
+    known: Option<&Version>,
+) -> Outcome<Claim> {
+    let ClaimKey { namespace, name } = &reference.key;
+    if !is_valid_object_name(namespace) || !is_valid_object_name(name) {
+        return Ok(None);
+    }
+    let is_meant = |claim: &v1::PersistentVolumeClaim| reference.matches_uid(claim.metadata.uid.as_deref());
+    let claims = Api::<v1::PersistentVolumeClaim>::namespaced(api.kube.clone(), namespace);
+    let meant =
+        api.look_up(CLAIMS, claims, name, known, is_meant).await?.filter(|(_, claim)| is_meant(claim));
+    Ok(meant.map(|(version, claim)| (version, convert::claim(claim, selections))))
+}

@@ -9,7 +9,7 @@ use disk_usage_exporter::cluster::{MetadataHandle, ObjectsFile, Selections};
 use disk_usage_exporter::collect::{Collector, CollectorInputs};
 use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
-use disk_usage_exporter::page::Page;
+use disk_usage_exporter::report::Page;
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::volume::{Inodes, Measurement, Probe, ProbeResult, Usage, VolumeMount};
 use serde_json::json;

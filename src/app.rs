@@ -19,7 +19,7 @@ use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
 use crate::config::{self, Command, Config, ListenHost};
 use crate::exposition::{Encoding, Format, Series};
 use crate::health::Health;
-use crate::page::Page;
+use crate::report::Page;
 use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
 use crate::shutdown::Shutdown;

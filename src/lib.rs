@@ -11,8 +11,7 @@
 //! | [`kubelet`] | the kubelet: its own figures of claims' volumes |
 //! | [`collect`] | one collection, shared by all scrapes that ask during it |
 //! | [`exposition`] | snapshots as bytes for Prometheus |
-//! | [`df`] | snapshots as a table for people |
-//! | [`page`] | snapshots as a page for people |
+//! | [`report`] | a snapshot for people: the table of `df`, the web page |
 //! | [`compression`] | encoded documents in chunks, compressed with gzip or not |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
 //! | [`runtime`] | deadlines, and which thread may block on what |
@@ -26,7 +25,7 @@
 //!     node          node      collect        node        ├─► Snapshot ──► series ──► bytes ──► socket
 //!                               ▲                        │    collect     exposition           server
 //!    API server, file ──► Metadata ──────────────────────┤        └────► HTML ─────┘
-//!                          cluster                        │               page
+//!                          cluster                        │              report
 //!    /stats/summary ──► figures of claims ───────────────┘
 //!                          kubelet
 //! ```
@@ -39,24 +38,23 @@ pub mod cluster;
 pub mod collect;
 pub mod compression;
 pub mod config;
-pub mod df;
 mod error_text;
 pub mod exposition;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod health;
 mod http_body;
-mod human;
 pub mod kubelet;
 pub mod logging;
 pub mod node;
-pub mod page;
 pub mod panics;
 pub mod process;
+pub mod report;
 pub mod runtime;
 pub mod server;
 pub mod shutdown;
 pub mod snapshot;
+mod units;
 pub mod volume;
 
 /// The source revision that this program was built from.

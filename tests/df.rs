@@ -51,7 +51,7 @@ fn the_document_knows_every_column_and_key() {
     let document = read("docs/terminal.md");
     let error = stderr(&csi(&["-o", "none"]));
     let (_, columns) = error.lines().next().unwrap().split_once("a comma list of ").unwrap();
-    assert_eq!(columns.split(", ").count(), 21);
+    assert_eq!(columns.split(", ").count(), 22);
     let objects: Vec<Value> = serde_json::from_str(&printed(&csi(&["-o", "json"]))).unwrap();
     let keys = objects.iter().flat_map(|object| object.as_object().unwrap().keys().map(String::as_str));
     for name in columns.split(", ").chain(keys).chain(["errors", "instance"]) {
@@ -116,7 +116,10 @@ well      66.6%  3.9Mi  -
     assert!(stderr(&output).contains("WARN a mount of the volume cannot be measured"), "{output:?}");
     let over = run(&[&args[..], &["--over=50"]].concat());
     assert_eq!(over.status.code(), Some(3));
-    assert!(stderr(&over).contains("volumes that could not be measured, and may be over: 2\n"), "{over:?}");
+    assert!(
+        stderr(&over).contains("2 volumes could not be measured and may be over the threshold\n"),
+        "{over:?}"
+    );
 }
 
 #[test]

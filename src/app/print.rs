@@ -9,8 +9,8 @@ use super::exporter::Exporter;
 use super::metadata::ApiConnection;
 use crate::collect::{Collector, HOLD_BACK};
 use crate::config::DfArgs;
-use crate::df::Report;
 use crate::exposition::{Encoding, Format};
+use crate::report::Table;
 use crate::runtime::Deadline;
 use crate::snapshot::Snapshot;
 
@@ -44,7 +44,7 @@ pub(super) async fn df(
     stat_timeout: Duration,
     args: &DfArgs,
 ) -> Result<ExitCode, AppError> {
-    let settings = args.settings();
+    let options = args.options();
     let is_terminal = io::stdout().is_terminal();
     let has_colours = is_terminal && DfArgs::may_colour();
     let before = if is_terminal && args.watch.is_some() { ANSI_CLEAR_SCREEN } else { "" };
@@ -53,18 +53,14 @@ pub(super) async fn df(
         return Err(AppError::NoFigures);
     }
     loop {
-        let report = Report::new(&snapshot, &settings);
-        let is_read = write_stdout((before.to_owned() + &report.text(has_colours)).as_bytes())?;
-        for note in report.notes() {
-            // That nobody may read it changes nothing.
-            let _ = writeln!(io::stderr(), "{note}");
+        let table = Table::new(&snapshot, &options);
+        let is_read = write_stdout((before.to_owned() + &table.text(has_colours)).as_bytes())?;
+        for notice in &table.notices {
+            // A closed standard error is no reason to fail.
+            let _ = writeln!(io::stderr(), "{notice}");
         }
         let Some(pause) = args.watch.filter(|_| is_read) else {
-            return Ok(if report.is_over() {
-                ExitCode::from(EXIT_OVER_THRESHOLD)
-            } else {
-                ExitCode::SUCCESS
-            });
+            return Ok(if table.is_over() { ExitCode::from(EXIT_OVER_THRESHOLD) } else { ExitCode::SUCCESS });
         };
         tokio::time::sleep(pause).await;
         snapshot = collector.collect(&Deadline::after(stat_timeout));

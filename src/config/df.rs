@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::duration;
 use super::values::{namespace, percent};
-use crate::df::{Output, Settings};
+use crate::report::{Output, TableOptions};
 
 /// What `df` shows, and how often.
 #[derive(Debug, Clone, clap::Args)]
@@ -20,7 +20,7 @@ pub struct DfArgs {
     #[arg(short, long, conflicts_with = "bytes")]
     pub inodes: bool,
 
-    /// A comma list of columns, or json for everything [default: namespace,claim,used%,used,size,available,pods,volume]; others are inodes-used%, inodes-used, inodes, inodes-available, requested, type, instance, storage-class, readonly, device, fstype, mountpoint, error.
+    /// A comma list of columns, or json for everything [default: namespace,claim,used%,used,size,available,pods,volume]; others are inodes-used%, inodes-used, inodes, inodes-available, requested, type, instance, storage-class, mode, readonly, device, fstype, mountpoint, error.
     #[arg(short, long, value_name = "COLUMNS")]
     pub output: Option<Output>,
 
@@ -40,9 +40,9 @@ pub struct DfArgs {
 impl DfArgs {
     /// What is shown.
     #[must_use]
-    pub fn settings(&self) -> Settings {
+    pub fn options(&self) -> TableOptions {
         let Self { bytes, inodes, output, namespace, over, watch: _ } = self;
-        Settings {
+        TableOptions {
             output: output.clone().unwrap_or_default(),
             exact: *bytes,
             inodes: *inodes,

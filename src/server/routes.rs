@@ -10,7 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::collect::{CollectionPanicked, MIN_MEASURING_TIME, ScrapeRequest};
 use crate::health::Health;
-use crate::page;
+use crate::report;
 
 use super::representation::Representation;
 use super::response_memory::SharedBody;
@@ -72,9 +72,9 @@ impl Routes {
                 Ok(()) => plain(StatusCode::OK, "ok\n"),
                 Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            "/style.css" => fixed(StatusCode::OK, "text/css; charset=utf-8", page::STYLE),
-            "/filter.js" => fixed(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT),
-            "/icon.svg" => fixed(StatusCode::OK, "image/svg+xml", page::ICON),
+            "/style.css" => fixed(StatusCode::OK, "text/css; charset=utf-8", report::STYLE),
+            "/filter.js" => fixed(StatusCode::OK, "text/javascript; charset=utf-8", report::SCRIPT),
+            "/icon.svg" => fixed(StatusCode::OK, "image/svg+xml", report::ICON),
             _ => self.respond_to_scrape(path, request.headers()).await,
         }
     }

@@ -1,22 +1,20 @@
-//! A snapshot as a page for people. It is complete without its script, and asks nothing of other servers.
-
-mod notices;
-mod row;
-mod table;
-mod text;
+//! The web page. It is complete without its script, and asks nothing of other servers.
 
 use std::io::{self, Write};
 
+use super::escape::Html;
+use super::notices::notices;
+use super::page_rows::{Fullness, write_rows};
+use super::row::{rows, sort_by_percent};
 use crate::compression::{self, Chunks};
-use crate::snapshot::Snapshot;
-use text::Escaped;
+use crate::snapshot::{Snapshot, VolumeState};
 
 /// How it looks: `/style.css`.
-pub const STYLE: &str = include_str!("page/style.css");
+pub const STYLE: &str = include_str!("style.css");
 /// What lets people filter the rows: `/filter.js`.
-pub const SCRIPT: &str = include_str!("page/filter.js");
+pub const SCRIPT: &str = include_str!("filter.js");
 /// What browsers show beside its title: `/icon.svg`.
-pub const ICON: &str = include_str!("page/icon.svg");
+pub const ICON: &str = include_str!("icon.svg");
 
 /// Whose volumes the page shows.
 #[derive(Debug, Clone, Default)]
@@ -35,13 +33,16 @@ impl Page {
     }
 
     fn write_html(&self, snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> {
-        let rows = row::all(snapshot);
+        let mut rows = rows(snapshot);
+        sort_by_percent(&mut rows, |row| Some(Fullness::of(row)?.percent));
         self.write_head(out)?;
-        notices::write_counts(snapshot, rows.len(), out)?;
-        notices::write(snapshot, out)?;
+        write_counts(snapshot, rows.len(), out)?;
+        for notice in notices(snapshot) {
+            writeln!(out, "<p class=\"notice\">{}</p>", Html(&notice))?;
+        }
         if !rows.is_empty() {
             out.write_all(FILTER)?;
-            table::write(&rows, out)?;
+            write_rows(&rows, out)?;
         }
         write_foot(out)
     }
@@ -53,7 +54,7 @@ impl Page {
             (None, Some(node)) => node,
             (None, None) => "this node",
         };
-        let node = Escaped(node);
+        let node = Html(node);
         write!(
             out,
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -64,7 +65,7 @@ impl Page {
              <body>\n<h1>Volumes of <bdi>{node}</bdi></h1>\n"
         )?;
         let Some(fixture) = fixture else { return Ok(()) };
-        let fixture = Escaped(fixture);
+        let fixture = Html(fixture);
         writeln!(
             out,
             "<p class=\"notice\">These are not this machine's volumes, but those of the recorded node \
@@ -73,7 +74,25 @@ impl Page {
     }
 }
 
-/// It shows when the script has come.
+/// How many volumes there are, and how many of them failed.
+fn write_counts(snapshot: &Snapshot, rows: usize, out: &mut impl Write) -> io::Result<()> {
+    let noun = if rows == 1 { "volume" } else { "volumes" };
+    write!(out, "<ul class=\"counts\">\n<li><b>{rows}</b> {noun}\n")?;
+    let states = [
+        (VolumeState::Hung, "hung"),
+        (VolumeState::Failed, "failed"),
+        (VolumeState::Skipped, "not asked in time"),
+    ];
+    for (state, words) in states {
+        let count = snapshot.volumes.iter().filter(|measured| measured.state() == state).count();
+        if count > 0 {
+            writeln!(out, "<li class=\"bad\"><b>{count}</b> {words}")?;
+        }
+    }
+    writeln!(out, "</ul>")
+}
+
+/// The script shows it.
 const FILTER: &[u8] = b"<p class=\"filter\" hidden><input type=\"search\" autocomplete=\"off\" spellcheck=\"false\" \
     aria-label=\"Filter\" placeholder=\"Filter: claim, pod, driver, hung \xe2\x80\xa6\"> <output></output></p>\n";
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::snapshot::{ClaimStats, MeasuredVolume, SourceStatus};
+use crate::snapshot::{ClaimStats, MeasuredVolume, MountTableStatus, SourceStatus};
 use crate::volume::samples::{mount, volume};
 use crate::volume::{
     BoundClaim, ClaimKey, Inodes, Measurement, Pod, ProbeResult, Reason, Usage, VolumeStats,
@@ -35,22 +35,26 @@ fn snapshot() -> Snapshot {
         status("mail", "hung", Err(Reason::Timeout.into())),
         status("mail", "high", Ok(used(80))),
     ];
-    Snapshot { volumes, ..Snapshot::default() }
+    Snapshot { volumes, table: Some(answered()), ..Snapshot::default() }
+}
+
+fn answered() -> MountTableStatus {
+    MountTableStatus { readable: true, ..MountTableStatus::default() }
 }
 
 fn columns(text: &str) -> Output {
     text.parse().unwrap()
 }
 
-fn text(settings: &Settings) -> String {
+fn text(settings: &TableOptions) -> String {
     let snapshot = snapshot();
-    Report::new(&snapshot, settings).text(false)
+    Table::new(&snapshot, settings).text(false)
 }
 
 #[test]
 fn what_failed_is_first_and_then_the_fullest() {
     assert_eq!(
-        text(&Settings::default()),
+        text(&TableOptions::default()),
         "\
 NAMESPACE  CLAIM    USED%   USED   SIZE  AVAILABLE  PODS     VOLUME
 mail       hung   timeout      -      -          -  hung-0   pv-hung
@@ -64,7 +68,8 @@ shop       block        -      -  1.0Gi          -  block-0  pv-block
 
 #[test]
 fn inodes_have_an_order_of_their_own() {
-    let settings = Settings { inodes: true, output: columns("claim,used%,used"), ..Settings::default() };
+    let settings =
+        TableOptions { inodes: true, output: columns("claim,used%,used"), ..TableOptions::default() };
     assert_eq!(
         text(&settings),
         "\
@@ -82,15 +87,20 @@ block             -            -
 fn a_namespace_and_a_threshold_choose() {
     let shown = |namespace: Option<&str>, over, inodes| {
         let output = columns("claim");
-        let settings =
-            Settings { namespace: namespace.map(Into::into), over, inodes, output, ..Settings::default() };
+        let settings = TableOptions {
+            namespace: namespace.map(Into::into),
+            over,
+            inodes,
+            output,
+            ..TableOptions::default()
+        };
         let snapshot = snapshot();
-        let report = Report::new(&snapshot, &settings);
+        let report = Table::new(&snapshot, &settings);
         let text = report.text(false);
         let names = text.lines().skip(1).collect::<Vec<_>>().join(" ");
-        (names, report.is_over(), report.notes().join("; "))
+        (names, report.is_over(), report.notices.join("; "))
     };
-    let blind = "volumes that could not be measured, and may be over: 1";
+    let blind = "1 volume could not be measured and may be over the threshold";
     let of = |names: &str, is_over, notes: &str| (names.to_owned(), is_over, notes.to_owned());
     assert_eq!(shown(Some("shop"), None, false), of("half block", false, ""));
     assert_eq!(shown(None, Some(80.0), false), of("full high", true, blind));
@@ -103,7 +113,7 @@ fn a_namespace_and_a_threshold_choose() {
 
 #[test]
 fn json_has_everything_that_is_known_and_nothing_else() {
-    let settings = Settings { output: Output::Json, over: Some(100.0), ..Settings::default() };
+    let settings = TableOptions { output: Output::Json, over: Some(100.0), ..TableOptions::default() };
     assert_eq!(
         text(&settings),
         r#"[
@@ -131,7 +141,8 @@ fn json_has_everything_that_is_known_and_nothing_else() {
 ]
 "#
     );
-    let settings = Settings { output: Output::Json, namespace: Some("none".into()), ..Settings::default() };
+    let settings =
+        TableOptions { output: Output::Json, namespace: Some("none".into()), ..TableOptions::default() };
     assert_eq!(text(&settings), "[]\n");
 }
 
@@ -161,12 +172,12 @@ fn claims_that_only_the_kubelet_knows_are_volumes_too() {
         claim("half", "web-0", stats),
     ];
     snapshot.volumes.retain(|status| status.volume.pv_name == "pv-half");
-    let settings = Settings {
+    let settings = TableOptions {
         output: columns("claim,used%,used,size,available,inodes,pods,volume"),
-        ..Settings::default()
+        ..TableOptions::default()
     };
     assert_eq!(
-        Report::new(&snapshot, &settings).text(false),
+        Table::new(&snapshot, &settings).text(false),
         "\
 CLAIM  USED%  USED   SIZE  AVAILABLE  INODES  PODS         VOLUME
 data   75.0%    75    100         25       -  web-0,web-1  -
@@ -179,6 +190,7 @@ block      -     -      9          -       -  web-0        -
 #[test]
 fn what_is_missing_is_said() {
     let snapshot = Snapshot {
+        table: Some(answered()),
         pending: 2,
         ambiguous: 1,
         sources: vec![
@@ -187,15 +199,15 @@ fn what_is_missing_is_said() {
         ],
         ..Snapshot::default()
     };
-    let settings = Settings::default();
-    let report = Report::new(&snapshot, &settings);
+    let settings = TableOptions::default();
+    let report = Table::new(&snapshot, &settings);
     assert_eq!(
-        report.notes(),
+        report.notices,
         [
             "no volumes to show",
-            "pods cannot be read now",
-            "volumes not shown yet, for the cluster has not answered about them: 2",
-            "names not shown, for different volumes carry them: 1",
+            "source pods could not be read: see the log",
+            "2 volumes hidden: waiting for Kubernetes metadata",
+            "1 PV name hidden: not unique on this node",
         ]
     );
     assert_eq!(report.text(false), "");

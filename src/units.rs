@@ -1,4 +1,4 @@
-//! Figures as people read them.
+//! Figures as people read them: sizes, percentages and counts.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -38,6 +38,15 @@ impl Display for Percent {
     }
 }
 
+/// A number of things whose plural ends in `s`.
+pub(crate) struct Count<'a>(pub(crate) usize, pub(crate) &'a str);
+
+impl Display for Count<'_> {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +77,10 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(Percent(value).to_string(), text);
         }
+    }
+
+    #[test]
+    fn one_is_not_several() {
+        assert_eq!([0, 1, 2].map(|n| Count(n, "mount").to_string()), ["0 mounts", "1 mount", "2 mounts"]);
     }
 }

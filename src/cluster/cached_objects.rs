@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1;
 use kube::Api;
 use tokio::time::Instant;
 
-use super::convert::{self, Version};
+use super::convert;
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
 use crate::volume::{
@@ -17,7 +17,8 @@ use crate::volume::{
 #[derive(Debug, Clone)]
 pub(super) struct CachedObject<T> {
     /// Its last state. Kept when the object is gone, so that labels do not flap.
-    contents: Option<(Version, Arc<T>)>,
+    contents: Option<Arc<T>>,
+    version: Option<u64>,
     /// The last answer that was no object.
     pub(super) missing: Option<Lookup<T>>,
     pub(super) confirmed: Option<Instant>,
@@ -25,11 +26,12 @@ pub(super) struct CachedObject<T> {
 }
 
 impl<T: PartialEq> CachedObject<T> {
-    const UNKNOWN: Self = Self { contents: None, missing: None, confirmed: None, is_failing: false };
+    const UNKNOWN: Self =
+        Self { contents: None, version: None, missing: None, confirmed: None, is_failing: false };
 
     pub(super) fn lookup(&self) -> Option<Lookup<T>> {
         match (&self.contents, &self.missing) {
-            (Some((_, contents)), _) => Some(Lookup::Found(Arc::clone(contents))),
+            (Some(contents), _) => Some(Lookup::Found(Arc::clone(contents))),
             (None, Some(Lookup::Forbidden)) => Some(Lookup::Forbidden),
             (None, missing) => missing.as_ref().map(|_| Lookup::Absent),
         }
@@ -41,19 +43,14 @@ impl<T: PartialEq> CachedObject<T> {
         is_tried.then_some(!self.is_failing && !matches!(self.missing, Some(Lookup::Forbidden)))
     }
 
-    fn version(&self) -> Option<&Version> {
-        self.contents.as_ref().map(|(version, _)| version)
-    }
-
     /// Records the outcome of a request; returns its error.
     fn record(&mut self, outcome: Outcome<T>) -> Option<RequestError> {
         self.is_failing = false;
         match outcome {
             Ok(Some((version, found))) => {
-                let known = self.contents.take().map(|(_, contents)| contents);
-                let contents = known.filter(|known| **known == found).unwrap_or_else(|| Arc::new(found));
-                let confirmed = Some(Instant::now());
-                *self = Self { contents: Some((version, contents)), confirmed, ..Self::UNKNOWN };
+                let known = self.contents.take().filter(|known| **known == found);
+                let contents = Some(known.unwrap_or_else(|| Arc::new(found)));
+                *self = Self { contents, version, confirmed: Some(Instant::now()), ..Self::UNKNOWN };
                 return None;
             }
             Ok(None) => self.missing = Some(Lookup::Absent),
@@ -82,7 +79,7 @@ impl CachedObjects {
 
     /// The claim that the last known state names.
     pub(super) fn claim_ref(&self) -> Option<&ClaimRef> {
-        self.pv.contents.as_ref()?.1.claim.as_ref()
+        self.pv.contents.as_ref()?.claim.as_ref()
     }
 
     pub(super) fn is_failing(&self) -> bool {
@@ -112,7 +109,7 @@ impl CachedObjects {
             pv.spec.as_ref().and_then(convert::claim_ref).is_none_or(|claim| use_claim(&claim.key))
         };
         let pvs = Api::<v1::PersistentVolume>::all(api.kube.clone());
-        let outcome = api.look_up(PVS, pvs, name, self.pv.version(), is_current).await;
+        let outcome = api.look_up(PVS, pvs, name, self.pv.version, is_current).await;
         let used = |(version, pv)| (version, convert::persistent_volume(pv, selections));
         let claim_before = self.claim_ref().cloned();
         let failure = self.pv.record(outcome.map(|found| found.map(used)));
@@ -123,7 +120,7 @@ impl CachedObjects {
         }
         // Where the volume is gone or forbidden, its last known state stays in use.
         if let Some(reference) = claim_ref.filter(|_| !self.pv.is_failing) {
-            let outcome = look_up_claim(api, selections, &reference, self.claim.version()).await;
+            let outcome = look_up_claim(api, selections, &reference, self.claim.version).await;
             failures.extend(self.claim.record(outcome).map(|error| (CLAIMS, error)));
         }
         failures
@@ -134,7 +131,7 @@ async fn look_up_claim(
     api: &ApiClient,
     selections: &Selections,
     reference: &ClaimRef,
-    known: Option<&Version>,
+    known: Option<u64>,
 ) -> Outcome<Claim> {
     let ClaimKey { namespace, name } = &reference.key;
     if !is_valid_object_name(namespace) || !is_valid_object_name(name) {

@@ -5,24 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::volume::{self, ClaimKey, ClaimRef, Selections, VolumeSource, parse_quantity};
 
-/// Which of the objects that had a name this is, and which of its states.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Version {
-    pub(super) uid: Option<String>,
-    /// Resource versions of one kind of object are numbers, and larger is later (KEP-5504).
-    pub(super) number: Option<u64>,
-}
-
-impl Version {
-    pub(super) fn of(metadata: &ObjectMeta) -> Self {
-        let number = metadata.resource_version.as_ref().and_then(|number| number.parse().ok());
-        Self { uid: metadata.uid.clone(), number }
-    }
-
-    /// Whether this is an earlier state of the same object.
-    pub(super) fn is_before(&self, other: &Self) -> bool {
-        self.uid.is_some() && self.uid == other.uid && self.number < other.number
-    }
+/// An object's resource version, by which states of one resource can be compared: it is a number, and larger is later
+/// (KEP-5504), also if an object was deleted and another one has its name.
+pub(super) fn resource_version(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_ref()?.parse().ok()
 }
 
 /// What is used of a `PersistentVolume`.

@@ -6,22 +6,29 @@ use std::sync::Arc;
 use super::slim_pod::SlimPod;
 use crate::volume::Pod;
 
+/// Whether the watch shows a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Shown,
+    /// Not again yet, since the watch has started from the beginning.
+    Unconfirmed,
+    Gone,
+}
+
 #[derive(Debug)]
 struct IndexedPod {
     /// The object's uid, which is not always the one that the path carries.
-    uid: Option<String>,
+    owner: Option<String>,
     pod: Arc<Pod>,
-    /// The start of the watch that sent it last; `None` once it was deleted.
-    seen_in: Option<u64>,
+    presence: Presence,
 }
 
 /// The pods. One that is gone is kept while a volume of it is mounted, so that labels do not flap.
 #[derive(Debug, Default)]
 pub(super) struct PodIndex {
     by_uid: HashMap<String, IndexedPod>,
-    /// How often the watch has started from the beginning, and the last start of which every pod was sent.
-    starts: u64,
-    complete_start: u64,
+    /// The watch has started from the beginning, and has not sent every pod yet.
+    is_restarting: bool,
     /// Pods that are not known yet will be told.
     pub(super) is_awaited: bool,
 }
@@ -33,12 +40,19 @@ impl PodIndex {
 
     /// The watch sends every pod again.
     pub(super) fn restart(&mut self) {
-        self.starts += 1;
+        self.is_restarting = true;
+        self.change_presence(Presence::Shown, Presence::Unconfirmed);
     }
 
     /// The watch has sent every pod: those that it did not send are gone. Returns whether it had just restarted.
     pub(super) fn finish_restart(&mut self) -> bool {
-        std::mem::replace(&mut self.complete_start, self.starts) != self.starts
+        self.change_presence(Presence::Unconfirmed, Presence::Gone);
+        std::mem::take(&mut self.is_restarting)
+    }
+
+    fn change_presence(&mut self, from: Presence, to: Presence) {
+        let entries = self.by_uid.values_mut().filter(|entry| entry.presence == from);
+        entries.for_each(|entry| entry.presence = to);
     }
 
     /// Adds a pod; whether it is another than is known. What is used of it never changes, so an older state from a server
@@ -49,28 +63,35 @@ impl PodIndex {
         let mut is_changed = false;
         for uid in path_uids {
             let known = self.by_uid.get(&uid);
-            // Any pod can have any annotation: it does not replace the pod of that very uid.
-            if known.is_some_and(|known| known.uid.as_ref() == Some(&uid) && known.uid != owner) {
+            // Any pod can have any annotation: it replaces neither the pod of that very uid nor another one that is there.
+            let is_own = owner.as_ref() == Some(&uid);
+            let is_taken = |known: &IndexedPod| {
+                known.owner != owner
+                    && !is_own
+                    && (known.presence == Presence::Shown || known.owner.as_ref() == Some(&uid))
+            };
+            if known.is_some_and(is_taken) {
                 continue;
             }
             let same = known.map(|known| &known.pod).filter(|known| **known == pod);
             is_changed |= same.is_none();
             let pod = Arc::clone(same.unwrap_or(&pod));
-            self.by_uid.insert(uid, IndexedPod { uid: owner.clone(), pod, seen_in: Some(self.starts) });
+            self.by_uid.insert(uid, IndexedPod { owner: owner.clone(), pod, presence: Presence::Shown });
         }
         is_changed
     }
 
     /// The pod was deleted; whether it was known.
     pub(super) fn remove(&mut self, pod: &SlimPod) -> bool {
-        let entries = self.by_uid.values_mut().filter(|entry| entry.uid == pod.uid);
-        entries.map(|entry| entry.seen_in = None).count() > 0
+        let entries = self.by_uid.values_mut().filter(|entry| entry.owner == pod.uid);
+        entries.map(|entry| entry.presence = Presence::Gone).count() > 0
     }
 
     /// Drops pods that are gone and mount nothing here.
     pub(super) fn drop_gone(&mut self, mounting: &HashSet<&str>) {
-        let is_there = |entry: &IndexedPod| entry.seen_in >= Some(self.complete_start);
-        self.by_uid.retain(|uid, entry| is_there(entry) || mounting.contains(uid.as_str()));
+        let is_kept =
+            |uid: &str, entry: &IndexedPod| entry.presence != Presence::Gone || mounting.contains(uid);
+        self.by_uid.retain(|uid, entry| is_kept(uid, entry));
     }
 
     pub(super) fn get(&self, uid: &str) -> Option<&Arc<Pod>> {

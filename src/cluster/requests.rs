@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::client::RESPONSE_TIMEOUT;
-use super::convert::Version;
+use super::convert::resource_version;
 use super::request_error::{RequestError, RequestErrorKind};
 use super::slim_pod::SlimPod;
 
@@ -26,8 +26,8 @@ pub(super) const PODS: ApiResource = ApiResource { name: "pods", verb: "watch" }
 pub(super) const PVS: ApiResource = ApiResource { name: "persistentvolumes", verb: "get" };
 pub(super) const CLAIMS: ApiResource = ApiResource { name: "persistentvolumeclaims", verb: "get" };
 
-/// The outcome of a GET: the object with its version, or `None` if it does not exist.
-pub(super) type Outcome<T> = Result<Option<(Version, T)>, RequestError>;
+/// The outcome of a GET: the object with its resource version, or `None` if it does not exist.
+pub(super) type Outcome<T> = Result<Option<(Option<u64>, T)>, RequestError>;
 
 /// Requests since the start by resource and code.
 pub(super) type RequestCounts = Arc<Mutex<BTreeMap<(ApiResource, String), u64>>>;
@@ -47,7 +47,7 @@ impl ApiClient {
         resource: ApiResource,
         api: Api<T>,
         name: &str,
-        known: Option<&Version>,
+        known: Option<u64>,
         is_current: impl Fn(&T) -> bool,
     ) -> Outcome<T>
     where
@@ -58,13 +58,10 @@ impl ApiClient {
                 Err(RequestError::new(RequestErrorKind::Decode, "it is of another object"))
             }
             Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
-            answer => answer.map(|object| Some((Version::of(object.meta()), object))),
+            answer => answer.map(|object| Some((resource_version(object.meta()), object))),
         };
-        let is_older = |version: &Version| known.is_some_and(|known| version.is_before(known));
         match get(GetParams::any()).await? {
-            Some((version, object)) if !is_older(&version) && is_current(&object) => {
-                Ok(Some((version, object)))
-            }
+            Some((version, object)) if version >= known && is_current(&object) => Ok(Some((version, object))),
             _ => get(GetParams::default()).await,
         }
     }

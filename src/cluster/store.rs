@@ -26,8 +26,8 @@ use crate::volume::{Metadata, Selections, SourceStatus, VolumeMount, is_valid_ob
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Changes within this time are published together.
 const PUBLISH_DELAY: Duration = Duration::from_millis(10);
-/// If more objects than this fail, the server is considered failing.
-const MAX_FAILING_OBJECTS: usize = 4;
+/// If more lookups than this fail in a row, the server is considered failing.
+const MAX_FAILURES_IN_A_ROW: u32 = 4;
 /// Pod events that are queued, and applied at one time.
 pub(super) const MAX_EVENTS: usize = 16;
 
@@ -63,6 +63,8 @@ pub(super) struct Store {
     /// Whether the watch of pods works, where it was tried.
     pods_success: Option<bool>,
     pods_confirmed: Option<Instant>,
+    /// Lookups that failed since the last one that succeeded.
+    failures_in_a_row: u32,
     /// Of failures of the server.
     backoff: Backoff,
     not_before: Instant,
@@ -82,6 +84,7 @@ impl Store {
             settings,
             channels,
             volumes: HashMap::new(),
+            failures_in_a_row: 0,
             backoff: Backoff::new(Duration::from_secs(1), MAX_BACKOFF_WINDOW),
             not_before: now,
             next_refresh: now,
@@ -135,8 +138,12 @@ impl Store {
             if is_early { self.next_refresh } else { volume.due }
         };
         let waiting = self.volumes.iter().filter(|(_, volume)| !volume.is_looked_up);
-        let (name, volume) = waiting.min_by_key(|(_, volume)| (time(volume), volume.due))?;
-        Some((name.clone(), time(volume).max(self.not_before)))
+        // Where only one may be asked about, those that did not fail: they show sooner that the server answers.
+        let order = |volume: &CachedVolume| {
+            (time(volume).max(self.not_before), volume.objects.is_failing(), time(volume), volume.due)
+        };
+        let (name, volume) = waiting.min_by_key(|(_, volume)| order(volume))?;
+        Some((name.clone(), order(volume).0))
     }
 
     /// Schedules lookups after the mounts or the pods changed.
@@ -268,25 +275,22 @@ impl Store {
         let failure = failure.cloned();
         self.report(failure.as_ref());
         volume.record(answers, &self.pods);
-        let failing = self.volumes.values().filter(|volume| volume.objects.is_failing()).count();
-        match failure {
-            None => {
-                // A pause that another response asked for stays.
-                self.backoff.reset();
-                now + volume.next_pause(self.settings.label_refresh)
-            }
-            Some(failure) if failure.is_of_one_object() && failing < MAX_FAILING_OBJECTS => {
-                now + volume.backoff.next_pause(None)
-            }
-            Some(failure) => {
-                // The failure of a request that was in flight when another one failed is no new information.
-                if self.not_before <= now || failure.retry_after.is_some() {
-                    let later = now + self.backoff.next_pause(failure.retry_after);
-                    self.not_before = self.not_before.max(later);
-                }
-                now
+        let Some(failure) = failure else {
+            // A pause that another response asked for stays.
+            self.backoff.reset();
+            self.failures_in_a_row = 0;
+            return now + volume.next_pause(self.settings.label_refresh);
+        };
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        let is_of_one_object = failure.is_of_one_object();
+        if !is_of_one_object || self.failures_in_a_row > MAX_FAILURES_IN_A_ROW {
+            // The failure of a request that was in flight when another one failed is no new information.
+            if self.not_before <= now || failure.retry_after.is_some() {
+                let later = now + self.backoff.next_pause(failure.retry_after);
+                self.not_before = self.not_before.max(later);
             }
         }
+        if is_of_one_object { now + volume.backoff.next_pause(None) } else { now }
     }
 
     /// Publishes whether the server answers, even if it refuses.

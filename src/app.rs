@@ -2,7 +2,6 @@
 
 mod api_connection;
 mod error;
-mod exporter;
 mod metadata;
 mod print;
 mod sources;
@@ -18,14 +17,15 @@ pub use error::AppError;
 
 use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
 use crate::config::{self, Command, Config, KubernetesMode, ListenHost};
-use crate::exposition::{Encoding, Format, Series};
+use crate::exposition::{Encoder, Encoding, Format, Series};
 use crate::health::Health;
 use crate::page::Page;
 use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
 use crate::shutdown::Shutdown;
+use crate::snapshot::Snapshot;
+use crate::telemetry;
 use api_connection::ApiConnection;
-use exporter::Exporter;
 use sources::OpenedSources;
 
 /// How long serving goes on while an API server that is required does not answer.
@@ -57,7 +57,7 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let api = api.map(|status| ApiConnection { status, is_required });
     let timeout = config.stat_timeout;
     match &config.command {
-        Some(Command::Metrics) => runtime.block_on(print::metrics(Exporter::new(collector), api, timeout)),
+        Some(Command::Metrics) => runtime.block_on(print::metrics(collector, api, timeout)),
         Some(Command::Df(args)) => runtime.block_on(print::df(collector, api, timeout, args)),
         _ => runtime.block_on(serve(config, collector, api)).map(|()| ExitCode::SUCCESS),
     }
@@ -89,26 +89,33 @@ async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>)
     }
 }
 
+/// An encoder that adds the program's own metrics, and those of the collector.
+fn encoder(collector: &Collector) -> Encoder {
+    let mut registry = telemetry::registry();
+    collector.register_metrics(&mut registry);
+    Encoder::new(registry)
+}
+
 type Scrapes = SingleFlight<Representation, SharedBody>;
 
 /// Starts the thread that collects and encodes.
 fn start_collecting(
-    collector: Collector,
+    mut collector: Collector,
     page: Page,
     cancel: &CancelHandle,
     health: &Arc<Health>,
 ) -> io::Result<Scrapes> {
-    let mut exporter = Exporter::new(collector);
+    let mut encoder = encoder(&collector);
     let (health, memory) = (Arc::clone(health), ResponseMemory::default());
     let collect = move |deadline: &Deadline, previous: Option<Duration>| {
-        let series = exporter.scrape(deadline, previous);
-        if series.as_ref().has_answer() {
+        let snapshot = Snapshot { previous_total_time: previous, ..collector.collect(deadline) };
+        if snapshot.has_answer() {
             health.set_collected();
-            if series.as_ref().pending == 0 {
+            if snapshot.pending == 0 {
                 health.set_settled();
             }
         }
-        series
+        encoder.prepare(snapshot)
     };
     let encode = move |series: &Series, representation| {
         memory.share(match representation {

@@ -14,9 +14,10 @@ mod settings;
 mod slim_pod;
 mod store;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -30,7 +31,7 @@ pub use settings::ApiSettings;
 use crate::runtime::restart_on_panic;
 use crate::volume::{self, Metadata, VolumeMount};
 use pods::PodWatcher;
-use requests::{ApiClient, RequestCounts};
+use requests::{ApiClient, ApiMetrics};
 use settings::ServerStatus;
 use store::{MAX_EVENTS, Store, StoreChannels};
 
@@ -38,13 +39,14 @@ use store::{MAX_EVENTS, Store, StoreChannels};
 pub struct MetadataHandle {
     mounted: watch::Sender<Vec<Arc<VolumeMount>>>,
     metadata: watch::Receiver<Arc<Metadata>>,
-    requests: RequestCounts,
+    /// Of the API server, if metadata comes from there.
+    metrics: Option<ApiMetrics>,
     objects_file: Option<ObjectsFile>,
 }
 
 impl MetadataHandle {
     fn new(metadata: watch::Receiver<Arc<Metadata>>, objects_file: Option<ObjectsFile>) -> Self {
-        Self { mounted: watch::Sender::default(), metadata, requests: RequestCounts::default(), objects_file }
+        Self { mounted: watch::Sender::default(), metadata, metrics: None, objects_file }
     }
 
     /// No metadata: volumes are known by their mounts alone.
@@ -76,11 +78,11 @@ impl MetadataHandle {
         Arc::clone(&self.metadata.borrow())
     }
 
-    /// Requests since the start: resource, verb, code and count.
-    #[must_use]
-    pub fn requests(&self) -> Vec<(&'static str, &'static str, String, u64)> {
-        let counts = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().map(|((of, code), count)| (of.name, of.verb, code.clone(), *count)).collect()
+    /// Registers the metrics of requests to the API server, if that is where metadata comes from.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        if let Some(metrics) = &self.metrics {
+            metrics.register(registry);
+        }
     }
 }
 
@@ -124,11 +126,13 @@ pub fn follow(
     let first = Metadata { awaits_volumes: true, awaits_pods, ..Metadata::default() };
     let (metadata, receiver) = watch::channel(Arc::new(first));
     let (server, server_status) = watch::channel(ServerStatus::default());
-    let handle = MetadataHandle::new(receiver.clone(), None);
-    let (mounted, counts) = (handle.mounted.subscribe(), Arc::clone(&handle.requests));
+    let metrics = ApiMetrics::default();
+    let handle =
+        MetadataHandle { metrics: Some(metrics.clone()), ..MetadataHandle::new(receiver.clone(), None) };
+    let mounted = handle.mounted.subscribe();
     let status = ApiStatus { mounted: mounted.clone(), metadata: receiver, server: server_status };
     let work = async move {
-        let api = ApiClient { kube: connect(), counts };
+        let api = ApiClient { kube: connect(), metrics };
         let (events, pod_events) = mpsc::channel(MAX_EVENTS);
         let watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
         let channels = StoreChannels { mounted, pod_events, metadata, server };

@@ -4,6 +4,7 @@ mod lines;
 
 use std::io;
 
+use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -40,8 +41,8 @@ pub fn start(config: LogConfig) -> io::Result<Flush> {
     Ok(flush)
 }
 
-/// Lines that were lost so far because nobody read the log.
+/// Counts lines that are lost because nobody reads the log.
 #[must_use]
-pub fn lost_lines() -> u64 {
-    lines::lost()
+pub fn lost_lines() -> Counter {
+    lines::LOST.clone()
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use fixture::{Fixture, FixtureError};
 pub use mounts::layout::DEFAULT_KUBELET_ROOT;
@@ -129,6 +129,11 @@ impl Node {
     /// Probes mounts until the deadline: one result each, in the same order.
     pub fn probe(&mut self, mounts: &[Arc<VolumeMount>], deadline: &Deadline) -> Vec<ProbeResult> {
         self.pool.probe(mounts, deadline)
+    }
+
+    /// How long each of these probes took, in the same order; `None` for mounts that were skipped.
+    pub fn probe_durations(&mut self) -> Vec<Option<Duration>> {
+        self.pool.durations()
     }
 
     fn apply(&mut self, reading: io::Result<Option<Vec<u8>>>) {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::api_connection::ApiConnection;
 use super::error::AppError;
-use super::exporter::Exporter;
 use crate::collect::{Collector, HOLD_BACK};
 use crate::config::DfArgs;
 use crate::df::Report;
@@ -23,12 +22,12 @@ const ANSI_CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
 /// One exposition.
 pub(super) async fn metrics(
-    mut exporter: Exporter,
+    mut collector: Collector,
     api: Option<ApiConnection>,
     stat_timeout: Duration,
 ) -> Result<ExitCode, AppError> {
-    let snapshot = first_complete_snapshot(&mut exporter.collector, api, stat_timeout).await?;
-    let series = exporter.prepare(snapshot, None);
+    let snapshot = first_complete_snapshot(&mut collector, api, stat_timeout).await?;
+    let series = super::encoder(&collector).prepare(snapshot);
     for chunk in series.encode(Encoding { format: Format::Text, gzip: false }) {
         if !write_stdout(&chunk)? {
             break;

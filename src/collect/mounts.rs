@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::join::JoinedVolumes;
+use super::metrics::CollectorMetrics;
 use crate::cluster::MetadataHandle;
 use crate::node::Node;
 use crate::runtime::Deadline;
@@ -27,11 +28,15 @@ impl Mounts {
 
     /// Measures these volumes. A mount that is not there any more makes the table be read again: one that was unmounted
     /// during the scrape is left out, and only one that the table still shows is an error.
-    pub(super) fn measure(&mut self, deadline: &Deadline) -> Vec<MeasuredVolume> {
+    pub(super) fn measure(&mut self, deadline: &Deadline, metrics: &CollectorMetrics) -> Vec<MeasuredVolume> {
         let results = self.node.probe(&self.joined.mounts, deadline);
         let is_gone = |result: &ProbeResult| result.is_err_and(|error| error.reason == Reason::NotMounted);
         let has_gone = results.iter().any(is_gone);
         let volumes = self.joined.measured(results);
+        let mut durations = self.node.probe_durations().into_iter();
+        for MeasuredVolume { volume, .. } in &volumes {
+            metrics.observe_probes(volume, durations.by_ref().take(volume.mounts.len()));
+        }
         if !has_gone {
             return volumes;
         }

@@ -1,10 +1,11 @@
 //! Lines for standard error, written by a thread of their own: a log that nobody reads must stop nothing.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::LazyLock;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TrySendError};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait to be read; later ones are lost, and counted.
@@ -12,12 +13,8 @@ const MOST_WAITING: usize = 1024;
 /// How long the program's end waits for its last lines to be read.
 const LAST_WAIT: Duration = Duration::from_millis(200);
 
-static LOST: AtomicU64 = AtomicU64::new(0);
-
 /// Lines lost so far.
-pub(super) fn lost() -> u64 {
-    LOST.load(Ordering::Relaxed)
-}
+pub(super) static LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 enum Item {
     Line(Vec<u8>),
@@ -55,7 +52,7 @@ fn write(queue: &Receiver<Item>, mut out: impl Write) {
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if let Err(TrySendError::Full(_)) = self.0.try_send(Item::Line(line.to_vec())) {
-            LOST.fetch_add(1, Ordering::Relaxed);
+            LOST.inc();
         }
         Ok(line.len())
     }
@@ -107,13 +104,13 @@ mod tests {
         let (go_on, gate) = mpsc::channel();
         let (out, written) = mpsc::channel();
         let (mut lines, flush) = Lines::start(Gate(Mutex::new(gate), out)).unwrap();
-        let before = lost();
+        let before = LOST.get();
         let all = MOST_WAITING + 100;
         for number in 0..all {
             lines.write_all(format!("{number}\n").as_bytes()).unwrap();
         }
         // One may be with the writer already.
-        let lost = usize::try_from(lost() - before).unwrap();
+        let lost = usize::try_from(LOST.get() - before).unwrap();
         assert!([99, 100].contains(&lost), "{lost}");
         drop(go_on);
         let kept: Vec<_> = written.iter().take(all - lost).collect();

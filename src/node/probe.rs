@@ -69,6 +69,11 @@ impl ProbePool {
         self.shared.lock().end_round()
     }
 
+    /// How long each probe of the last round took, in the order of its mounts; `None` for mounts that were skipped.
+    pub(super) fn durations(&self) -> Vec<Option<Duration>> {
+        std::mem::take(&mut self.shared.lock().durations)
+    }
+
     #[cfg(test)]
     fn stats(&self) -> PoolStats {
         self.shared.lock().stats()

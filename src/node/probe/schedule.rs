@@ -118,6 +118,8 @@ pub(super) struct Schedule {
     /// Positions of mounts that wait for a worker.
     queue: VecDeque<usize>,
     results: Vec<Option<ProbeResult>>,
+    /// How long each probe of the round took, or has taken by its end; `None` for mounts that were skipped.
+    pub(super) durations: Vec<Option<Duration>>,
     outstanding: usize,
     /// The thread that waits for the round.
     collecting: Option<Thread>,
@@ -160,6 +162,7 @@ impl Schedule {
         self.round += 1;
         self.collecting = Some(collecting);
         self.results = vec![None; self.targets.len()];
+        self.durations = vec![None; self.targets.len()];
         self.has_proven = self.targets.iter().any(Target::is_proven);
         self.queue = self.order().into();
         self.queue.retain(|position| {
@@ -185,6 +188,10 @@ impl Schedule {
         self.collecting = None;
         for position in self.queue.drain(..) {
             self.results[position] = Some(Err(Reason::Skipped.into()));
+        }
+        for (target, duration) in self.targets.iter().zip(&mut self.durations) {
+            let since = target.in_flight.and_then(|number| self.in_flight.get(&number));
+            *duration = duration.or(since.map(Instant::elapsed));
         }
         let results = std::mem::take(&mut self.results).into_iter();
         let results: Vec<_> = results.map(|result| result.unwrap_or(Err(Reason::Timeout.into()))).collect();
@@ -279,13 +286,14 @@ impl Schedule {
 
     /// Takes a result; if it is the last of its round, returns the thread that waits for it.
     pub(super) fn finish(&mut self, probe: &InFlight, result: ProbeResult) -> Option<Thread> {
-        self.in_flight.remove(&probe.number);
+        let since = self.in_flight.remove(&probe.number);
         if probe.is_trial {
             self.trial = None;
         }
         if probe.round == self.round {
             self.targets[probe.position].in_flight = None;
             self.results[probe.position] = Some(result);
+            self.durations[probe.position] = since.map(|since| since.elapsed());
             self.outstanding -= 1;
             return self.is_complete().then(|| self.collecting.clone()).flatten();
         }

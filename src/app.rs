@@ -57,7 +57,10 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let api = api.map(|status| ApiConnection { status, is_required });
     let timeout = config.stat_timeout;
     match &config.command {
-        Some(Command::Metrics) => runtime.block_on(print::metrics(collector, api, timeout)),
+        Some(Command::Metrics) => {
+            let encoder = encoder(&collector);
+            runtime.block_on(print::metrics(collector, encoder, api, timeout))
+        }
         Some(Command::Df(args)) => runtime.block_on(print::df(collector, api, timeout, args)),
         _ => runtime.block_on(serve(config, collector, api)).map(|()| ExitCode::SUCCESS),
     }

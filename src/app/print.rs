@@ -9,7 +9,7 @@ use super::error::AppError;
 use crate::collect::{Collector, HOLD_BACK};
 use crate::config::DfArgs;
 use crate::df::Report;
-use crate::exposition::{Encoding, Format};
+use crate::exposition::{Encoder, Encoding, Format};
 use crate::runtime::Deadline;
 use crate::snapshot::Snapshot;
 
@@ -23,11 +23,12 @@ const ANSI_CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 /// One exposition.
 pub(super) async fn metrics(
     mut collector: Collector,
+    mut encoder: Encoder,
     api: Option<ApiConnection>,
     stat_timeout: Duration,
 ) -> Result<ExitCode, AppError> {
     let snapshot = first_complete_snapshot(&mut collector, api, stat_timeout).await?;
-    let series = super::encoder(&collector).prepare(snapshot);
+    let series = encoder.prepare(snapshot);
     for chunk in series.encode(Encoding { format: Format::Text, gzip: false }) {
         if !write_stdout(&chunk)? {
             break;

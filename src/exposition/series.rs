@@ -62,7 +62,7 @@ pub struct Series {
     claims: Vec<LabelSet>,
     /// Of this program.
     own: Vec<(Family, Vec<(LabelSet, Value)>)>,
-    /// What follows.
+    /// What the exposition ends with.
     pub(super) registry: Arc<Registry>,
 }
 

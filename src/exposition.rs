@@ -2,7 +2,6 @@
 
 mod catalogue;
 mod encoder;
-mod format;
 mod info_metrics;
 mod label_cache;
 mod labels;
@@ -15,8 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 pub use catalogue::{FAMILIES, Family, Kind};
-pub use format::{Encoding, Format};
-pub use negotiate::negotiate;
+pub use negotiate::{Encoding, Format, negotiate};
 pub use series::Series;
 
 use crate::snapshot::Snapshot;

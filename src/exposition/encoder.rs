@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use prometheus_client::encoding::{prometheus_text, text};
 
 use super::catalogue::{Family, Kind};
-use super::format::{Encoding, Format};
+use super::negotiate::{Encoding, Format};
 use super::series::{Series, Value};
 use crate::compression::{self, Chunks};
 

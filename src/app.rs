@@ -1,7 +1,6 @@
 //! Puts the parts together.
 
 mod error;
-mod exporter;
 mod metadata;
 mod print;
 mod sources;
@@ -17,13 +16,14 @@ pub use error::AppError;
 
 use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
 use crate::config::{self, Command, Config, ListenHost};
-use crate::exposition::{Encoding, Format, Series};
+use crate::exposition::{Encoder, Encoding, Format, Series};
 use crate::health::Health;
 use crate::report::Page;
 use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
 use crate::shutdown::Shutdown;
-use exporter::Exporter;
+use crate::snapshot::Snapshot;
+use crate::telemetry;
 use metadata::ApiConnection;
 use sources::OpenedSources;
 
@@ -54,7 +54,10 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let collector = Collector::new(inputs);
     let timeout = config.stat_timeout;
     match &config.command {
-        Some(Command::Metrics) => runtime.block_on(print::metrics(Exporter::new(collector), api, timeout)),
+        Some(Command::Metrics) => {
+            let encoder = encoder(&collector);
+            runtime.block_on(print::metrics(collector, encoder, api, timeout))
+        }
         Some(Command::Df(args)) => runtime.block_on(print::df(collector, api, timeout, args)),
         _ => runtime.block_on(serve(config, collector, api)).map(|()| ExitCode::SUCCESS),
     }
@@ -86,26 +89,33 @@ async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>)
     }
 }
 
+/// An encoder that adds the program's own metrics, and those of the collector.
+fn encoder(collector: &Collector) -> Encoder {
+    let mut registry = telemetry::registry();
+    collector.register_metrics(&mut registry);
+    Encoder::new(registry)
+}
+
 type Scrapes = SingleFlight<Representation, SharedBody>;
 
 /// Starts the thread that collects and encodes.
 fn start_collecting(
-    collector: Collector,
+    mut collector: Collector,
     page: Page,
     cancel: &CancelHandle,
     health: &Arc<Health>,
 ) -> io::Result<Scrapes> {
-    let mut exporter = Exporter::new(collector);
+    let mut encoder = encoder(&collector);
     let (health, memory) = (Arc::clone(health), ResponseMemory::default());
     let collect = move |deadline: &Deadline, previous: Option<Duration>| {
-        let series = exporter.scrape(deadline, previous);
-        if series.as_ref().has_answer() {
+        let snapshot = Snapshot { previous_total_time: previous, ..collector.collect(deadline) };
+        if snapshot.has_answer() {
             health.set_collected();
-            if series.as_ref().pending == 0 {
+            if snapshot.pending == 0 {
                 health.set_settled();
             }
         }
-        series
+        encoder.prepare(snapshot)
     };
     let encode = move |series: &Series, representation| {
         memory.share(match representation {

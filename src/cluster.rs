@@ -14,10 +14,11 @@ mod requests;
 mod slim_pod;
 mod store;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -32,7 +33,7 @@ pub use store::ApiSettings;
 use crate::runtime::catch_panic;
 use crate::volume::{self, Metadata, VolumeMount};
 use pods::PodWatcher;
-use requests::{ApiClient, RequestCounts};
+use requests::{ApiClient, ApiMetrics};
 use store::{MAX_EVENTS, ServerStatus, Store, StoreChannels};
 
 /// The pause before what panicked runs again.
@@ -42,14 +43,14 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 pub struct MetadataHandle {
     mounted: watch::Sender<Vec<Arc<VolumeMount>>>,
     metadata: watch::Receiver<Arc<Metadata>>,
-    requests: RequestCounts,
+    /// Of the API server, if metadata comes from there.
+    metrics: Option<ApiMetrics>,
     objects_file: Option<ObjectsFile>,
 }
 
 impl MetadataHandle {
     fn new(metadata: watch::Receiver<Arc<Metadata>>) -> Self {
-        let (mounted, requests) = (watch::Sender::default(), RequestCounts::default());
-        Self { mounted, metadata, requests, objects_file: None }
+        Self { mounted: watch::Sender::default(), metadata, metrics: None, objects_file: None }
     }
 
     /// No metadata: volumes are known by their mounts alone.
@@ -82,11 +83,11 @@ impl MetadataHandle {
         self.objects_file.as_ref().map_or_else(from_api, |file| Arc::clone(&file.metadata))
     }
 
-    /// Requests since the start: resource, verb, code and count.
-    #[must_use]
-    pub fn requests(&self) -> Vec<(&'static str, &'static str, String, u64)> {
-        let counts = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().map(|((of, code), count)| (of.name, of.verb, code.clone(), *count)).collect()
+    /// Registers the metrics of requests to the API server, if that is where metadata comes from.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        if let Some(metrics) = &self.metrics {
+            metrics.register(registry);
+        }
     }
 }
 
@@ -127,11 +128,12 @@ pub fn follow(
     let first = Metadata { awaits_volumes: true, awaits_pods, ..Metadata::default() };
     let (metadata, receiver) = watch::channel(Arc::new(first));
     let (server, server_status) = watch::channel(Err(None));
-    let handle = MetadataHandle::new(receiver.clone());
-    let (mounted, counts) = (handle.mounted.subscribe(), Arc::clone(&handle.requests));
+    let metrics = ApiMetrics::default();
+    let handle = MetadataHandle { metrics: Some(metrics.clone()), ..MetadataHandle::new(receiver.clone()) };
+    let mounted = handle.mounted.subscribe();
     let status = ApiStatus { mounted: mounted.clone(), metadata: receiver, server: server_status };
     let work = async move {
-        let api = ApiClient { kube: connect(), counts };
+        let api = ApiClient { kube: connect(), metrics };
         let (events, pod_events) = mpsc::channel(MAX_EVENTS);
         let mut watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
         let mut store = Store::new(api, settings, StoreChannels { mounted, pod_events, metadata, server });

@@ -5,6 +5,7 @@ mod claims;
 pub(crate) mod fuzzing;
 mod hold_back;
 mod join;
+mod metrics;
 mod mounts;
 mod single_flight;
 mod transition_log;
@@ -12,6 +13,8 @@ mod transition_log;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
+
+use prometheus_client::registry::Registry;
 
 pub(crate) use hold_back::HOLD_BACK;
 pub use single_flight::{
@@ -22,9 +25,10 @@ use crate::cluster::MetadataHandle;
 use crate::kubelet::Kubelet;
 use crate::node::Node;
 use crate::runtime::Deadline;
-use crate::snapshot::{ExporterStatus, KubeletStatus, RequestCount, Snapshot, SourceStatus};
+use crate::snapshot::{KubeletStatus, Snapshot, SourceStatus};
 use crate::volume::KubeletSeriesOptions;
 use join::JoinedVolumes;
+use metrics::CollectorMetrics;
 use mounts::Mounts;
 use transition_log::TransitionLog;
 
@@ -40,11 +44,6 @@ pub struct CollectorInputs {
     pub names: Option<KubeletSeriesOptions>,
 }
 
-fn request_counts(handle: &MetadataHandle) -> Vec<RequestCount> {
-    let count = |(resource, verb, code, count)| RequestCount { resource, verb, code, count };
-    handle.requests().into_iter().map(count).collect()
-}
-
 /// Makes snapshots; keeps what lasts from one to the next.
 pub struct Collector {
     mounts: Option<Mounts>,
@@ -52,6 +51,7 @@ pub struct Collector {
     kubelet_directory: PathBuf,
     names: Option<KubeletSeriesOptions>,
     log: TransitionLog,
+    metrics: CollectorMetrics,
 }
 
 impl Collector {
@@ -61,7 +61,22 @@ impl Collector {
         let CollectorInputs { mounts, kubelet, kubelet_directory, names } = inputs;
         let mounts =
             mounts.map(|(node, metadata)| Mounts { node, metadata, joined: JoinedVolumes::default() });
-        Self { mounts, kubelet, kubelet_directory, names, log: TransitionLog::default() }
+        Self {
+            mounts,
+            kubelet,
+            kubelet_directory,
+            names,
+            log: TransitionLog::default(),
+            metrics: CollectorMetrics::default(),
+        }
+    }
+
+    /// Registers the metrics of collections and of what they read.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+        if let Some(mounts) = &self.mounts {
+            mounts.metadata.register_metrics(registry);
+        }
     }
 
     /// Makes a snapshot. Waits for mounts and the kubelet until the deadline, and for nothing else.
@@ -72,7 +87,8 @@ impl Collector {
         }
         // The kubelet answers while the mounts are measured.
         self.refresh_kubelet(start);
-        let volumes = self.mounts.as_mut().map(|mounts| mounts.measure(deadline)).unwrap_or_default();
+        let volumes =
+            self.mounts.as_mut().map(|mounts| mounts.measure(deadline, &self.metrics)).unwrap_or_default();
         let all_measured = !deadline.is_over();
         let has_answered = self.wait_for_kubelet(deadline);
         let mounts = self.mounts.as_ref();
@@ -86,11 +102,11 @@ impl Collector {
             table: mounts.map(|mounts| mounts.node.status()),
             sources: [self.source_status(), metadata.sources.clone()].concat(),
             metadata_age: metadata.oldest.map(age),
-            kubernetes_requests: mounts.map(|mounts| request_counts(&mounts.metadata)).unwrap_or_default(),
             ..Snapshot::default()
         };
         self.add_kubelet_volume_stats(&mut snapshot, start);
-        snapshot.exporter = ExporterStatus { collect_time: start.elapsed(), ..ExporterStatus::default() };
+        snapshot.collect_time = start.elapsed();
+        self.metrics.collections.observe(snapshot.collect_time.as_secs_f64());
         self.log.record(&snapshot);
         snapshot
     }

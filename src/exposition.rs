@@ -2,7 +2,6 @@
 
 mod catalogue;
 mod encoder;
-mod format;
 mod info_metrics;
 mod label_cache;
 mod labels;
@@ -11,28 +10,47 @@ mod series;
 
 use std::sync::Arc;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
 pub use catalogue::{FAMILIES, Family, Kind};
-pub use format::{Encoding, Format};
-pub use negotiate::negotiate;
+pub use negotiate::{Encoding, Format, negotiate};
 pub use series::Series;
 
 use crate::snapshot::Snapshot;
 use label_cache::LabelCache;
 
 /// Makes series of snapshots; keeps the label sets that the next snapshot can use, and counts dropped series.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Encoder {
     labels: Arc<LabelCache>,
-    dropped_series: u64,
+    dropped_series: Counter,
+    registry: Arc<Registry>,
 }
 
 impl Encoder {
+    /// An encoder of expositions that end with what is registered.
+    #[must_use]
+    pub fn new(mut registry: Registry) -> Self {
+        let dropped_series = Counter::default();
+        let help = "Series left out because one with the same labels was already written";
+        registry.register("disk_usage_exporter_dropped_series", help, dropped_series.clone());
+        Self { labels: Arc::default(), dropped_series, registry: Arc::new(registry) }
+    }
+
     /// The series of a snapshot, for all encodings.
     pub fn prepare(&mut self, snapshot: Snapshot) -> Series {
         if !self.labels.is_current(&snapshot.volumes) {
             self.labels = Arc::new(self.labels.update(&snapshot.volumes));
         }
-        Series::new(snapshot, Arc::clone(&self.labels), &mut self.dropped_series)
+        self.dropped_series.inc_by(self.labels.dropped());
+        Series::new(snapshot, Arc::clone(&self.labels), Arc::clone(&self.registry))
+    }
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new(Registry::default())
     }
 }
 

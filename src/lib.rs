@@ -15,7 +15,7 @@
 //! | [`compression`] | encoded documents in chunks, compressed with gzip or not |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
 //! | [`runtime`] | deadlines, and which thread may block on what |
-//! | [`config`], [`logging`], [`health`], [`process`], [`panics`], [`shutdown`] | what every program needs |
+//! | [`config`], [`logging`], [`health`], [`telemetry`], [`panics`], [`shutdown`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
 //!
 //! # How data flows
@@ -48,12 +48,12 @@ pub mod kubelet;
 pub mod logging;
 pub mod node;
 pub mod panics;
-pub mod process;
 pub mod report;
 pub mod runtime;
 pub mod server;
 pub mod shutdown;
 pub mod snapshot;
+pub mod telemetry;
 mod units;
 pub mod volume;
 

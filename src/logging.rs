@@ -3,10 +3,11 @@
 //! to standard output where the last lines do not get through.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::LazyLock;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -18,12 +19,12 @@ const MAX_WAITING_LINES: usize = 1024;
 /// How long the program's end waits for its last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
-static LOST_LINES: AtomicU64 = AtomicU64::new(0);
+static LOST_LINES: LazyLock<Counter> = LazyLock::new(Counter::default);
 
-/// Lines that were lost so far because nobody read the log.
+/// Counts lines that are lost because nobody reads the log.
 #[must_use]
-pub fn lost_lines() -> u64 {
-    LOST_LINES.load(Ordering::Relaxed)
+pub fn lost_lines() -> Counter {
+    LOST_LINES.clone()
 }
 
 /// Logs from now on, until what is returned is dropped.
@@ -81,7 +82,7 @@ fn start_writing(mut out: impl Write + Send + 'static) -> io::Result<(Lines, Flu
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if let Err(TrySendError::Full(_)) = self.0.try_send(Some(line.to_vec())) {
-            LOST_LINES.fetch_add(1, Ordering::Relaxed);
+            LOST_LINES.inc();
         }
         Ok(line.len())
     }
@@ -125,13 +126,13 @@ mod tests {
         let (go_on, gate) = mpsc::channel();
         let (out, written) = mpsc::channel();
         let (mut lines, flush) = start_writing(Gate(Mutex::new(gate), out)).unwrap();
-        let before = lost_lines();
+        let before = LOST_LINES.get();
         let all = MAX_WAITING_LINES + 100;
         for number in 0..all {
             lines.write_all(format!("{number}\n").as_bytes()).unwrap();
         }
         // One may be with the writer already.
-        let lost = usize::try_from(lost_lines() - before).unwrap();
+        let lost = usize::try_from(LOST_LINES.get() - before).unwrap();
         assert!([99, 100].contains(&lost), "{lost}");
         drop(go_on);
         let kept: Vec<_> = written.iter().take(all - lost).collect();

@@ -19,11 +19,11 @@ pub use fixture::{Fixture, FixtureError};
 pub use mounts::VolumeMatcher;
 pub use mounts::layout::DEFAULT_KUBELET_ROOT;
 pub use mounts::mount_table::NoTable;
-pub use probe::{KernelProbe, MountRootProof};
+pub use probe::{KernelProbe, MountRootProof, TimedResult};
 
 use crate::runtime::{BlockingWorker, Deadline};
 use crate::snapshot::MountTableStatus;
-use crate::volume::{Probe, ProbeResult, VolumeMount};
+use crate::volume::{Probe, VolumeMount};
 use host_path::Rootfs;
 use mounts::mount_table::MountTable;
 use mounts::name_lookup::ResolvedMounts;
@@ -121,7 +121,7 @@ impl Node {
     }
 
     /// Probes mounts until the deadline: one result each, in the same order.
-    pub fn probe(&mut self, mounts: &[Arc<VolumeMount>], deadline: &Deadline) -> Vec<ProbeResult> {
+    pub fn probe(&mut self, mounts: &[Arc<VolumeMount>], deadline: &Deadline) -> Vec<TimedResult> {
         self.pool.probe(mounts, deadline)
     }
 

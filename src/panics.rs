@@ -1,13 +1,15 @@
 //! Faults of this program: logged and counted, wherever they are caught.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::LazyLock;
 
-static COUNT: AtomicU64 = AtomicU64::new(0);
+use prometheus_client::metrics::counter::Counter;
+
+static COUNT: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Logs and counts every panic from now on, in place of a message on standard error.
 pub fn watch() {
     std::panic::set_hook(Box::new(|panic| {
-        COUNT.fetch_add(1, Ordering::Relaxed);
+        COUNT.inc();
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or_default();
         let location = panic.location().map(ToString::to_string);
@@ -16,10 +18,10 @@ pub fn watch() {
     }));
 }
 
-/// Panics so far.
+/// The counter of panics.
 #[must_use]
-pub fn count() -> u64 {
-    COUNT.load(Ordering::Relaxed)
+pub fn counter() -> Counter {
+    COUNT.clone()
 }
 
 #[cfg(test)]
@@ -28,9 +30,9 @@ mod tests {
     fn a_panic_is_counted() {
         let hook = std::panic::take_hook();
         super::watch();
-        let before = super::count();
+        let before = super::counter().get();
         let caught = std::panic::catch_unwind(|| panic!("a fault"));
         std::panic::set_hook(hook);
-        assert!(caught.is_err() && super::count() > before);
+        assert!(caught.is_err() && super::counter().get() > before);
     }
 }

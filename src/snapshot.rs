@@ -30,10 +30,10 @@ pub struct Snapshot {
     pub sources: Vec<SourceStatus>,
     /// The age of the oldest metadata in use.
     pub metadata_age: Option<Duration>,
-    /// Requests to the API server since the start.
-    pub kubernetes_requests: Vec<RequestCount>,
-    /// About the program.
-    pub exporter: ExporterStatus,
+    /// How long this collection took.
+    pub collect_time: Duration,
+    /// How long the last finished scrape before this one took, writing included.
+    pub previous_total_time: Option<Duration>,
 }
 
 impl AsRef<Snapshot> for Snapshot {
@@ -62,19 +62,6 @@ impl Snapshot {
         }
         claims
     }
-}
-
-/// How often something was asked of the API server and came to this.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestCount {
-    /// What was asked about.
-    pub resource: &'static str,
-    /// How.
-    pub verb: &'static str,
-    /// The HTTP status, or what prevented one.
-    pub code: String,
-    /// How often.
-    pub count: u64,
 }
 
 /// A volume and the results of probing its mounts.
@@ -220,40 +207,6 @@ pub struct KubeletStatus {
     pub answered: Option<SystemTime>,
     /// Volumes of its answer, if that is known, that it measured too long ago.
     pub stale: Option<usize>,
-}
-
-/// About this program.
-#[derive(Debug, Clone, Default)]
-pub struct ExporterStatus {
-    /// How long this collection took.
-    pub collect_time: Duration,
-    /// How long the last finished scrape before this one took, writing included.
-    pub previous_total_time: Option<Duration>,
-    /// What the system says of this process.
-    pub process: ProcessStatus,
-    /// Faults of this program since its start that it survived.
-    pub panics: u64,
-    /// Lines of the log that nobody read.
-    pub lost_log_lines: u64,
-}
-
-/// The figures behind the standard `process_*` metrics; `None` where the system does not tell.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ProcessStatus {
-    /// CPU time since the start, in seconds.
-    pub cpu_seconds: Option<f64>,
-    /// Open file descriptors.
-    pub open_fds: Option<u64>,
-    /// Most file descriptors allowed.
-    pub max_fds: Option<u64>,
-    /// Virtual memory in bytes.
-    pub virtual_bytes: Option<u64>,
-    /// Resident memory in bytes.
-    pub resident_bytes: Option<u64>,
-    /// Threads.
-    pub threads: Option<u64>,
-    /// Start, in seconds since 1970.
-    pub start_time: Option<f64>,
 }
 
 #[cfg(test)]

@@ -9,7 +9,18 @@ use crate::support::tool::{assert_promtool_agrees, is_there};
 const RENEW: &str = "RENEW_FIXTURES";
 
 /// What differs from run to run, and is written as 0.
-const VOLATILE: [&str; 3] = ["process_", "pv_disk_usage_timing_", "disk_usage_exporter_metadata_age_seconds"];
+const VOLATILE: [&str; 7] = [
+    "process_",
+    "pv_disk_usage_timing_",
+    "disk_usage_exporter_metadata_age_seconds",
+    // The counts of observations are compared.
+    "disk_usage_exporter_collection_duration_seconds_bucket",
+    "disk_usage_exporter_collection_duration_seconds_sum",
+    "disk_usage_exporter_probe_duration_seconds_bucket",
+    "disk_usage_exporter_probe_duration_seconds_sum",
+];
+/// The registry does not sort its series.
+const UNSORTED: &str = "disk_usage_exporter_probe_duration_seconds_";
 
 fn nodes() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nodes");
@@ -35,7 +46,16 @@ fn stable(exposition: &str) -> String {
             format!("{line}\n")
         }
     });
-    lines.collect()
+    let mut lines: Vec<String> = lines.collect();
+    let is_unsorted = |line: &String| line.starts_with(UNSORTED);
+    let unsorted = lines.iter().position(is_unsorted).unwrap();
+    let count = lines.iter().filter(|line| is_unsorted(line)).count();
+    // By volume type; the lines of one histogram stay in order.
+    let volume_type = |line: &String| {
+        line.split_once("volume_type=").map(|(_, rest)| rest.split('"').nth(1).map(str::to_owned))
+    };
+    lines[unsorted..unsorted + count].sort_by_key(volume_type);
+    lines.concat()
 }
 
 #[test]

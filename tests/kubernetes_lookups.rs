@@ -47,7 +47,7 @@ async fn exactly_these_requests_are_made() {
     for resource in [Resource::Pods, PVS, CLAIMS] {
         assert_eq!((node.count(resource, "200"), node.success(resource)), (1, Some(true)));
     }
-    assert_eq!(node.handle.requests().len(), 3);
+    assert_eq!(node.requests().len(), 3);
     assert_eq!(node.tiers("pv-1", "app"), "first first");
 }
 

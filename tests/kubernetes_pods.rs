@@ -153,7 +153,7 @@ async fn what_a_failed_watch_came_to_is_counted() {
         let node = VirtualNode::start(&server);
         // A watch that is silent for longer than it was to last is given up.
         pass(if matches!(fault, Fault::Silence) { 301 * SECOND } else { 6 * SECOND }).await;
-        assert!(node.count(Resource::Pods, code) >= 1, "{fault:?}: {:?}", node.handle.requests());
+        assert!(node.count(Resource::Pods, code) >= 1, "{fault:?}: {:?}", node.requests());
         pass(20 * SECOND).await;
         assert_eq!(server.counts().watches, 1, "{fault:?}: the next one is open");
     }
@@ -196,7 +196,7 @@ async fn events_that_make_no_sense_cost_themselves() {
         (vec!["a".into(), "b".into()], 1),
         "the same watch"
     );
-    assert!(node.count(Resource::Pods, "decode") >= 6, "{:?}", node.handle.requests());
+    assert!(node.count(Resource::Pods, "decode") >= 6, "{:?}", node.requests());
     assert_eq!(node.success(Resource::Pods), Some(true));
 }
 

@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::support::families::families;
+
 use clap::CommandFactory;
 use disk_usage_exporter::config::Args;
-use disk_usage_exporter::exposition::FAMILIES;
 use regex::Regex;
 use serde_json::Value;
 
@@ -99,7 +100,7 @@ fn all_flags_that_it_leads_to_exist() {
 
 #[test]
 fn all_metrics_of_the_others_are_there_and_exist() {
-    let known: BTreeSet<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let known: BTreeSet<&str> = families().into_keys().collect();
     let text = migration();
     let metric = Regex::new(r"`((?:kubelet_volume_stats|pv_disk_usage|disk_usage_exporter)_\w+)`").unwrap();
     let named: BTreeSet<&str> =

@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod document;
 pub(crate) mod exporter;
 pub(crate) mod exposition;
+pub(crate) mod families;
 pub(crate) mod fixture;
 pub(crate) mod fuse;
 pub(crate) mod helm;

@@ -5,11 +5,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::error::AppError;
-use super::exporter::Exporter;
 use super::metadata::ApiConnection;
 use crate::collect::{Collector, HOLD_BACK};
 use crate::config::DfArgs;
-use crate::exposition::{Encoding, Format};
+use crate::exposition::{Encoder, Encoding, Format};
 use crate::report::Table;
 use crate::runtime::Deadline;
 use crate::snapshot::Snapshot;
@@ -23,12 +22,13 @@ const ANSI_CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
 /// One exposition.
 pub(super) async fn metrics(
-    mut exporter: Exporter,
+    mut collector: Collector,
+    mut encoder: Encoder,
     api: Option<ApiConnection>,
     stat_timeout: Duration,
 ) -> Result<ExitCode, AppError> {
-    let snapshot = first_complete_snapshot(&mut exporter.collector, api, stat_timeout).await?;
-    let series = exporter.prepare(snapshot, None);
+    let snapshot = first_complete_snapshot(&mut collector, api, stat_timeout).await?;
+    let series = encoder.prepare(snapshot);
     for chunk in series.encode(Encoding { format: Format::Text, gzip: false }) {
         if !write_stdout(&chunk)? {
             break;

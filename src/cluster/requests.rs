@@ -1,14 +1,17 @@
 //! Requests to the API server, each with a timeout and counted by its outcome.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::Stream;
 use kube::api::{GetParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::client::RESPONSE_TIMEOUT;
 use super::convert::resource_version;
@@ -29,14 +32,52 @@ pub(super) const CLAIMS: ApiResource = ApiResource { name: "persistentvolumeclai
 /// The outcome of a GET: the object with its resource version, or `None` if it does not exist.
 pub(super) type Outcome<T> = Result<Option<(Option<u64>, T)>, RequestError>;
 
-/// Requests since the start by resource and code.
-pub(super) type RequestCounts = Arc<Mutex<BTreeMap<(ApiResource, String), u64>>>;
+/// The labels of `disk_usage_exporter_kubernetes_requests_total`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    resource: &'static str,
+    verb: &'static str,
+    code: String,
+}
+
+/// `resource` and `verb`.
+type DurationLabels = [(&'static str, &'static str); 2];
+
+/// The metrics of requests to the API server.
+#[derive(Debug, Clone)]
+pub(super) struct ApiMetrics {
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
+}
+
+impl Default for ApiMetrics {
+    fn default() -> Self {
+        let histogram = || Histogram::new([0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]);
+        Self { requests: Family::default(), durations: Family::new_with_constructor(histogram) }
+    }
+}
+
+impl ApiMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "disk_usage_exporter_kubernetes_requests",
+            "Requests to the Kubernetes API by what came of them: the HTTP status, or timeout, connect, tls, decode",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "disk_usage_exporter_kubernetes_request_duration",
+            "Time until a request to the Kubernetes API was answered or failed; of a watch, until its head came",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+    }
+}
 
 /// Requests to one API server.
 #[derive(Clone)]
 pub(super) struct ApiClient {
     pub(super) kube: kube::Client,
-    pub(super) counts: RequestCounts,
+    pub(super) metrics: ApiMetrics,
 }
 
 impl ApiClient {
@@ -85,18 +126,24 @@ impl ApiClient {
         resource: ApiResource,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, RequestError> {
+        let start = Instant::now();
         let answer = timeout(RESPONSE_TIMEOUT, request).await.map_or_else(
             |_| Err(RequestError::new(RequestErrorKind::Timeout, "no answer within 5s")),
             |answer| answer.map_err(RequestError::from),
         );
-        self.count(resource, answer.as_ref().err());
+        let error = answer.as_ref().err();
+        self.count(resource, error);
+        if error.is_none_or(|error| error.code().is_some()) {
+            let labels = [("resource", resource.name), ("verb", resource.verb)];
+            self.metrics.durations.get_or_create(&labels).observe(start.elapsed().as_secs_f64());
+        }
         answer
     }
 
     /// Counts a request by its status, or by the error instead of one.
     pub(super) fn count(&self, resource: ApiResource, error: Option<&RequestError>) {
         let Some(code) = error.map_or(Some("200".into()), RequestError::code) else { return };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((resource, code)).or_default() += 1;
+        let ApiResource { name: resource, verb } = resource;
+        self.metrics.requests.get_or_create(&RequestLabels { resource, verb, code }).inc();
     }
 }

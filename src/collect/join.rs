@@ -22,7 +22,7 @@ pub(super) struct JoinedVolumes {
     from: (Vec<Arc<VolumeMount>>, Arc<Metadata>),
     hold_back: HoldBack,
     /// Sorted by name.
-    volumes: Vec<Arc<Volume>>,
+    pub(super) volumes: Vec<Arc<Volume>>,
     /// Names of which a mount is left out, because it cannot be told whose it is.
     pub(super) ambiguous: usize,
     /// Names left out until the cluster has answered.
@@ -80,7 +80,7 @@ impl JoinedVolumes {
 
 #[derive(Debug, Default)]
 struct Grouped {
-    volumes: Vec<Arc<Volume>>,
+    pub(super) volumes: Vec<Arc<Volume>>,
     ambiguous: usize,
     left_out_pods: HashSet<String>,
 }

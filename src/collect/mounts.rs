@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::join::JoinedVolumes;
+use super::metrics::CollectorMetrics;
 use crate::cluster::MetadataHandle;
 use crate::node::Node;
 use crate::runtime::Deadline;
@@ -27,8 +28,13 @@ impl Mounts {
 
     /// Measures these volumes. A mount that is not there any more makes the table be read again: one that was unmounted
     /// during the scrape is left out, and only one that the table still shows is an error.
-    pub(super) fn measure(&mut self, deadline: &Deadline) -> Vec<MeasuredVolume> {
+    pub(super) fn measure(&mut self, deadline: &Deadline, metrics: &CollectorMetrics) -> Vec<MeasuredVolume> {
         let results = self.node.probe(&self.joined.mounts, deadline);
+        let mut durations = results.iter().map(|(_, duration)| *duration);
+        for volume in &self.joined.volumes {
+            metrics.observe_probes(volume, durations.by_ref().take(volume.mounts.len()));
+        }
+        let results: Vec<_> = results.into_iter().map(|(result, _)| result).collect();
         let is_gone = |result: &ProbeResult| result.is_err_and(|error| error.reason == Reason::NotMounted);
         let has_gone = results.iter().any(is_gone);
         let volumes = self.joined.measured(results);

@@ -1,4 +1,4 @@
-//! Every metric: its full name, its type and what it says. The README's table is held to this one.
+//! The families that are made from a snapshot: full name, type and help. The registry's follow them.
 
 /// A metric's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,19 +94,8 @@ catalogue! {
     MOUNT_PROPAGATION = Gauge "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";
     UNPROPAGATED_MOUNTS = Gauge "disk_usage_exporter_unpropagated_mounts" "Volumes in the mount table of the host's first process that are not in the one that is read here.";
     STALE_KUBELET_VOLUMES = Gauge "disk_usage_exporter_stale_kubelet_volumes" "Volumes of claims in the kubelet's /stats/summary whose figures are not exposed, for the kubelet measured them more than 10 minutes ago.";
-    KUBERNETES_REQUESTS = Counter "disk_usage_exporter_kubernetes_requests_total" "Requests to the Kubernetes API by what came of them: the HTTP status, or timeout, connect, tls, decode.";
     METADATA_AGE = Gauge "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
-    DROPPED_SERIES = Counter "disk_usage_exporter_dropped_series_total" "Series left out because one with the same labels was already written.";
-    PANICS = Counter "disk_usage_exporter_panics_total" "Faults of this program that cost one measurement, scrape or connection; the log names the place.";
-    LOST_LOG_LINES = Counter "disk_usage_exporter_lost_log_lines_total" "Lines of the log that are lost because nobody read it.";
     BUILD_INFO = Gauge "disk_usage_exporter_build_info" "1, with the version and source revision of this program.";
-    PROCESS_CPU = Counter "process_cpu_seconds_total" "Seconds of CPU time that this process has used.";
-    PROCESS_OPEN_FDS = Gauge "process_open_fds" "File descriptors that this process has open.";
-    PROCESS_MAX_FDS = Gauge "process_max_fds" "File descriptors that this process may have open.";
-    PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" "Virtual memory of this process in bytes.";
-    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" "Resident memory of this process in bytes.";
-    PROCESS_THREADS = Gauge "process_threads" "Threads of this process.";
-    PROCESS_START = Gauge "process_start_time_seconds" "Start of this process in seconds since 1970-01-01 UTC.";
 }
 
 #[cfg(test)]
@@ -148,10 +137,6 @@ mod tests {
                 ("pv_disk_usage_timing_collect_seconds", "seconds"),
                 ("pv_disk_usage_timing_total_seconds", "seconds"),
                 ("disk_usage_exporter_metadata_age_seconds", "seconds"),
-                ("process_cpu_seconds_total", "seconds"),
-                ("process_virtual_memory_bytes", "bytes"),
-                ("process_resident_memory_bytes", "bytes"),
-                ("process_start_time_seconds", "seconds"),
             ]
         );
     }

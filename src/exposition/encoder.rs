@@ -1,9 +1,12 @@
 //! Series to bytes: Prometheus' text format 0.0.4, and `OpenMetrics` 1.0.
 
+use std::fmt;
 use std::io::{self, Write};
 
+use prometheus_client::encoding::{prometheus_text, text};
+
 use super::catalogue::{Family, Kind};
-use super::format::{Encoding, Format};
+use super::negotiate::{Encoding, Format};
 use super::series::{Series, Value};
 use crate::compression::{self, Chunks};
 
@@ -28,9 +31,20 @@ fn write(series: &Series, format: Format, out: &mut impl Write) -> io::Result<()
             }
         }
     }
+    let mut registered = RegistryWriter(out);
     match format {
-        Format::Text => Ok(()),
-        Format::OpenMetrics => out.write_all(b"# EOF\n"),
+        Format::Text => prometheus_text::encode(&mut registered, &series.registry),
+        Format::OpenMetrics => text::encode(&mut registered, &series.registry),
+    }
+    .map_err(io::Error::other)
+}
+
+/// Takes the registry's text.
+struct RegistryWriter<'a, W>(&'a mut W);
+
+impl<W: Write> fmt::Write for RegistryWriter<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error)
     }
 }
 

@@ -4,13 +4,13 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::registry::Registry;
+
 use super::catalogue::{self as c, Family};
 use super::info_metrics;
 use super::label_cache::LabelCache;
 use super::labels::LabelSet;
-use crate::snapshot::{
-    ClaimStats, MeasuredVolume, MountTableStatus, ProcessStatus, RequestCount, Snapshot, VolumeState,
-};
+use crate::snapshot::{ClaimStats, MeasuredVolume, MountTableStatus, Snapshot, VolumeState};
 use crate::volume::{Measurement, Usage};
 
 /// A sample's value. Counts keep all their digits.
@@ -62,6 +62,8 @@ pub struct Series {
     claims: Vec<LabelSet>,
     /// Of this program.
     own: Vec<(Family, Vec<(LabelSet, Value)>)>,
+    /// What the exposition ends with.
+    pub(super) registry: Arc<Registry>,
 }
 
 /// A family's value of a volume; `None` where it is not known.
@@ -118,18 +120,16 @@ impl AsRef<Snapshot> for Series {
 type Samples<'a> = Box<dyn Iterator<Item = (&'a LabelSet, Value)> + 'a>;
 
 impl Series {
-    /// Makes the series of a snapshot; `labels` are those of its volumes. Each series that is left out because
-    /// one with its labels is there is counted in `dropped`, which counts on from earlier snapshots.
-    pub(super) fn new(snapshot: Snapshot, labels: Arc<LabelCache>, dropped: &mut u64) -> Self {
+    /// Makes the series of a snapshot; `labels` are those of its volumes.
+    pub(super) fn new(snapshot: Snapshot, labels: Arc<LabelCache>, registry: Arc<Registry>) -> Self {
         let errors = labels.volumes().flat_map(|(at, _)| {
             let status = &snapshot.volumes[at];
             status.errors().into_iter().map(|error| info_metrics::error_labels(&status.volume, error.reason))
         });
         let errors = errors.collect();
-        *dropped += labels.dropped();
-        let own = [of_exporter(&snapshot, *dropped), of_process(snapshot.exporter.process)].concat();
+        let own = of_exporter(&snapshot);
         let claims = snapshot.claims.iter().map(info_metrics::kubelet_labels).collect();
-        Self { snapshot, labels, errors, claims, own }
+        Self { snapshot, labels, errors, claims, own, registry }
     }
 
     /// The families that have series, in the catalogue's order.
@@ -171,7 +171,7 @@ fn one(family: Family, value: Option<impl Into<Value>>) -> OwnFamily {
     (family, value.into_iter().map(|value| (LabelSet::default(), value.into())).collect())
 }
 
-fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
+fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
     let labelled = |name, value: &'static str| LabelSet::new([(name, value.into())]);
     let sources = snapshot.sources.iter();
     let sources = sources.map(|source| (labelled("source", source.name), source.success.into()));
@@ -188,19 +188,13 @@ fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
     let table = snapshot.table.as_ref();
     let readable = table.filter(|table| table.readable);
     let in_table = |value: fn(&MountTableStatus) -> usize| readable.map(value);
-    let requests = snapshot.kubernetes_requests.iter().map(|requests| {
-        let RequestCount { resource, verb, code, count } = requests;
-        let labels =
-            [("resource", (*resource).into()), ("verb", (*verb).into()), ("code", code.clone().into())];
-        (LabelSet::new(labels), (*count).into())
-    });
     let kubelet = snapshot.kubelet;
     let build = [("version", env!("CARGO_PKG_VERSION").into()), ("revision", crate::REVISION.into())];
     vec![
         one(c::KUBELET_SCRAPE_ERRORS, kubelet.map(|kubelet| kubelet.errors)),
         one(c::KUBELET_LAST_SCRAPE, kubelet.and_then(|kubelet| kubelet.answered)),
-        one(c::TIMING_COLLECT, Some(snapshot.exporter.collect_time)),
-        one(c::TIMING_TOTAL, snapshot.exporter.previous_total_time),
+        one(c::TIMING_COLLECT, Some(snapshot.collect_time)),
+        one(c::TIMING_TOTAL, snapshot.previous_total_time),
         (c::SOURCE_SUCCESS, sources.collect()),
         (c::VOLUMES, states.filter(|_| readable.is_some()).collect()),
         one(c::AMBIGUOUS_VOLUMES, readable.map(|_| snapshot.ambiguous)),
@@ -210,25 +204,7 @@ fn of_exporter(snapshot: &Snapshot, dropped: u64) -> Vec<OwnFamily> {
         one(c::MOUNT_PROPAGATION, table.and_then(|table| table.propagation)),
         one(c::UNPROPAGATED_MOUNTS, table.and_then(|table| table.unpropagated)),
         one(c::STALE_KUBELET_VOLUMES, kubelet.and_then(|kubelet| kubelet.stale)),
-        (c::KUBERNETES_REQUESTS, requests.collect()),
         one(c::METADATA_AGE, snapshot.metadata_age),
-        one(c::DROPPED_SERIES, Some(dropped)),
-        one(c::PANICS, Some(snapshot.exporter.panics)),
-        one(c::LOST_LOG_LINES, Some(snapshot.exporter.lost_log_lines)),
         (c::BUILD_INFO, vec![(LabelSet::new(build), Value::Count(1))]),
-    ]
-}
-
-fn of_process(process: ProcessStatus) -> Vec<OwnFamily> {
-    let ProcessStatus { cpu_seconds, open_fds, max_fds, virtual_bytes, resident_bytes, threads, start_time } =
-        process;
-    vec![
-        one(c::PROCESS_CPU, cpu_seconds.map(Value::Float)),
-        one(c::PROCESS_OPEN_FDS, open_fds),
-        one(c::PROCESS_MAX_FDS, max_fds),
-        one(c::PROCESS_VIRTUAL, virtual_bytes),
-        one(c::PROCESS_RESIDENT, resident_bytes),
-        one(c::PROCESS_THREADS, threads),
-        one(c::PROCESS_START, start_time.map(Value::Float)),
     ]
 }

@@ -16,10 +16,11 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 pub use kernel::{KernelProbe, MountRootProof};
+pub use schedule::TimedResult;
 pub(super) use statvfs::{Statvfs, probe_error};
 
 use crate::runtime::Deadline;
-use crate::volume::{Probe, ProbeResult, Reason, VolumeMount};
+use crate::volume::{Probe, Reason, VolumeMount};
 use schedule::{MAX_HUNG, MAX_WORKERS, Schedule};
 
 /// How long the first worker is alone: it probes a healthy node's mounts in a few microseconds each, and a second one that
@@ -57,7 +58,7 @@ impl ProbePool {
     }
 
     /// Probes every mount once, until the deadline: one result each, in the same order.
-    pub(super) fn probe(&mut self, mounts: &[Arc<VolumeMount>], deadline: &Deadline) -> Vec<ProbeResult> {
+    pub(super) fn probe(&mut self, mounts: &[Arc<VolumeMount>], deadline: &Deadline) -> Vec<TimedResult> {
         let mut schedule = self.shared.lock();
         schedule.set_mounts(mounts);
         schedule.begin_round(thread::current());

@@ -17,6 +17,7 @@ impl Exposition {
     pub(crate) fn parse(text: &str) -> Self {
         let mut parsed = Self::default();
         let mut seen = HashSet::new();
+        let mut is_histogram = false;
         assert!(text.is_empty() || text.ends_with('\n'), "the last line has no end");
         // Not `lines()`: a carriage return is a character like any other.
         for line in text.strip_suffix('\n').unwrap_or_default().split('\n') {
@@ -27,10 +28,20 @@ impl Exposition {
             } else if let Some(kind) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = kind.split_once(' ').unwrap();
                 assert_eq!(Some(name), parsed.families.last().map(String::as_str), "TYPE follows HELP");
-                assert!(["gauge", "counter"].contains(&kind), "{line}");
+                assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
+                is_histogram = kind == "histogram";
             } else {
                 let sample = sample(line);
-                assert_eq!(Some(&sample.0), parsed.families.last(), "outside its family: {line}");
+                let suffixes = ["_bucket", "_sum", "_count"];
+                let family = match suffixes.iter().find_map(|suffix| sample.0.strip_suffix(suffix)) {
+                    Some(family) if is_histogram => family,
+                    _ => &sample.0,
+                };
+                assert_eq!(
+                    Some(family),
+                    parsed.families.last().map(String::as_str),
+                    "outside its family: {line}"
+                );
                 let sorted: BTreeMap<_, _> = sample.1.iter().cloned().collect();
                 assert_eq!(sorted.len(), sample.1.len(), "a label twice: {line}");
                 // To Prometheus an empty label is none.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use disk_usage_exporter::cluster::{ApiSettings, ApiStatus, MetadataHandle, Selections, follow};
 use disk_usage_exporter::volume::{Lookup, Metadata, VolumeMetadata, VolumeMode, VolumeMount};
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -84,11 +86,20 @@ impl VirtualNode {
 
     /// How many requests came to this.
     pub(crate) fn count(&self, resource: Resource, code: &str) -> u64 {
-        let counts = self.handle.requests().into_iter();
-        counts
-            .filter(|(name, _, known, _)| *name == resource.name() && known == code)
-            .map(|(.., count)| count)
-            .sum()
+        let requests = self.requests();
+        let labels = [format!("resource=\"{}\"", resource.name()), format!("code=\"{code}\"")];
+        let counts = requests.iter().filter(|line| labels.iter().all(|label| line.contains(label)));
+        counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+    }
+
+    /// The series of requests.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        self.handle.register_metrics(&mut registry);
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        let lines =
+            text.lines().filter(|line| line.starts_with("disk_usage_exporter_kubernetes_requests_total{"));
+        lines.map(ToOwned::to_owned).collect()
     }
 
     pub(crate) fn success(&self, resource: Resource) -> Option<bool> {

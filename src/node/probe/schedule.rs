@@ -61,6 +61,9 @@ impl Target {
     }
 }
 
+/// The result of a mount's probe, and how long the probe took, or has taken so far; `None` if it was skipped.
+pub type TimedResult = (ProbeResult, Option<Duration>);
+
 /// A probe that a worker has begun.
 pub(super) struct InFlight {
     /// Its place among all probes.
@@ -82,7 +85,7 @@ pub(super) struct Schedule {
     round: u64,
     /// Positions of mounts that wait for a worker.
     pub(super) queue: VecDeque<usize>,
-    results: Vec<Option<ProbeResult>>,
+    results: Vec<Option<TimedResult>>,
     /// Results that are not there yet.
     pub(super) outstanding: usize,
     /// The thread that waits for the round.
@@ -131,11 +134,10 @@ impl Schedule {
     pub(super) fn begin_round(&mut self, collecting: Thread) {
         self.round += 1;
         self.collecting = Some(collecting);
-        let result = |target: &Target| target.in_flight.map(|_| Err(Reason::Timeout.into()));
-        self.results = self.targets.iter().map(result).collect();
+        self.results = vec![None; self.targets.len()];
         self.has_proven = self.targets.iter().any(Target::is_proven);
         self.queue = self.order().into();
-        self.queue.retain(|position| self.results[*position].is_none());
+        self.queue.retain(|position| self.targets[*position].in_flight.is_none());
         self.outstanding = self.queue.len();
     }
 
@@ -147,18 +149,23 @@ impl Schedule {
     }
 
     /// The results: a mount that is still being probed timed out, one that is still queued was skipped.
-    pub(super) fn end_round(&mut self) -> Vec<ProbeResult> {
+    pub(super) fn end_round(&mut self) -> Vec<TimedResult> {
         self.round += 1;
         self.collecting = None;
         for position in self.queue.drain(..) {
-            self.results[position] = Some(Err(Reason::Skipped.into()));
+            self.results[position] = Some((Err(Reason::Skipped.into()), None));
         }
-        let results = std::mem::take(&mut self.results).into_iter();
-        let results: Vec<_> = results.map(|result| result.unwrap_or(Err(Reason::Timeout.into()))).collect();
-        for (target, result) in self.targets.iter_mut().zip(&results) {
-            target.record(*result);
-        }
-        results
+        let in_flight = &self.in_flight;
+        let end = |(target, result): (&mut Target, Option<TimedResult>)| {
+            let timed_out = || {
+                let since = target.in_flight.and_then(|number| in_flight.get(&number));
+                (Err(Reason::Timeout.into()), since.map(|(since, _)| since.elapsed()))
+            };
+            let result = result.unwrap_or_else(timed_out);
+            target.record(result.0);
+            result
+        };
+        self.targets.iter_mut().zip(std::mem::take(&mut self.results)).map(end).collect()
     }
 
     /// How many workers must be woken or started to have this many at work.
@@ -215,7 +222,7 @@ impl Schedule {
 
     /// Takes a result; if it is the last of its round, returns the thread that waits for it.
     pub(super) fn finish(&mut self, probe: &InFlight, result: ProbeResult) -> Option<Thread> {
-        self.in_flight.remove(&probe.number);
+        let duration = self.in_flight.remove(&probe.number).map(|(since, _)| since.elapsed());
         if probe.round != self.round {
             // A late answer is dropped. Its mount may be at another position by now.
             let is_late = |target: &&mut Target| target.in_flight == Some(probe.number);
@@ -225,7 +232,7 @@ impl Schedule {
             return None;
         }
         self.targets[probe.position].in_flight = None;
-        self.results[probe.position] = Some(result);
+        self.results[probe.position] = Some((result, duration));
         self.outstanding -= 1;
         if self.outstanding == 0 { self.collecting.take() } else { None }
     }

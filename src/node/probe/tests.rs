@@ -1,7 +1,7 @@
 use super::*;
 use crate::runtime::CancelHandle;
 use crate::volume::samples::mount;
-use crate::volume::{Measurement, ProbeError};
+use crate::volume::{Measurement, ProbeError, ProbeResult};
 use proptest::prelude::*;
 use std::collections::HashSet;
 
@@ -16,6 +16,12 @@ impl ProbePool {
     fn stats(&self) -> PoolStats {
         let schedule = self.shared.lock();
         PoolStats { threads: schedule.threads, in_flight: schedule.in_flight.len() }
+    }
+}
+
+impl ProbePool {
+    fn results(&mut self, mounts: &[Arc<VolumeMount>], deadline: &Deadline) -> Vec<ProbeResult> {
+        self.probe(mounts, deadline).into_iter().map(|(result, _)| result).collect()
     }
 }
 
@@ -112,11 +118,11 @@ fn every_mount_is_probed_once_and_results_keep_their_order() {
     let (mut pool, scripted) = pool();
     let mounts = healthy(1000);
     for round in 1..=3 {
-        assert_eq!(pool.probe(&mounts, &late()), vec![SIZE; 1000]);
+        assert_eq!(pool.results(&mounts, &late()), vec![SIZE; 1000]);
         assert_eq!(scripted.lock().probed.len(), 1000 * round);
     }
     assert!(pool.stats().threads <= MAX_WORKERS);
-    assert_eq!(pool.probe(&[], &late()), []);
+    assert_eq!(pool.results(&[], &late()), []);
 }
 
 #[test]
@@ -129,10 +135,10 @@ fn a_hung_mount_costs_one_deadline_and_one_thread() {
     let (mut pool, scripted) = pool();
     let mounts = mounts(["ok-1", "hung", "ok-2"]);
     scripted.set_hanging(["hung"]);
-    assert_eq!(pool.probe(&mounts, &soon()), [SIZE, TIMEOUT, SIZE]);
+    assert_eq!(pool.results(&mounts, &soon()), [SIZE, TIMEOUT, SIZE]);
     for _ in 0..20 {
         // Were the hung mount waited for, this would take its minute.
-        assert_eq!(pool.probe(&mounts, &late()), [SIZE, TIMEOUT, SIZE]);
+        assert_eq!(pool.results(&mounts, &late()), [SIZE, TIMEOUT, SIZE]);
     }
     assert_eq!((scripted.count("hung"), pool.stats().in_flight), (1, 1));
     assert!(pool.stats().threads < 10, "the threads must not grow with the rounds");
@@ -141,7 +147,7 @@ fn a_hung_mount_costs_one_deadline_and_one_thread() {
         thread::yield_now();
     }
     // The late result is dropped; the next round probes the mount again.
-    assert_eq!(pool.probe(&mounts, &late()), [SIZE; 3]);
+    assert_eq!(pool.results(&mounts, &late()), [SIZE; 3]);
     assert_eq!(scripted.count("hung"), 2);
 }
 
@@ -151,9 +157,9 @@ fn more_hung_mounts_than_workers_hide_none_that_answers() {
     let hung: Vec<String> = (0..300).map(|number| format!("hung-{number}")).collect();
     let all = [mounts(&hung), healthy(100)].concat();
     scripted.set_hanging(&hung);
-    let results = pool.probe(&all, &Deadline::after(Duration::from_secs(3)));
+    let results = pool.results(&all, &Deadline::after(Duration::from_secs(3)));
     assert_eq!(results, [vec![TIMEOUT; 300], vec![SIZE; 100]].concat());
-    assert_eq!(pool.probe(&all, &late())[300..], [SIZE; 100]);
+    assert_eq!(pool.results(&all, &late())[300..], [SIZE; 100]);
     assert!(pool.stats().threads < 300 + MAX_WORKERS);
     scripted.set_hanging([""; 0]);
 }
@@ -166,22 +172,22 @@ fn a_skipped_mount_comes_first_the_next_time() {
     while pool.shared.lock().idle == 0 {
         thread::yield_now();
     }
-    assert_eq!(pool.probe(&all, &past()), [SKIPPED; 3]);
+    assert_eq!(pool.results(&all, &past()), [SKIPPED; 3]);
     assert_eq!(scripted.lock().probed.len(), 0);
     let order = |pool: &mut ProbePool, mounts: &[Arc<VolumeMount>]| {
         pool.shared.lock().set_mounts(mounts);
         pool.shared.lock().order()
     };
-    assert_eq!(pool.probe(&all[1..], &late()), [SIZE; 2]);
+    assert_eq!(pool.results(&all[1..], &late()), [SIZE; 2]);
     assert_eq!(order(&mut pool, &all), [1, 2, 0], "1 and 2 answered; 0 was never probed");
-    assert_eq!(pool.probe(&all[2..], &past()), [SKIPPED]);
+    assert_eq!(pool.results(&all[2..], &past()), [SKIPPED]);
     assert_eq!(order(&mut pool, &all), [2, 0, 1], "2 was skipped; what is gone is forgotten");
 }
 
 #[test]
 fn workers_end_with_their_pool() {
     let (mut pool, _scripted) = pool();
-    pool.probe(&healthy(10), &late());
+    pool.results(&healthy(10), &late());
     let shared = Arc::clone(&pool.shared);
     drop(pool);
     while Arc::strong_count(&shared) > 1 {
@@ -202,7 +208,7 @@ fn cancelling_ends_the_round_with_the_results_of_healthy_mounts() {
             cancel.cancel();
         })
     };
-    assert_eq!(pool.probe(&mounts(["hung", "ok"]), &deadline), [TIMEOUT, SIZE]);
+    assert_eq!(pool.results(&mounts(["hung", "ok"]), &deadline), [TIMEOUT, SIZE]);
     cancelling.join().unwrap();
     scripted.set_hanging([""; 0]);
 }
@@ -214,12 +220,12 @@ fn beyond_the_limit_mounts_that_never_answered_are_tried_one_by_one() {
     let hung: Vec<String> = (0..200).map(|number| format!("hung-{number}")).collect();
     scripted.set_hanging(&hung);
     let all = [mounts(&hung), healthy(1)].concat();
-    assert_eq!(pool.probe(&all, &soon())[200], SKIPPED, "it is not its turn yet");
+    assert_eq!(pool.results(&all, &soon())[200], SKIPPED, "it is not its turn yet");
     // Before any of them counted as hung, as many as the workers were probed.
     assert!(pool.stats().threads < MAX_WORKERS + 20, "{:?}", pool.stats());
     // What was skipped is still new, and comes before what timed out.
     assert_eq!(
-        pool.probe(&all[190..], &Deadline::after(Duration::from_secs(5))).last(),
+        pool.results(&all[190..], &Deadline::after(Duration::from_secs(5))).last(),
         Some(&SIZE),
         "its turn comes"
     );
@@ -277,7 +283,7 @@ proptest! {
             let probed_before = scripted.lock().probed.len();
             let is_new_hang = hanging.iter().any(|name| !inside_before.contains(&(*name).to_owned()));
             let deadline = if is_new_hang { Deadline::after(Duration::from_millis(500)) } else { late() };
-            let results = pool.probe(&mounts(present.iter().map(|(name, _)| name)), &deadline);
+            let results = pool.results(&mounts(present.iter().map(|(name, _)| name)), &deadline);
             let expected: Vec<ProbeResult> = present.iter().map(|(_, behaviour)| match behaviour {
                 Behaviour::Answers | Behaviour::Unmounted => SIZE,
                 Behaviour::Panics => PANICKED,

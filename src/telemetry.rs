@@ -1,0 +1,26 @@
+//! The program's own figures: counters, histograms and `process_*`, in a registry that every exposition ends with.
+
+mod process;
+
+use prometheus_client::registry::Registry;
+
+use crate::{logging, panics};
+use process::ProcessCollector;
+
+/// A registry with what concerns the whole program. Each part registers its own metrics too.
+#[must_use]
+pub fn registry() -> Registry {
+    let mut registry = Registry::default();
+    registry.register(
+        "disk_usage_exporter_panics",
+        "Faults of this program that cost one measurement, scrape or connection; the log names the place",
+        panics::counter(),
+    );
+    registry.register(
+        "disk_usage_exporter_lost_log_lines",
+        "Lines of the log that are lost because nobody read it",
+        logging::lost_lines(),
+    );
+    registry.register_collector(Box::new(ProcessCollector::default()));
+    registry
+}

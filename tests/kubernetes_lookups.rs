@@ -186,16 +186,13 @@ async fn a_read_without_a_version_is_believed_whatever_its_version() {
 #[tokio::test(start_paused = true)]
 async fn a_cached_answer_that_is_older_than_what_is_known_changes_nothing() {
     let node = VirtualNode::with_volumes(&["pv-1"]).await;
-    let old = of_version(pv("pv-1", "pv-1-claim", "old"), "uid-of-persistentvolumes-pv-1", 0);
-    // The server that lags behind answers from its cache alone.
-    node.server.fault(of(Verb::Get, PVS), Fault::Body(old.to_string()), 1);
-    pass(REFRESH.mul_f64(1.21)).await;
-    assert_eq!((node.tiers("pv-1", "app").as_str(), node.gets().len()), ("first first", 2 + 3));
-    // An object of another uid is another one, however small its version.
-    let other = of_version(pv("pv-1", "pv-1-claim", "other"), "uid-of-another", 0);
-    node.server.fault(of(Verb::Get, PVS), Fault::Body(other.to_string()), 1);
-    pass(REFRESH.mul_f64(1.21)).await;
-    assert_eq!(node.tiers("pv-1", "app"), "other first");
+    // The server that lags behind answers from its cache alone: with an earlier state, and an object that had the name.
+    for (uid, gets) in [("uid-of-persistentvolumes-pv-1", 2 + 3), ("uid-of-another", 2 + 3 + 3)] {
+        let old = of_version(pv("pv-1", "pv-1-claim", "old"), uid, 0);
+        node.server.fault(of(Verb::Get, PVS), Fault::Body(old.to_string()), 1);
+        pass(REFRESH.mul_f64(1.21)).await;
+        assert_eq!((node.tiers("pv-1", "app").as_str(), node.gets().len()), ("first first", gets), "{uid}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,7 +272,22 @@ async fn what_is_unmounted_is_kept_for_ten_minutes_and_not_refreshed() {
     assert_eq!(names, ["pv-2".to_owned(), claim_of("pv-2")].into());
 }
 
-/// A name is given to another volume: `a` is deleted, and `b` is made with the name of `a`.
+#[tokio::test(start_paused = true)]
+async fn objects_that_always_fail_do_not_keep_a_new_volume_waiting() {
+    let bad = ["bad-0", "bad-1", "bad-2", "bad-3", "bad-4", "bad-5"];
+    let server = Server::in_process();
+    server.put_all(bad.iter().chain(&["new"]).flat_map(|name| bound(name, "first")));
+    for name in bad {
+        server.fault(of(Verb::Get, PVS).named(name), Fault::Status(500, None), usize::MAX);
+    }
+    let mut node = VirtualNode::start_with(&server, settings(None));
+    node.mount(&bad.map(|name| (name, "app")));
+    pass(REFRESH).await;
+    node.mount(&bad.iter().chain(&["new"]).map(|name| (*name, "app")).collect::<Vec<_>>());
+    pass(201 * SECOND).await;
+    assert_eq!(node.tiers("new", "app"), "first first");
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_object_that_cannot_be_read_costs_itself() {
     let bad = [

@@ -233,6 +233,9 @@ async fn pods_are_told_by_their_uids() {
         pod_with_hash("static", Some("hash")),
     ]);
     pass(SECOND).await;
+    // Nor of a static pod that is there.
+    node.server.put(pod_with_hash("second-thief", Some("hash")));
+    pass(SECOND).await;
     let pods = Arc::clone(&node.handle.metadata().pods);
     let name = |uid: &str| pods[uid].name.as_str();
     let names = ["victim", "thief", "static", "hash"].map(name);

@@ -138,9 +138,10 @@ impl Store {
             if is_early { self.next_refresh } else { volume.due }
         };
         let waiting = self.volumes.iter().filter(|(_, volume)| !volume.is_looked_up);
-        // Where only one may be asked about, those that did not fail: they show sooner that the server answers.
+        // While the server fails, those that did not fail come first: objects that always do must not keep them waiting.
+        let comes_last = |volume: &CachedVolume| self.backoff.is_failing() && volume.objects.is_failing();
         let order = |volume: &CachedVolume| {
-            (time(volume).max(self.not_before), volume.objects.is_failing(), time(volume), volume.due)
+            (time(volume).max(self.not_before), comes_last(volume), time(volume), volume.due)
         };
         let (name, volume) = waiting.min_by_key(|(_, volume)| order(volume))?;
         Some((name.clone(), order(volume).0))
@@ -176,7 +177,7 @@ impl Store {
                 return false;
             }
             PodEvent::Failed(error) => {
-                self.log_failure(PODS, &error);
+                self.log_failure(PODS, None, &error);
                 self.pods_success = Some(false);
                 self.pods.is_awaited &= !error.is_forbidden();
                 self.report(Some(&error));
@@ -206,12 +207,13 @@ impl Store {
         is_changed || !was_awaited
     }
 
-    /// Logs that a resource fails, once for each reason.
-    fn log_failure(&mut self, resource: ApiResource, failure: &RequestError) {
+    /// Logs that a resource fails, once for each reason, with the volume that was asked about if others may be answered.
+    fn log_failure(&mut self, resource: ApiResource, pv_name: Option<&str>, failure: &RequestError) {
         if self.logged.insert(resource, failure.is_forbidden()) == Some(failure.is_forbidden()) {
             return;
         }
         let ApiResource { name: resource, verb } = resource;
+        let pv_name = pv_name.filter(|_| failure.is_of_one_object());
         if failure.is_forbidden() {
             tracing::error!(
                 resource, %failure,
@@ -219,7 +221,7 @@ impl Store {
             );
         } else {
             tracing::warn!(
-                resource, %failure,
+                resource, pv_name, %failure,
                 "the API server cannot be asked; what is known stays in use, and it is tried again"
             );
         }
@@ -252,7 +254,7 @@ impl Store {
         let Some(mut volume) = self.volumes.remove(&name) else { return };
         volume.is_looked_up = false;
         let due = match answers {
-            Ok(answers) => self.record_outcome(&mut volume, answers, now),
+            Ok(answers) => self.record_outcome(&name, &mut volume, answers, now),
             // A panic, which its hook has logged.
             Err(_) => now + volume.backoff.next_pause(None),
         };
@@ -267,9 +269,15 @@ impl Store {
     }
 
     /// Records answers about a volume, which is taken out of the others meanwhile; returns when it is due again.
-    fn record_outcome(&mut self, volume: &mut CachedVolume, answers: Answers, now: Instant) -> Instant {
+    fn record_outcome(
+        &mut self,
+        name: &str,
+        volume: &mut CachedVolume,
+        answers: Answers,
+        now: Instant,
+    ) -> Instant {
         for (resource, error) in &answers.failures {
-            self.log_failure(*resource, error);
+            self.log_failure(*resource, Some(name), error);
         }
         let failure = answers.failures.iter().map(|(_, error)| error).find(|error| !error.is_forbidden());
         let failure = failure.cloned();
@@ -282,15 +290,15 @@ impl Store {
             return now + volume.next_pause(self.settings.label_refresh);
         };
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-        let is_of_one_object = failure.is_of_one_object();
-        if !is_of_one_object || self.failures_in_a_row > MAX_FAILURES_IN_A_ROW {
-            // The failure of a request that was in flight when another one failed is no new information.
-            if self.not_before <= now || failure.retry_after.is_some() {
-                let later = now + self.backoff.next_pause(failure.retry_after);
-                self.not_before = self.not_before.max(later);
-            }
+        if failure.is_of_one_object() && self.failures_in_a_row <= MAX_FAILURES_IN_A_ROW {
+            return now + volume.backoff.next_pause(None);
         }
-        if is_of_one_object { now + volume.backoff.next_pause(None) } else { now }
+        // The failure of a request that was in flight when another one failed is no new information.
+        if self.not_before <= now || failure.retry_after.is_some() {
+            let later = now + self.backoff.next_pause(failure.retry_after);
+            self.not_before = self.not_before.max(later);
+        }
+        now
     }
 
     /// Publishes whether the server answers, even if it refuses.

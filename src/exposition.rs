@@ -39,12 +39,16 @@ impl Encoder {
     }
 
     /// The series of a snapshot, for all encodings.
-    pub fn prepare(&mut self, snapshot: Snapshot) -> Series {
+    pub fn prepare(&mut self, mut snapshot: Snapshot) -> Series {
+        // Two samples with the same labels would make Prometheus drop data.
+        let all = snapshot.volumes.len();
+        snapshot.volumes.dedup_by(|later, first| later.volume.pv_name == first.volume.pv_name);
         if !self.labels.is_current(&snapshot.volumes) {
             self.labels = Arc::new(self.labels.update(&snapshot.volumes));
         }
-        self.dropped_series.inc_by(self.labels.dropped());
-        Series::new(snapshot, Arc::clone(&self.labels), Arc::clone(&self.registry))
+        let duplicate_volumes = (all - snapshot.volumes.len()) as u64;
+        self.dropped_series.inc_by(duplicate_volumes + self.labels.duplicate_mounts());
+        Series { snapshot, labels: Arc::clone(&self.labels), registry: Arc::clone(&self.registry) }
     }
 }
 

@@ -1,63 +1,67 @@
-//! Series to bytes: Prometheus' text format 0.0.4, and `OpenMetrics` 1.0.
+//! Writes families: Prometheus' text format 0.0.4, and `OpenMetrics` 1.0.
 
 use std::fmt;
 use std::io::{self, Write};
 
 use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::registry::Registry;
 
 use super::catalogue::{Family, Kind};
-use super::negotiate::{Encoding, Format};
-use super::series::{Series, Value};
-use crate::compression::{self, Chunks};
+use super::labels::LabelSet;
+use super::negotiate::Format;
+use super::series::Value;
 
-impl Series {
-    /// The exposition, encoded.
-    #[must_use]
-    pub fn encode(&self, encoding: Encoding) -> Chunks {
-        compression::encode(encoding.gzip, |out| write(self, encoding.format, out))
-    }
+/// Writes an exposition in pieces; `out` buffers.
+pub(super) struct FamilyWriter<'a, W> {
+    pub(super) out: &'a mut W,
+    pub(super) format: Format,
 }
 
-/// Writes an exposition in pieces; the writer buffers.
-fn write(series: &Series, format: Format, out: &mut impl Write) -> io::Result<()> {
-    for (family, samples) in series.families() {
-        write_head(&family, format, out)?;
+impl<W: Write> FamilyWriter<'_, W> {
+    /// Writes a family, if it has any samples.
+    pub(super) fn write<'a>(
+        &mut self,
+        family: Family,
+        samples: impl IntoIterator<Item = (&'a LabelSet, Value)>,
+    ) -> io::Result<()> {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_some() {
+            self.write_head(family)?;
+        }
         for (labels, value) in samples {
-            out.write_all(family.name.as_bytes())?;
-            out.write_all(labels.as_bytes())?;
+            self.out.write_all(family.name.as_bytes())?;
+            self.out.write_all(labels.as_bytes())?;
             match value {
-                Value::Count(count) => writeln!(out, " {count}")?,
-                Value::Float(float) => writeln!(out, " {float}")?,
+                Value::Count(count) => writeln!(self.out, " {count}")?,
+                Value::Float(float) => writeln!(self.out, " {float}")?,
             }
         }
+        Ok(())
     }
-    let mut registered = RegistryWriter(out);
-    match format {
-        Format::Text => prometheus_text::encode(&mut registered, &series.registry),
-        Format::OpenMetrics => text::encode(&mut registered, &series.registry),
+
+    fn write_head(&mut self, family: Family) -> io::Result<()> {
+        let Family { help, kind, .. } = family;
+        let (name, unit) = match self.format {
+            Format::Text => (family.name, None),
+            Format::OpenMetrics => (family.openmetrics_name(), family.unit()),
+        };
+        writeln!(self.out, "# HELP {name} {help}")?;
+        writeln!(self.out, "# TYPE {name} {}", Kind::as_str(kind))?;
+        unit.map_or(Ok(()), |unit| writeln!(self.out, "# UNIT {name} {unit}"))
     }
-    .map_err(io::Error::other)
+
+    /// Writes what is registered, and the end.
+    pub(super) fn finish(mut self, registry: &Registry) -> io::Result<()> {
+        match self.format {
+            Format::Text => prometheus_text::encode(&mut self, registry),
+            Format::OpenMetrics => text::encode(&mut self, registry),
+        }
+        .map_err(io::Error::other)
+    }
 }
 
-/// Takes the registry's text.
-struct RegistryWriter<'a, W>(&'a mut W);
-
-impl<W: Write> fmt::Write for RegistryWriter<'_, W> {
+impl<W: Write> fmt::Write for FamilyWriter<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error)
-    }
-}
-
-fn write_head(family: &Family, format: Format, out: &mut impl Write) -> io::Result<()> {
-    let Family { help, kind, .. } = family;
-    let name = match format {
-        Format::Text => family.name,
-        Format::OpenMetrics => family.openmetrics_name(),
-    };
-    writeln!(out, "# HELP {name} {help}")?;
-    writeln!(out, "# TYPE {name} {}", Kind::as_str(*kind))?;
-    match (format, family.unit()) {
-        (Format::OpenMetrics, Some(unit)) => writeln!(out, "# UNIT {name} {unit}"),
-        _ => Ok(()),
+        self.out.write_all(text.as_bytes()).map_err(|_| fmt::Error)
     }
 }

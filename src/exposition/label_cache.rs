@@ -38,47 +38,40 @@ impl EncodedLabels {
     }
 }
 
-/// The labels of a snapshot's volumes, in their order. Two samples with the same labels would make Prometheus drop data,
-/// so a second volume of the same name has none.
+/// The labels of a snapshot's volumes, in their order.
 #[derive(Debug, Default)]
-pub(super) struct LabelCache {
-    volumes: Vec<Arc<Volume>>,
-    labels: Vec<Option<Arc<EncodedLabels>>>,
-}
+pub(super) struct LabelCache(Vec<Arc<EncodedLabels>>);
 
 impl LabelCache {
     /// Whether it has the labels of exactly these volumes.
     pub(super) fn is_current(&self, measured: &[MeasuredVolume]) -> bool {
-        let is_same =
-            |(cached, measured): (&Arc<Volume>, &MeasuredVolume)| Arc::ptr_eq(cached, &measured.volume);
-        self.volumes.len() == measured.len() && self.volumes.iter().zip(measured).all(is_same)
+        let is_same = |(cached, measured): (&Arc<EncodedLabels>, &MeasuredVolume)| {
+            Arc::ptr_eq(&cached.volume, &measured.volume)
+        };
+        self.0.len() == measured.len() && self.0.iter().zip(measured).all(is_same)
     }
 
     /// The labels of these volumes; encodes those that are new or have changed.
     pub(super) fn update(&self, measured: &[MeasuredVolume]) -> Self {
-        let cached: HashMap<&str, &Arc<EncodedLabels>> =
-            self.labels.iter().flatten().map(|cached| (cached.volume.pv_name.as_str(), cached)).collect();
-        let volumes: Vec<_> = measured.iter().map(|measured| Arc::clone(&measured.volume)).collect();
-        let mut names = HashSet::new();
-        let labels = volumes.iter().map(|volume| {
-            let name = volume.pv_name.as_str();
-            let hit = cached.get(name).filter(|cached| Arc::ptr_eq(&cached.volume, volume));
-            let labels = || hit.map_or_else(|| Arc::new(EncodedLabels::new(volume)), |hit| Arc::clone(hit));
-            names.insert(name).then(labels)
-        });
-        let labels = labels.collect();
-        Self { volumes, labels }
+        let cached: HashMap<_, _> =
+            self.0.iter().map(|cached| (Arc::as_ptr(&cached.volume), cached)).collect();
+        let labels = |MeasuredVolume { volume, .. }: &MeasuredVolume| {
+            let hit = cached.get(&Arc::as_ptr(volume)).map(|hit| Arc::clone(hit));
+            hit.unwrap_or_else(|| Arc::new(EncodedLabels::new(volume)))
+        };
+        Self(measured.iter().map(labels).collect())
     }
 
-    /// How many label sets are left out.
-    pub(super) fn dropped(&self) -> u64 {
-        let of_volume =
-            |labels: &Option<Arc<EncodedLabels>>| labels.as_ref().map_or(1, |labels| labels.duplicate_mounts);
-        self.labels.iter().map(of_volume).sum()
+    /// How many mounts are left out.
+    pub(super) fn duplicate_mounts(&self) -> u64 {
+        self.0.iter().map(|labels| labels.duplicate_mounts).sum()
     }
 
-    /// The labels, each with its position among the snapshot's volumes.
-    pub(super) fn volumes(&self) -> impl Iterator<Item = (usize, &EncodedLabels)> {
-        self.labels.iter().enumerate().filter_map(|(at, labels)| Some((at, labels.as_deref()?)))
+    /// The labels, each with its volume in this snapshot.
+    pub(super) fn of<'a>(
+        &'a self,
+        measured: &'a [MeasuredVolume],
+    ) -> impl Iterator<Item = (&'a EncodedLabels, &'a MeasuredVolume)> + Clone {
+        self.0.iter().map(Arc::as_ref).zip(measured)
     }
 }

@@ -1,17 +1,20 @@
 //! A snapshot as series: every family with its label sets and values, whatever format they are written in.
 
-use std::iter::Peekable;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::registry::Registry;
 
 use super::catalogue::{self as c, Family};
+use super::encoder::FamilyWriter;
 use super::info_metrics;
 use super::label_cache::LabelCache;
 use super::labels::LabelSet;
+use super::negotiate::Encoding;
+use crate::compression::{self, Chunks};
 use crate::snapshot::{ClaimStats, MeasuredVolume, MountTableStatus, Snapshot, VolumeState};
-use crate::volume::{Measurement, Usage};
+use crate::volume::{Measurement, ProbeError, Usage};
 
 /// A sample's value. Counts keep all their digits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,48 +23,29 @@ pub(super) enum Value {
     Float(f64),
 }
 
-impl From<bool> for Value {
-    fn from(value: bool) -> Self {
-        Self::Count(value.into())
+impl<T: Into<u128>> From<T> for Value {
+    fn from(count: T) -> Self {
+        Self::Count(count.into())
     }
 }
 
-impl From<u64> for Value {
-    fn from(value: u64) -> Self {
-        Self::Count(value.into())
-    }
+fn count(count: usize) -> Value {
+    Value::Count(count as u128)
 }
 
-impl From<usize> for Value {
-    fn from(value: usize) -> Self {
-        Self::Count(value as u128)
-    }
+fn seconds(duration: Duration) -> Value {
+    Value::Float(duration.as_secs_f64())
 }
 
-impl From<SystemTime> for Value {
-    /// Seconds since 1970.
-    fn from(value: SystemTime) -> Self {
-        value.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().into()
-    }
-}
-
-impl From<Duration> for Value {
-    fn from(value: Duration) -> Self {
-        Self::Float(value.as_secs_f64())
-    }
+fn seconds_since_1970(time: SystemTime) -> Value {
+    seconds(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 /// A snapshot as series, ready to be encoded in any format.
 #[derive(Debug)]
 pub struct Series {
-    snapshot: Snapshot,
-    labels: Arc<LabelCache>,
-    /// Of volumes, in their order.
-    errors: Vec<LabelSet>,
-    /// Of claims, in their order.
-    claims: Vec<LabelSet>,
-    /// Of this program.
-    own: Vec<(Family, Vec<(LabelSet, Value)>)>,
+    pub(super) snapshot: Snapshot,
+    pub(super) labels: Arc<LabelCache>,
     /// What the exposition ends with.
     pub(super) registry: Arc<Registry>,
 }
@@ -117,58 +101,50 @@ impl AsRef<Snapshot> for Series {
     }
 }
 
-type Samples<'a> = Box<dyn Iterator<Item = (&'a LabelSet, Value)> + 'a>;
-
 impl Series {
-    /// Makes the series of a snapshot; `labels` are those of its volumes.
-    pub(super) fn new(snapshot: Snapshot, labels: Arc<LabelCache>, registry: Arc<Registry>) -> Self {
-        let errors = labels.volumes().flat_map(|(at, _)| {
-            let status = &snapshot.volumes[at];
-            status.errors().into_iter().map(|error| info_metrics::error_labels(&status.volume, error.reason))
-        });
-        let errors = errors.collect();
-        let own = of_exporter(&snapshot);
-        let claims = snapshot.claims.iter().map(info_metrics::kubelet_labels).collect();
-        Self { snapshot, labels, errors, claims, own, registry }
+    /// The exposition, encoded.
+    #[must_use]
+    pub fn encode(&self, Encoding { format, gzip }: Encoding) -> Chunks {
+        compression::encode(gzip, |out| self.write(FamilyWriter { out, format }))
     }
 
-    /// The families that have series, in the catalogue's order.
-    pub(super) fn families(&self) -> impl Iterator<Item = (Family, Peekable<Samples<'_>>)> {
-        let of_volumes = VOLUME_FAMILIES.into_iter().map(move |(family, value)| {
-            let samples = self.labels.volumes().filter_map(move |(at, labels)| {
-                Some((&labels.volume_labels, value(&self.snapshot.volumes[at])?))
-            });
-            (family, Box::new(samples) as Samples<'_>)
+    fn write(&self, mut out: FamilyWriter<'_, impl Write>) -> io::Result<()> {
+        let volumes = self.labels.of(&self.snapshot.volumes);
+        for (family, value) in VOLUME_FAMILIES {
+            let samples = volumes.clone();
+            out.write(
+                family,
+                samples.filter_map(|(labels, volume)| Some((&labels.volume_labels, value(volume)?))),
+            )?;
+        }
+        let errors = volumes.clone().flat_map(|(_, volume)| {
+            let error_labels = |error: ProbeError| info_metrics::error_labels(&volume.volume, error.reason);
+            volume.errors().into_iter().map(error_labels)
         });
+        let errors: Vec<LabelSet> = errors.collect();
         let one = |labels| (labels, Value::Count(1));
-        let encoded = || self.labels.volumes().map(|(_, labels)| labels);
-        let requests = encoded().filter_map(|labels| labels.request.as_ref());
-        let requests = requests.map(|(labels, bytes)| (labels, Value::Count(*bytes)));
-        let infos: [(Family, Samples<'_>); 4] = [
-            (c::ERROR, Box::new(self.errors.iter().map(one))),
-            (c::MOUNT_INFO, Box::new(encoded().flat_map(|labels| &labels.mounts).map(one))),
-            (c::VOLUME_INFO, Box::new(encoded().map(|labels| &labels.info).map(one))),
-            (c::CLAIM_REQUESTED_BYTES, Box::new(requests)),
-        ];
-        let of_claims = KUBELET_FAMILIES.into_iter().map(move |(family, value)| {
-            let claims = self.claims.iter().zip(&self.snapshot.claims);
-            let samples = claims.filter_map(move |(labels, claim)| Some((labels, value(claim)?)));
-            (family, Box::new(samples) as Samples<'_>)
-        });
-        let own = self.own.iter().map(|(family, samples)| {
-            let samples = samples.iter().map(|(labels, value)| (labels, *value));
-            (*family, Box::new(samples) as Samples<'_>)
-        });
-        let all = of_volumes.chain(infos).chain(of_claims).chain(own);
-        all.map(|(family, samples)| (family, samples.peekable()))
-            .filter_map(|(family, mut samples)| samples.peek().is_some().then_some((family, samples)))
+        out.write(c::ERROR, errors.iter().map(one))?;
+        out.write(c::MOUNT_INFO, volumes.clone().flat_map(|(labels, _)| &labels.mounts).map(one))?;
+        out.write(c::VOLUME_INFO, volumes.clone().map(|(labels, _)| one(&labels.info)))?;
+        let requests = volumes.filter_map(|(labels, _)| labels.request.as_ref());
+        out.write(c::CLAIM_REQUESTED_BYTES, requests.map(|(labels, bytes)| (labels, Value::Count(*bytes))))?;
+        let claims = &self.snapshot.claims;
+        let claims: Vec<_> =
+            claims.iter().map(|claim| (info_metrics::kubelet_labels(claim), claim)).collect();
+        for (family, value) in KUBELET_FAMILIES {
+            out.write(family, claims.iter().filter_map(|(labels, claim)| Some((labels, value(claim)?))))?;
+        }
+        for (family, samples) in of_exporter(&self.snapshot) {
+            out.write(family, samples.iter().map(|(labels, value)| (labels, *value)))?;
+        }
+        out.finish(&self.registry)
     }
 }
 
 type OwnFamily = (Family, Vec<(LabelSet, Value)>);
 
-fn one(family: Family, value: Option<impl Into<Value>>) -> OwnFamily {
-    (family, value.into_iter().map(|value| (LabelSet::default(), value.into())).collect())
+fn one(family: Family, value: Option<Value>) -> OwnFamily {
+    (family, value.into_iter().map(|value| (LabelSet::default(), value)).collect())
 }
 
 fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
@@ -181,30 +157,30 @@ fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
         ("hung", VolumeState::Hung),
         ("skipped", VolumeState::Skipped),
     ];
-    let count = |state| snapshot.volumes.iter().filter(|volume| volume.state() == state).count();
-    let states = states.into_iter().map(|(name, state)| (labelled("state", name), count(state).into()));
-    let states = states.chain([(labelled("state", "pending"), snapshot.pending.into())]);
+    let volumes = |state| count(snapshot.volumes.iter().filter(|volume| volume.state() == state).count());
+    let states = states.into_iter().map(|(name, state)| (labelled("state", name), volumes(state)));
+    let states = states.chain([(labelled("state", "pending"), count(snapshot.pending))]);
     // Without a table nothing is known of volumes, not that there are none.
     let table = snapshot.table.as_ref();
     let readable = table.filter(|table| table.readable);
-    let in_table = |value: fn(&MountTableStatus) -> usize| readable.map(value);
+    let in_table = |value: fn(&MountTableStatus) -> usize| readable.map(value).map(count);
     let kubelet = snapshot.kubelet;
     let build = [("version", env!("CARGO_PKG_VERSION").into()), ("revision", crate::REVISION.into())];
     vec![
-        one(c::KUBELET_SCRAPE_ERRORS, kubelet.map(|kubelet| kubelet.errors)),
-        one(c::KUBELET_LAST_SCRAPE, kubelet.and_then(|kubelet| kubelet.answered)),
-        one(c::TIMING_COLLECT, Some(snapshot.collect_time)),
-        one(c::TIMING_TOTAL, snapshot.previous_total_time),
+        one(c::KUBELET_SCRAPE_ERRORS, kubelet.map(|kubelet| kubelet.errors.into())),
+        one(c::KUBELET_LAST_SCRAPE, kubelet.and_then(|kubelet| kubelet.answered).map(seconds_since_1970)),
+        one(c::TIMING_COLLECT, Some(seconds(snapshot.collect_time))),
+        one(c::TIMING_TOTAL, snapshot.previous_total_time.map(seconds)),
         (c::SOURCE_SUCCESS, sources.collect()),
         (c::VOLUMES, states.filter(|_| readable.is_some()).collect()),
-        one(c::AMBIGUOUS_VOLUMES, readable.map(|_| snapshot.ambiguous)),
+        one(c::AMBIGUOUS_VOLUMES, readable.map(|_| count(snapshot.ambiguous))),
         one(c::MOUNTS, in_table(|table| table.rows)),
-        one(c::MOUNT_TABLE_READS, table.map(|table| table.reads)),
+        one(c::MOUNT_TABLE_READS, table.map(|table| table.reads.into())),
         one(c::MALFORMED_MOUNT_LINES, in_table(|table| table.malformed)),
-        one(c::MOUNT_PROPAGATION, table.and_then(|table| table.propagation)),
-        one(c::UNPROPAGATED_MOUNTS, table.and_then(|table| table.unpropagated)),
-        one(c::STALE_KUBELET_VOLUMES, kubelet.and_then(|kubelet| kubelet.stale)),
-        one(c::METADATA_AGE, snapshot.metadata_age),
+        one(c::MOUNT_PROPAGATION, table.and_then(|table| table.propagation).map(Value::from)),
+        one(c::UNPROPAGATED_MOUNTS, table.and_then(|table| table.unpropagated).map(count)),
+        one(c::STALE_KUBELET_VOLUMES, kubelet.and_then(|kubelet| kubelet.stale).map(count)),
+        one(c::METADATA_AGE, snapshot.metadata_age.map(seconds)),
         (c::BUILD_INFO, vec![(LabelSet::new(build), Value::Count(1))]),
     ]
 }

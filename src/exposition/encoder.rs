@@ -9,7 +9,19 @@ use prometheus_client::registry::Registry;
 use super::catalogue::{Family, Kind};
 use super::labels::LabelSet;
 use super::negotiate::Format;
-use super::series::Value;
+
+/// A sample's value. Counts keep all their digits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Value {
+    Count(u128),
+    Float(f64),
+}
+
+impl<T: Into<u128>> From<T> for Value {
+    fn from(count: T) -> Self {
+        Self::Count(count.into())
+    }
+}
 
 /// Writes an exposition in pieces; `out` buffers.
 pub(super) struct FamilyWriter<'a, W> {

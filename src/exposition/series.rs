@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use prometheus_client::registry::Registry;
 
 use super::catalogue::{self as c, Family};
-use super::encoder::FamilyWriter;
+use super::encoder::{FamilyWriter, Value};
 use super::info_metrics;
 use super::label_cache::LabelCache;
 use super::labels::LabelSet;
@@ -15,19 +15,6 @@ use super::negotiate::Encoding;
 use crate::compression::{self, Chunks};
 use crate::snapshot::{ClaimStats, MeasuredVolume, MountTableStatus, Snapshot, VolumeState};
 use crate::volume::{Measurement, ProbeError, Usage};
-
-/// A sample's value. Counts keep all their digits.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value {
-    Count(u128),
-    Float(f64),
-}
-
-impl<T: Into<u128>> From<T> for Value {
-    fn from(count: T) -> Self {
-        Self::Count(count.into())
-    }
-}
 
 fn count(count: usize) -> Value {
     Value::Count(count as u128)

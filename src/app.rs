@@ -84,7 +84,7 @@ async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>)
         cancel.cancel();
     };
     tokio::select! {
-        () = server::run(listener, Arc::new(routes), Limits::for_this_process(), stop) => Ok(()),
+        () = server::run(server::connections(listener), Arc::new(routes), Limits::for_this_process(), stop) => Ok(()),
         Err(error) = become_ready(&scrapes, config.stat_timeout, &health, api) => Err(error),
     }
 }

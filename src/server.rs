@@ -14,13 +14,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt};
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 pub use limits::Limits;
-pub use listener::{Accept, listen};
+pub use listener::{connections, listen};
 pub use representation::Representation;
 pub use response_memory::{ResponseMemory, SharedBody};
 pub use routes::Routes;
@@ -32,9 +33,9 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The minimum time between two warnings about `accept`.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Serves until `stop` completes. Then closes the listener first, and lets responses in flight finish.
-pub async fn run(
-    mut listener: impl Accept,
+/// Serves until `stop` completes. Then drops the connections first, which closes the listener, and lets responses in flight finish.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    connections: impl Stream<Item = io::Result<(S, IpAddr)>>,
     routes: Arc<Routes>,
     limits: Limits,
     stop: impl Future<Output = ()>,
@@ -42,12 +43,13 @@ pub async fn run(
     let server = Arc::new(Server::new(routes, limits));
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
+    let mut connections = Box::pin(connections);
     let mut last_warning: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut stop => break,
-            accepted = listener.accept() => accepted,
+            Some(accepted) = connections.next() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -67,7 +69,7 @@ pub async fn run(
             }
         }
     }
-    drop(listener);
+    drop(connections);
     if tokio::time::timeout(limits.stop_timeout, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections did not end within {:?}: closing them", limits.stop_timeout);
         server.evict_all_connections();

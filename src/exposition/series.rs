@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use prometheus_client::registry::Registry;
 
 use super::catalogue::{self as c, Family};
@@ -12,7 +13,7 @@ use super::info_metrics;
 use super::label_cache::LabelCache;
 use super::labels::LabelSet;
 use super::negotiate::Encoding;
-use crate::compression::{self, Chunks};
+use crate::compression;
 use crate::snapshot::{ClaimStats, MeasuredVolume, MountTableStatus, Snapshot, VolumeState};
 use crate::volume::{Measurement, ProbeError, Usage};
 
@@ -91,7 +92,7 @@ impl AsRef<Snapshot> for Series {
 impl Series {
     /// The exposition, encoded.
     #[must_use]
-    pub fn encode(&self, Encoding { format, gzip }: Encoding) -> Chunks {
+    pub fn encode(&self, Encoding { format, gzip }: Encoding) -> Vec<Bytes> {
         compression::encode(gzip, |out| self.write(FamilyWriter { out, format }))
     }
 

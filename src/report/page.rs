@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 
+use bytes::Bytes;
+
 use super::escape::Html;
 use super::notices::notices;
 use super::page_rows::{Fullness, write_rows};
 use super::row::{rows, sort_by_percent};
-use crate::compression::{self, Chunks};
+use crate::compression;
 use crate::snapshot::{Snapshot, VolumeState};
 
 /// How it looks: `/style.css`.
@@ -28,7 +30,7 @@ pub struct Page {
 impl Page {
     /// The page's HTML.
     #[must_use]
-    pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Chunks {
+    pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Vec<Bytes> {
         compression::encode(gzip, |out| self.write_html(snapshot, out))
     }
 

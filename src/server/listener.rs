@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use futures_util::{Stream, stream};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Connections that wait to be accepted.
@@ -13,28 +13,16 @@ const BACKLOG: u32 = 1024;
 /// which it would take for each of 1,000 clients that do not read. What is in flight does not count.
 const MAX_KERNEL_UNSENT_BYTES: u32 = 32 << 10;
 
-/// Where connections come from.
-pub trait Accept {
-    /// A connection.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// Waits for the next connection, and tells its client's address. May be cancelled.
-    ///
-    /// # Errors
-    ///
-    /// If a connection failed before it was accepted, or the system lacks what one needs.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, IpAddr)>>;
-}
-
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&mut self) -> io::Result<(TcpStream, IpAddr)> {
-        let (stream, peer) = TcpListener::accept(self).await?;
-        // Without it responses are only later.
-        let _ = stream.set_nodelay(true);
-        Ok((stream, peer.ip()))
-    }
+/// The connections that a listener accepts, with their clients' addresses.
+pub fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<(TcpStream, IpAddr)>> {
+    stream::unfold(listener, async |listener| {
+        let accepted = listener.accept().await.map(|(stream, peer)| {
+            // Without it responses are only later.
+            let _ = stream.set_nodelay(true);
+            (stream, peer.ip())
+        });
+        Some((accepted, listener))
+    })
 }
 
 /// Opens the port on the first address that allows it, or on every interface: IPv6 with IPv4 mapped, or IPv4 alone

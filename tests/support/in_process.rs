@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use disk_usage_exporter::collect::{CollectionPanicked, ScrapeRequest};
-use disk_usage_exporter::compression::Chunks;
 use disk_usage_exporter::health::Health;
-use disk_usage_exporter::server::{self, Accept, Limits, Representation, ResponseMemory, Routes, SharedBody};
+use disk_usage_exporter::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
+use futures_util::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -46,7 +46,11 @@ impl InProcessServer {
         let (connections, accepted) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let accept_calls = Arc::new(AtomicUsize::new(0));
-        let listener = InMemoryListener { accepted, accept_calls: Arc::clone(&accept_calls) };
+        let calls = Arc::clone(&accept_calls);
+        let listener = stream::unfold(accepted, move |mut accepted| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            async { accepted.recv().await.map(|connection: Accepted| (connection, accepted)) }
+        });
         let routes = Routes::new(scrape, Duration::from_secs(2), Arc::new(Health::default()));
         let stop_signal = async { drop(stopped.await) };
         let run = tokio::spawn(server::run(listener, Arc::new(routes), limits, stop_signal));
@@ -82,23 +86,6 @@ impl InProcessServer {
 
     pub(crate) fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
-    }
-}
-
-struct InMemoryListener {
-    accepted: mpsc::UnboundedReceiver<Accepted>,
-    accept_calls: Arc<AtomicUsize>,
-}
-
-impl Accept for InMemoryListener {
-    type Stream = DuplexStream;
-
-    async fn accept(&mut self) -> Accepted {
-        self.accept_calls.fetch_add(1, Ordering::SeqCst);
-        match self.accepted.recv().await {
-            Some(accepted) => accepted,
-            None => std::future::pending().await,
-        }
     }
 }
 
@@ -184,7 +171,7 @@ impl Bodies {
             self.live_bytes.fetch_add(CHUNK_BYTES, Ordering::SeqCst);
             Bytes::from_owner(LiveChunk(vec![b'a'; CHUNK_BYTES], Arc::clone(&self.live_bytes)))
         };
-        self.memory.share((0..chunks).map(chunk).collect::<Chunks>())
+        self.memory.share((0..chunks).map(chunk).collect())
     }
 
     pub(crate) fn live_bytes(&self) -> usize {

@@ -50,7 +50,7 @@ fn openmetrics_passes_its_reference_parser_and_says_the_same_as_the_text_format(
                 node.display(),
                 String::from_utf8_lossy(&output.stderr)
             );
-            let volatile = ["_timing_", "process_", "_reads", "_age_"];
+            let volatile = ["_timing_", "_duration_", "process_", "_reads", "_age_"];
             let samples = String::from_utf8(output.stdout).unwrap();
             let stable = samples.lines().filter(|line| !volatile.iter().any(|part| line.contains(part)));
             stable.map(str::to_owned).collect::<Vec<_>>()

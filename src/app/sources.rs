@@ -7,7 +7,7 @@ use super::error::AppError;
 use super::metadata::{self, ApiConnection, machine_name};
 use crate::collect::CollectorInputs;
 use crate::config::Config;
-use crate::kubelet::Kubelet;
+use crate::kubelet::{Kubelet, validate_ca_file};
 use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, KernelProbe, MountRootProof, Node};
 use crate::runtime::{BlockingWorker, Clients};
 use crate::volume::Probe;
@@ -47,15 +47,13 @@ fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> 
 
 fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {
     let node_name = config.kubernetes.node_name.clone().unwrap_or_else(machine_name);
-    let settings = config.kubelet.settings(config.sources, node_name);
-    settings.tls.validate_ca_file()?;
-    let endpoint = &settings.endpoint;
-    if settings.tls.skip_verify && endpoint.scheme_str() == Some("https") {
+    let args = &config.kubelet;
+    validate_ca_file(args)?;
+    if args.insecure_skip_tls_verify && args.kubelet_endpoint.scheme_str() == Some("https") {
         tracing::warn!(
-            %endpoint,
+            endpoint = %args.kubelet_endpoint,
             "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)"
         );
     }
-    tracing::info!(%endpoint, summary = settings.summary, metrics = settings.exposed_claims, "the kubelet is asked");
-    Ok(Kubelet::new(settings, clients, host_files))
+    Ok(Kubelet::new(args.clone(), config.sources, node_name, clients, host_files))
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are the help that users read")]
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::df::DfArgs;
 use super::kubelet::KubeletArgs;
@@ -13,7 +13,7 @@ use super::serving::ServingArgs;
 
 /// Tells Prometheus how full every Kubernetes volume on this node is.
 #[derive(Debug, Parser)]
-#[command(name = "disk-usage-exporter", version, max_term_width = 110)]
+#[command(name = "disk-usage-exporter", version, max_term_width = 110, hide_possible_values = true)]
 pub struct Args {
     /// What to do; without a command, serve.
     #[command(subcommand)]
@@ -40,8 +40,13 @@ impl Args {
     /// stand before or after the command.
     #[must_use]
     pub fn typed() -> Self {
-        let matches = Self::command_line().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        Self::from_matches(&Self::command_line().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    pub(super) fn from_matches(matches: &ArgMatches) -> clap::error::Result<Self> {
+        let mut args = Self::from_arg_matches(matches)?;
+        args.kubelet.set_default_sources(matches);
+        Ok(args)
     }
 
     /// The same for whoever asks about the command line.
@@ -59,7 +64,7 @@ pub enum Command {
     Df(DfArgs),
     /// Print what makes a shell complete this command line.
     Completions {
-        /// The shell.
+        /// The shell: bash, zsh or fish.
         shell: Shell,
     },
     /// Print the manual page.

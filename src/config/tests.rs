@@ -1,12 +1,12 @@
 use super::*;
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 use std::path::Path;
 use tracing::level_filters::LevelFilter;
 
 fn config(args: &[&str]) -> Result<Config, String> {
     let name = ["disk-usage-exporter"];
     let matches = Args::command_line().try_get_matches_from(name.iter().chain(args));
-    let args = Args::from_arg_matches(&matches.map_err(|error| error.to_string())?).unwrap();
+    let args = Args::from_matches(&matches.map_err(|error| error.to_string())?).unwrap();
     Config::try_from(args).map_err(|error| error.to_string())
 }
 
@@ -102,11 +102,13 @@ fn what_is_said_about_asking_the_kubelet_makes_it_the_source() {
 
 #[test]
 fn the_kubelet_is_asked_as_the_go_exporter_asked_it() {
-    let settings = |config: &Config| config.kubelet.settings(config.sources, "node-1".into());
-    let defaults = settings(&config(&["--insecure-skip-tls-verify"]).unwrap());
-    assert_eq!(defaults.endpoint, "https://127.0.0.1:10250/");
-    assert_eq!(defaults.token, Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));
-    assert_eq!((defaults.interval, defaults.tls.skip_verify), (Duration::from_secs(30), true));
+    let defaults = config(&["--insecure-skip-tls-verify"]).unwrap().kubelet;
+    assert_eq!(defaults.kubelet_endpoint, "https://127.0.0.1:10250/");
+    assert_eq!(defaults.token_path, Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));
+    assert_eq!(
+        (defaults.scrape_interval, defaults.insecure_skip_tls_verify),
+        (Duration::from_secs(30), true)
+    );
     // As its chart writes them.
     let args = [
         "--kubelet-endpoint=https://127.0.0.1:10250",
@@ -118,7 +120,7 @@ fn the_kubelet_is_asked_as_the_go_exporter_asked_it() {
     ];
     let config = config(&args).unwrap();
     assert_eq!((config.serving.listen_port, config.log.level), (8080, LevelFilter::DEBUG));
-    assert_eq!(settings(&config).interval, Duration::from_secs(90));
+    assert_eq!(config.kubelet.scrape_interval, Duration::from_secs(90));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::error::KubeletError;
+use crate::config::KubeletArgs;
 use verifier::Verifier;
 
 /// The cluster's authority, as every pod with a service account has it.
@@ -26,19 +27,6 @@ const KUBELET_CERT_PATH: &str = "pki/kubelet.crt";
 /// A file that is no use.
 const NO_CA_MESSAGE: &str = "no certificate in it that can be used";
 
-/// Whom to trust, and by which name.
-#[derive(Debug, Clone, Default)]
-pub struct TlsSettings {
-    /// Anybody.
-    pub skip_verify: bool,
-    /// Whom these certificates sign, and nobody else; as a rule the cluster, and the kubelet itself.
-    pub ca_file: Option<PathBuf>,
-    /// The only name that is good; as a rule the endpoint's host and the node's name are.
-    pub server_name: Option<String>,
-    /// The node's name.
-    pub node_name: Option<String>,
-}
-
 /// `--kubelet-ca-file` is of no use.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid value {path:?} for '--kubelet-ca-file': {cause}; give a file of certificates as PEM")]
@@ -47,76 +35,61 @@ pub struct CaFileError {
     cause: String,
 }
 
-impl TlsSettings {
-    /// Whether the file that was named can be used.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot.
-    pub fn validate_ca_file(&self) -> Result<(), CaFileError> {
-        match &self.ca_file {
-            Some(path) if !self.skip_verify => {
-                let bad = |cause| CaFileError { path: path.clone(), cause };
-                certificates(path).map(drop).map_err(bad)
-            }
-            _ => Ok(()),
+/// Whether the file that was named can be used.
+///
+/// # Errors
+///
+/// If it cannot.
+pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), CaFileError> {
+    match &args.kubelet_ca_file {
+        Some(path) if !args.insecure_skip_tls_verify => {
+            let bad = |cause| CaFileError { path: path.clone(), cause };
+            certificates(path).map(drop).map_err(bad)
         }
+        _ => Ok(()),
     }
+}
 
-    /// The names that the certificate may have.
-    pub(super) fn accepted_names(&self, host: &str) -> Vec<String> {
-        match &self.server_name {
-            Some(name) => vec![name.clone()],
-            None => std::iter::once(host.to_owned()).chain(self.node_name.clone()).collect(),
-        }
-    }
+/// What to connect by, to a kubelet whose certificate has one of these names. Files are read each time: certificates are
+/// replaced like tokens.
+pub(super) fn client_config(
+    args: &KubeletArgs,
+    names: Vec<String>,
+    directories: &[PathBuf],
+) -> Result<ClientConfig, KubeletError> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let wanted = if args.insecure_skip_tls_verify {
+        None
+    } else {
+        let names = names.into_iter().filter_map(|name| ServerName::try_from(name).ok());
+        let roots = Arc::new(root_store(args.kubelet_ca_file.as_deref(), directories)?);
+        let signers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+        let signers = signers.map_err(|error| KubeletError::Authority(error.to_string()))?;
+        Some((signers, names.collect()))
+    };
+    let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), wanted });
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| KubeletError::Authority(error.to_string()))?;
+    Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
 
-    /// What to connect by. Files are read each time: certificates are replaced like tokens.
-    pub(super) fn client_config(
-        &self,
-        host: &str,
-        directories: &[PathBuf],
-    ) -> Result<ClientConfig, KubeletError> {
-        let provider = Arc::new(crypto::ring::default_provider());
-        let wanted = if self.skip_verify {
-            None
-        } else {
-            let names =
-                self.accepted_names(host).into_iter().filter_map(|name| ServerName::try_from(name).ok());
-            let roots = Arc::new(self.root_store(directories)?);
-            let signers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-            let signers = signers.map_err(|error| KubeletError::Authority(error.to_string()))?;
-            Some((signers, names.collect()))
-        };
-        let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), wanted });
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| KubeletError::Authority(error.to_string()))?;
-        Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+/// The certificates of `--kubelet-ca-file` alone if it is given; else the cluster's and the kubelet's own.
+fn root_store(ca_file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCertStore, KubeletError> {
+    let mut found = Vec::new();
+    let mut causes = Vec::new();
+    let mut take = |read: Result<Vec<CertificateDer<'static>>, String>, path: &Path| match read {
+        Ok(read) => found.extend(read),
+        Err(cause) => causes.push(format!("{}: {cause}", path.display())),
+    };
+    let path = ca_file.unwrap_or(Path::new(SERVICE_ACCOUNT_CA));
+    take(certificates(path), path);
+    for directory in directories.iter().filter(|_| ca_file.is_none()) {
+        let path = directory.join(KUBELET_CERT_PATH);
+        take(kubelet_self_signed_ca(&path).map(|authority| vec![authority]), &path);
     }
-
-    fn root_store(&self, directories: &[PathBuf]) -> Result<RootCertStore, KubeletError> {
-        let mut found = Vec::new();
-        let mut causes = Vec::new();
-        let mut take = |read: Result<Vec<CertificateDer<'static>>, String>, path: &Path| match read {
-            Ok(read) => found.extend(read),
-            Err(cause) => causes.push(format!("{}: {cause}", path.display())),
-        };
-        if let Some(path) = &self.ca_file {
-            take(certificates(path), path);
-        } else {
-            take(certificates(Path::new(SERVICE_ACCOUNT_CA)), Path::new(SERVICE_ACCOUNT_CA));
-            for directory in directories {
-                let path = directory.join(KUBELET_CERT_PATH);
-                take(kubelet_self_signed_ca(&path).map(|authority| vec![authority]), &path);
-            }
-        }
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(found);
-        if added == 0 {
-            return Err(KubeletError::Authority(causes.join("; ")));
-        }
-        Ok(roots)
-    }
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found);
+    if added == 0 { Err(KubeletError::Authority(causes.join("; "))) } else { Ok(roots) }
 }
 
 /// The last certificate of the kubelet's own file. Directories are found in the mount table, where users of the node can

@@ -55,7 +55,9 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let timeout = config.stat_timeout;
     match &config.command {
         Some(Command::Metrics) => runtime.block_on(print::metrics(Exporter::new(collector), api, timeout)),
-        Some(Command::Df(args)) => runtime.block_on(print::df(collector, api, timeout, args)),
+        Some(Command::Df { table, watch }) => {
+            runtime.block_on(print::df(collector, api, timeout, table, *watch))
+        }
         _ => runtime.block_on(serve(config, collector, api)).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -8,7 +8,6 @@ mod error;
 mod exposed_claims;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
-mod page;
 mod summary;
 mod tls;
 

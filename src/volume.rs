@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume, VolumeStats};
-pub use label_filter::{BadPattern, LabelFilter, Selections};
+pub use label_filter::{LabelFilter, Selections};
 pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage};
 pub use metadata::{
     Claim, ClaimKey, ClaimRef, Labels, Lookup, Metadata, PersistentVolume, Pod, SourceStatus, VolumeMetadata,

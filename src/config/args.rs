@@ -2,14 +2,17 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are the help that users read")]
 
+use std::time::Duration;
+
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use super::df::DfArgs;
+use super::duration;
 use super::kubelet::KubeletArgs;
 use super::kubernetes::KubernetesArgs;
 use super::log::LogArgs;
 use super::node::NodeArgs;
-use super::serving::ServingArgs;
+use super::values::ListenHost;
+use crate::report::TableOptions;
 
 /// Tells Prometheus how full every Kubernetes volume on this node is.
 #[derive(Debug, Parser)]
@@ -55,13 +58,40 @@ impl Args {
     }
 }
 
+/// Where to listen.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServingArgs {
+    /// Address to listen on [default: all interfaces, IPv6 and IPv4].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LISTEN_HOST", value_name = "ADDRESS")]
+    pub listen_host: Option<ListenHost>,
+
+    /// Port to listen on; 0 picks a free one and logs it.
+    #[arg(
+        long,
+        visible_alias = "metrics-port",
+        env = "DISK_USAGE_EXPORTER_LISTEN_PORT",
+        value_name = "PORT",
+        default_value_t = 9274
+    )]
+    pub listen_port: u16,
+}
+
 /// What to do instead of serving.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Print one exposition and end.
     Metrics,
     /// Print a table of the volumes, the fullest first, and end.
-    Df(DfArgs),
+    #[command(next_help_heading = "Options of df")]
+    Df {
+        /// Which volumes are shown, and how.
+        #[command(flatten)]
+        table: TableOptions,
+
+        /// Again and again, with such a pause; 2s if none is given.
+        #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration::parse_positive)]
+        watch: Option<Duration>,
+    },
     /// Print what makes a shell complete this command line.
     Completions {
         /// The shell: bash, zsh or fish.

@@ -82,31 +82,23 @@ pub struct KubeletArgs {
 /// A source of measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Source {
-    /// The mount table and the kernel
     Mounts,
-    /// The kubelet's /stats/summary
     Kubelet,
 }
 
 /// Which claims have `kubelet_volume_stats_*` series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KubeletVolumeStats {
-    /// All with the kubelet as a source, else none
     Auto,
-    /// All that the sources know
     All,
-    /// Those that the kubelet does not expose itself
     Missing,
-    /// None
     Off,
 }
 
 /// The labels of those series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KubeletVolumeStatsLabels {
-    /// namespace and persistentvolumeclaim
     Kubelet,
-    /// namespace, persistentvolumeclaim and pod
     Pod,
 }
 

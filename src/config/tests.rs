@@ -175,6 +175,24 @@ fn a_bad_value_names_flag_value_and_remedy() {
 }
 
 #[test]
+fn a_bad_value_of_df_names_flag_value_and_remedy() {
+    let cases = [
+        (&["-o=size%"][..], &["size%", "--output", "comma list of namespace, claim"][..]),
+        (&["--over=101"], &["101", "--over", "give a percentage"]),
+        (&["--over=NaN"], &["NaN", "--over", "give a percentage"]),
+        (&["--over=-1"], &["-1", "--over", "give a percentage"]),
+        (&["--watch=5"], &["'5'", "--watch", "give a duration"]),
+        (&["-n", "A b"], &["A b", "--namespace", "kubectl get namespaces"]),
+        (&["-b", "-i"], &["--bytes", "--inodes"]),
+    ];
+    for (args, parts) in cases {
+        let typed = ["disk-usage-exporter", "df"].iter().chain(args);
+        let error = Args::command_line().try_get_matches_from(typed).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{args:?}: {error}");
+    }
+}
+
+#[test]
 fn directories_are_made_whole() {
     let config = config(&["--rootfs", "/proc/self/root", "--kubelet-root", "/k//x/"]).unwrap();
     assert_eq!(config.node.matcher.kubelet_root, Some("/k/x".into()));

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::client::KubeletClient;
+use super::client::{KubeletClient, KubeletPage, Parsed};
 use super::error::KubeletError;
-use super::page::{KubeletPage, Parsed};
 use crate::runtime::{Clients, Deadline, catch_panic};
 
 /// How many intervals an answer is used if no newer one comes.

@@ -1,4 +1,4 @@
-//! One request to the kubelet, on a connection of its own.
+//! The kubelet's pages, and a request for one, on a connection of its own.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -19,7 +19,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::error::KubeletError;
-use super::page::{KubeletPage, Parsed};
 use super::tls::client_config;
 use crate::config::KubeletArgs;
 use crate::error_text::{error_chain, truncated};
@@ -29,10 +28,30 @@ use crate::runtime::{BlockingWorker, JobPanicked};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A summary of 1,000 claims has 1 MB; the kubelet's metrics can have a few.
 const MAX_BODY_BYTES: usize = 16 << 20;
+/// Entries of one page; no node has that many volumes. A longer page is an error.
+pub(super) const MAX_ENTRIES: usize = 10_000;
 /// How much of an error's body is read.
 const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
 /// hyper's buffer would grow to 400 KiB.
 const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// A page of the kubelet that is requested.
+#[derive(Debug)]
+pub(super) struct KubeletPage<T> {
+    pub(super) path: &'static str,
+    /// The RBAC resource on which the service account needs `get`.
+    pub(super) rbac_resource: &'static str,
+    pub(super) accept: &'static str,
+    pub(super) parse: fn(&[u8]) -> Result<Parsed<T>, String>,
+}
+
+/// A parsed page.
+#[derive(Debug)]
+pub(super) struct Parsed<T> {
+    pub(super) value: T,
+    /// Entries that could not be parsed.
+    pub(super) malformed: usize,
+}
 
 /// Makes requests to one kubelet.
 #[derive(Debug)]

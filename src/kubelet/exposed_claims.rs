@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::page::{KubeletPage, MAX_ENTRIES, Parsed};
+use super::client::{KubeletPage, MAX_ENTRIES, Parsed};
 use crate::volume::ClaimKey;
 
 /// Every claim that the kubelet exposes has a sample of this family.

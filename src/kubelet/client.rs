@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -100,22 +99,14 @@ impl KubeletClient {
             Some(name) => vec![name.clone()],
             None => vec![host.to_owned(), self.node_name.clone()],
         };
-        let connector = TlsConnector::from(self.tls_config(names.clone(), directories).await?);
+        let (args, accepted) = (self.args.clone(), names.clone());
+        let config = self.host_files.run(move || client_config(&args, accepted, &directories)).result().await;
+        let config = config.map_err(|JobPanicked| KubeletError::Panicked)??;
         let name = ServerName::try_from(names[0].clone());
         let name = name.map_err(|error| KubeletError::Connect(format!("{}: {error}", names[0])))?;
-        let stream = connector.connect(name, stream).await;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         let stream = stream.map_err(|error| KubeletError::of_handshake(&error, &names.join(" or ")))?;
         send(stream, request).await
-    }
-
-    async fn tls_config(
-        &self,
-        names: Vec<String>,
-        directories: Vec<PathBuf>,
-    ) -> Result<Arc<ClientConfig>, KubeletError> {
-        let args = self.args.clone();
-        let config = self.host_files.run(move || client_config(&args, names, &directories)).result().await;
-        config.map_err(|JobPanicked| KubeletError::Panicked)?.map(Arc::new)
     }
 
     /// The token is sent over TLS only: anybody on the way could use it.

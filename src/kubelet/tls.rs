@@ -1,8 +1,7 @@
 //! How the kubelet's serving certificate is checked. It is one of three kinds: made by the kubelet itself, with the node's
 //! name in it; signed by the cluster, with the node's addresses; or the administrator's own.
 
-mod verifier;
-
+use std::error::Error;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -10,14 +9,14 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{self, CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::error::KubeletError;
 use crate::config::KubeletArgs;
-use verifier::Verifier;
 
 /// The cluster's authority, as every pod with a service account has it.
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -43,7 +42,7 @@ pub struct CaFileError {
 pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), CaFileError> {
     match &args.kubelet_ca_file {
         Some(path) if !args.insecure_skip_tls_verify => {
-            let bad = |cause| CaFileError { path: path.clone(), cause };
+            let bad = |cause: Box<dyn Error>| CaFileError { path: path.clone(), cause: cause.to_string() };
             certificates(path).map(drop).map_err(bad)
         }
         _ => Ok(()),
@@ -77,31 +76,34 @@ pub(super) fn client_config(
 fn root_store(ca_file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCertStore, KubeletError> {
     let mut found = Vec::new();
     let mut causes = Vec::new();
-    let mut take = |read: Result<Vec<CertificateDer<'static>>, String>, path: &Path| match read {
+    let mut take = |path: &Path, read: Result<Vec<CertificateDer<'static>>, Box<dyn Error>>| match read {
         Ok(read) => found.extend(read),
         Err(cause) => causes.push(format!("{}: {cause}", path.display())),
     };
     let path = ca_file.unwrap_or(Path::new(SERVICE_ACCOUNT_CA));
-    take(certificates(path), path);
+    take(path, certificates(path));
     for directory in directories.iter().filter(|_| ca_file.is_none()) {
         let path = directory.join(KUBELET_CERT_PATH);
-        take(kubelet_self_signed_ca(&path).map(|authority| vec![authority]), &path);
+        take(&path, kubelet_self_signed_ca(&path).map(|authority| vec![authority]));
     }
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(found);
     if added == 0 { Err(KubeletError::Authority(causes.join("; "))) } else { Ok(roots) }
 }
 
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+    parse_ca_certificates(File::open(path)?)
+}
+
 /// The last certificate of the kubelet's own file. Directories are found in the mount table, where users of the node can
 /// put mounts that look like a kubelet's: theirs are not to choose whom to trust.
-fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, String> {
+fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, Box<dyn Error>> {
     // A pipe of theirs is not to keep this thread.
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
-    let file = file.map_err(|error| error.to_string())?;
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let metadata = file.metadata()?;
     let owner = metadata.uid();
     if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
-        return Err(format!("it belongs to the user {owner}, and not to root"));
+        return Err(format!("it belongs to the user {owner}, and not to root").into());
     }
     if !metadata.is_file() {
         return Err("it is no file".into());
@@ -109,15 +111,70 @@ fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, String
     parse_ca_certificates(file)?.pop().ok_or_else(|| NO_CA_MESSAGE.into())
 }
 
-/// The certificates of a file.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    parse_ca_certificates(File::open(path).map_err(|error| error.to_string())?)
-}
-
 /// The certificates that can sign, at least one.
-fn parse_ca_certificates(file: File) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>();
-    let mut found = read.map_err(|error| error.to_string())?;
+fn parse_ca_certificates(file: File) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+    let mut found = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>()?;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
     if found.is_empty() { Err(NO_CA_MESSAGE.into()) } else { Ok(found) }
+}
+
+/// Checks that the server has the certificate's key, and mostly also whose the certificate is.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// Who signs it, and the names of which it must have one; `None`: it may be anybody's.
+    wanted: Option<(Arc<WebPkiServerVerifier>, Vec<ServerName<'static>>)>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some((signers, names)) = &self.wanted else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let mut outcome = Err(CertificateError::NotValidForName.into());
+        for name in names {
+            outcome = signers.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
+            let is_of_other_name = matches!(
+                outcome,
+                Err(rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+                ))
+            );
+            if !is_of_other_name {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }

@@ -58,7 +58,7 @@ impl TryFrom<Args> for Config {
         check_combinations(&args, sources)?;
         let Args { command, serving, log, node, kubelet, kubernetes } = args;
         let (stat_timeout, fixture) = (node.stat_timeout, node.fixture.clone());
-        let (node, recorded_objects) = node.check()?;
+        let (node, recorded_objects) = node.settings();
         Ok(Self {
             command,
             serving,

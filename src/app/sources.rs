@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::AppError;
-use super::metadata::{self, ApiConnection, machine_name};
+use super::metadata::{ApiConnection, machine_name, open_metadata};
 use crate::collect::CollectorInputs;
 use crate::config::Config;
 use crate::kubelet::{Kubelet, validate_ca_file};
@@ -12,14 +12,8 @@ use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, KernelProbe, MountRootProof, No
 use crate::runtime::{BlockingWorker, Clients};
 use crate::volume::Probe;
 
-/// The sources, and the API server if it is one of them.
-pub(super) struct OpenedSources {
-    pub(super) inputs: CollectorInputs,
-    pub(super) api: Option<ApiConnection>,
-}
-
-/// Opens what is to be read.
-pub(super) fn open_sources(config: &Config) -> Result<OpenedSources, AppError> {
+/// Opens what is to be read; also returns the API server, if that is read.
+pub(super) fn open_sources(config: &Config) -> Result<(CollectorInputs, Option<ApiConnection>), AppError> {
     let clients = Clients::start()?;
     let host_files = BlockingWorker::start("host-files")?;
     let kubelet = config.sources.needs_kubelet().then(|| kubelet(config, &clients, &host_files));
@@ -28,13 +22,13 @@ pub(super) fn open_sources(config: &Config) -> Result<OpenedSources, AppError> {
     if config.sources.mounts {
         let node = node(config, &host_files)?;
         // The kubelet tells the claims of its volumes itself: objects are for those of mounts.
-        let found = metadata::open_metadata(config, &clients, &host_files)?;
-        (mounts, api) = (Some((node, found.metadata)), found.api);
+        let (metadata, server) = open_metadata(config, &clients, &host_files)?;
+        (mounts, api) = (Some((node, metadata)), server);
     }
     let root = config.node.matcher.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
     let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));
     let inputs = CollectorInputs { mounts, kubelet, kubelet_directory, names: config.sources.kubelet_series };
-    Ok(OpenedSources { inputs, api })
+    Ok((inputs, api))
 }
 
 fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> {

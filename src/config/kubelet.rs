@@ -14,6 +14,7 @@ use super::values::{flag, server_name};
 use super::{duration, endpoint};
 use crate::volume::KubeletSeriesOptions;
 
+const DEFAULT_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// Flags of which any makes the kubelet the source.
 const REQUEST_FLAGS: [&str; 6] = [
     "kubelet_endpoint",
@@ -32,21 +33,11 @@ pub struct KubeletArgs {
     pub sources: Option<Vec<Source>>,
 
     /// Claims with series of the kubelet's names, kubelet_volume_stats_*: auto (all with the kubelet as a source, else off), all, missing (only what the kubelet does not expose itself), off.
-    #[arg(
-        long,
-        env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS",
-        value_name = "MODE",
-        default_value = "auto"
-    )]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS", value_name = "MODE", value_enum, default_value_t = KubeletVolumeStats::Auto)]
     pub kubelet_volume_stats: KubeletVolumeStats,
 
     /// Labels of these series: kubelet (namespace and persistentvolumeclaim, one series a claim), or pod (pod besides, one a claim and pod).
-    #[arg(
-        long,
-        env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS_LABELS",
-        value_name = "MODE",
-        default_value = "kubelet"
-    )]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS_LABELS", value_name = "MODE", value_enum, default_value_t = KubeletVolumeStatsLabels::Kubelet)]
     pub kubelet_volume_stats_labels: KubeletVolumeStatsLabels,
 
     /// The kubelet of this node.
@@ -66,12 +57,7 @@ pub struct KubeletArgs {
     pub insecure_skip_tls_verify: bool,
 
     /// File of the token for the kubelet, read at each request.
-    #[arg(
-        long,
-        env = "DISK_USAGE_EXPORTER_TOKEN_PATH",
-        value_name = "FILE",
-        default_value = "/var/run/secrets/kubernetes.io/serviceaccount/token"
-    )]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_TOKEN_PATH", value_name = "FILE", default_value = DEFAULT_TOKEN_PATH)]
     pub token_path: PathBuf,
 
     /// How long an answer of the kubelet is used before it is asked again.

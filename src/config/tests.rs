@@ -3,6 +3,9 @@ use clap::CommandFactory;
 use std::path::Path;
 use tracing::level_filters::LevelFilter;
 
+/// Of a directory that can be used.
+const FIXTURE: &str = "--fixture=fixtures/nodes/csi";
+
 fn config(args: &[&str]) -> Result<Config, String> {
     let name = ["disk-usage-exporter"];
     let matches = Args::command_line().try_get_matches_from(name.iter().chain(args));
@@ -133,10 +136,10 @@ fn a_bad_value_names_flag_value_and_remedy() {
         (&["--volume-regex=x"], &["'x'", "--volume-regex", "(?P<name>"]),
         (&["--rootfs=/nowhere"], &["/nowhere", "--rootfs", "give the directory"]),
         (&["--kubelet-root=k"], &["'k'", "--kubelet-root", "/var/lib/kubelet"]),
-        (&["--fixture=/nowhere"], &["/nowhere", "--fixture", "fixtures/nodes"]),
-        (&["--fixture=/"], &["\"/\"", "--fixture", "no mountinfo", "fixtures/nodes"]),
-        (&["--fixture=/", "--rootfs=/"], &["--fixture", "--rootfs", "leave one of them out"]),
-        (&["--fixture=/", "metrics", "--objects=o"], &["--fixture", "--objects", "leave one of them out"]),
+        (&["--fixture=/nowhere"], &["/nowhere", "--fixture", "no mountinfo"]),
+        (&["--fixture=/"], &["'/'", "--fixture", "no mountinfo", "fixtures/nodes"]),
+        (&[FIXTURE, "--rootfs=/"], &["--fixture", "--rootfs", "leave one of them out"]),
+        (&[FIXTURE, "metrics", "--objects=o"], &["--fixture", "--objects", "leave one of them out"]),
         (
             &["--volume-regex=(?P<name>x)", "--kubelet-root=/k"],
             &["--volume-regex", "--kubelet-root", "leave one"],
@@ -161,9 +164,9 @@ fn a_bad_value_names_flag_value_and_remedy() {
             &["--kubelet-volume-stats=off", "--sources=mounts"],
         ),
         (&["--sources=kubelet", "--objects=o"], &["--objects", "--sources=mounts,kubelet"]),
-        (&["--kubelet-endpoint=http://x:1", "--fixture=/"], &["--fixture", "--sources=mounts,kubelet"]),
-        (&["--sources=mounts,kubelet", "--fixture=/"], &["--fixture", "--sources", "leave one"]),
-        (&["--kubelet-volume-stats=missing", "--fixture=/"], &["--fixture", "missing", "leave one"]),
+        (&["--kubelet-endpoint=http://x:1", FIXTURE], &["--fixture", "--sources=mounts,kubelet"]),
+        (&["--sources=mounts,kubelet", FIXTURE], &["--fixture", "--sources", "leave one"]),
+        (&["--kubelet-volume-stats=missing", FIXTURE], &["--fixture", "missing", "leave one"]),
         (&["--sources=kubelet", "--kubernetes=required"], &["--kubernetes=required", "--sources=mounts"]),
         (&["--pv-labels=a b"], &["a b", "--pv-labels", "comma list"]),
         (&["--listen-host=no such"], &["no such", "--listen-host", "give an IP address"]),

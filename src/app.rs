@@ -25,7 +25,6 @@ use crate::shutdown::Shutdown;
 use crate::snapshot::Snapshot;
 use crate::telemetry;
 use metadata::ApiConnection;
-use sources::OpenedSources;
 
 /// How long serving goes on while an API server that is required does not answer.
 const REQUIRED_API_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,7 +49,7 @@ pub fn run(config: Config) -> Result<ExitCode, AppError> {
 /// Shows the node, once or for as long as the program runs.
 fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let OpenedSources { inputs, api } = sources::open_sources(&config)?;
+    let (inputs, api) = sources::open_sources(&config)?;
     let collector = Collector::new(inputs);
     let timeout = config.stat_timeout;
     match &config.command {
@@ -58,7 +57,9 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
             let encoder = encoder(&collector);
             runtime.block_on(print::metrics(collector, encoder, api, timeout))
         }
-        Some(Command::Df(args)) => runtime.block_on(print::df(collector, api, timeout, args)),
+        Some(Command::Df { table, watch }) => {
+            runtime.block_on(print::df(collector, api, timeout, table, *watch))
+        }
         _ => runtime.block_on(serve(config, collector, api)).map(|()| ExitCode::SUCCESS),
     }
 }

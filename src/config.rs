@@ -1,7 +1,6 @@
 //! Settings: the command line and the environment, checked.
 
 mod args;
-mod df;
 mod duration;
 mod endpoint;
 mod error;
@@ -10,7 +9,6 @@ mod kubernetes;
 mod log;
 mod manual;
 mod node;
-mod serving;
 mod values;
 
 use std::path::PathBuf;
@@ -18,14 +16,12 @@ use std::time::Duration;
 
 use crate::node::NodeSettings;
 
-pub use args::{Args, Command, Shell};
-pub use df::DfArgs;
+pub use args::{Args, Command, ServingArgs};
 pub use error::ConfigError;
-pub use kubelet::{KubeletArgs, Source, Sources};
+pub use kubelet::{KubeletArgs, Sources};
 pub use kubernetes::{KubernetesArgs, KubernetesMode};
 pub use log::LogConfig;
 pub use manual::{completions, man};
-pub use serving::ServingArgs;
 pub use values::ListenHost;
 
 /// Everything that can be set.
@@ -57,12 +53,12 @@ impl TryFrom<Args> for Config {
     type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
-        let is_df = matches!(args.command, Some(Command::Df(_)));
+        let is_df = matches!(args.command, Some(Command::Df { .. }));
         let sources = args.kubelet.check(is_df)?;
         check_combinations(&args, sources)?;
         let Args { command, serving, log, node, kubelet, kubernetes } = args;
         let (stat_timeout, fixture) = (node.stat_timeout, node.fixture.clone());
-        let (node, recorded_objects) = node.check()?;
+        let (node, recorded_objects) = node.settings();
         Ok(Self {
             command,
             serving,

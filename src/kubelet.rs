@@ -8,41 +8,22 @@ mod error;
 mod exposed_claims;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
-mod page;
 mod summary;
 mod tls;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use hyper::Uri;
+use std::time::Instant;
 
 pub use cached_endpoint::EndpointStatus;
-pub use tls::{CaFileError, TlsSettings};
+pub use tls::{CaFileError, validate_ca_file};
 
+use crate::config::{KubeletArgs, Sources};
 use crate::runtime::{BlockingWorker, Clients, Deadline};
 use crate::volume::{ClaimKey, ReportedVolume};
 use cached_endpoint::CachedEndpoint;
 use client::KubeletClient;
-
-/// Which kubelet, and what to request.
-#[derive(Debug, Clone)]
-pub struct KubeletSettings {
-    /// `https://HOST:PORT`, with an optional prefix of the kubelet's paths.
-    pub endpoint: Uri,
-    /// How its certificate is verified.
-    pub tls: TlsSettings,
-    /// The file with the bearer token.
-    pub token: PathBuf,
-    /// How long an answer is used.
-    pub interval: Duration,
-    /// Whether to request `/stats/summary`.
-    pub summary: bool,
-    /// Whether to find out which claims the kubelet's own metrics expose.
-    pub exposed_claims: bool,
-}
 
 /// The local kubelet.
 pub struct Kubelet {
@@ -64,12 +45,20 @@ pub enum ExposedClaims {
 impl Kubelet {
     /// The kubelet, of which nothing is requested yet.
     #[must_use]
-    pub fn new(settings: KubeletSettings, clients: &Clients, host_files: &BlockingWorker) -> Self {
-        let KubeletSettings { endpoint, tls, token, interval, summary, exposed_claims } = settings;
-        let client = Arc::new(KubeletClient::new(endpoint, tls, token, host_files.clone()));
+    pub fn new(
+        args: KubeletArgs,
+        sources: Sources,
+        node_name: String,
+        clients: &Clients,
+        host_files: &BlockingWorker,
+    ) -> Self {
+        let (summary, metrics, interval) =
+            (sources.kubelet, sources.needs_exposed_claims(), args.scrape_interval);
+        tracing::info!(endpoint = %args.kubelet_endpoint, summary, metrics, "the kubelet is asked");
+        let client = Arc::new(KubeletClient::new(args, node_name, host_files.clone()));
         Self {
             summary: summary.then(|| CachedEndpoint::new(&summary::PAGE, interval, clients, &client)),
-            exposed_claims: exposed_claims
+            exposed_claims: metrics
                 .then(|| CachedEndpoint::new(&exposed_claims::PAGE, interval, clients, &client)),
         }
     }

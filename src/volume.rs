@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume, VolumeStats};
-pub use label_filter::{BadPattern, LabelFilter, Selections};
+pub use label_filter::{LabelFilter, Selections};
 pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage};
 pub use metadata::{
     Claim, ClaimKey, ClaimRef, Labels, Lookup, Metadata, PersistentVolume, Pod, SourceStatus, VolumeMetadata,
@@ -32,46 +32,26 @@ pub struct PodMount {
     pub pod: Option<Arc<Pod>>,
 }
 
-/// The claim that a `PersistentVolume` is bound to.
+/// The claim that a `PersistentVolume` names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum BoundClaim {
-    /// The `PersistentVolume` is not known, or is bound to no claim.
-    #[default]
-    None,
-    /// The `PersistentVolume` names this claim; the object is not known.
-    Named(Arc<ClaimKey>),
-    /// The object of this name and the uid that the `PersistentVolume` names.
-    Known(Arc<ClaimKey>, Arc<Claim>),
-    /// The claim was deleted, or another claim has its name now.
-    Gone(Arc<ClaimKey>),
+pub struct BoundClaim {
+    /// Namespace and name; `None` if the `PersistentVolume` is not known, or names no claim.
+    pub key: Option<Arc<ClaimKey>>,
+    /// The object of this name and uid, where that is answered.
+    pub object: Option<Lookup<Claim>>,
 }
 
 impl BoundClaim {
-    /// Namespace and name as the `PersistentVolume` states them.
-    #[must_use]
-    pub fn key(&self) -> Option<&ClaimKey> {
-        match self {
-            Self::None => None,
-            Self::Named(key) | Self::Known(key, _) | Self::Gone(key) => Some(key),
-        }
-    }
-
     /// Namespace and name, unless the claim is gone: then they may be another claim's.
     #[must_use]
     pub fn current_key(&self) -> Option<&Arc<ClaimKey>> {
-        match self {
-            Self::None | Self::Gone(_) => None,
-            Self::Named(key) | Self::Known(key, _) => Some(key),
-        }
+        self.key.as_ref().filter(|_| self.object != Some(Lookup::Absent))
     }
 
     /// The object.
     #[must_use]
     pub fn object(&self) -> Option<&Claim> {
-        match self {
-            Self::Known(_, claim) => Some(claim),
-            Self::None | Self::Named(_) | Self::Gone(_) => None,
-        }
+        Some(self.object.as_ref()?.found()?)
     }
 }
 
@@ -96,7 +76,8 @@ impl Volume {
             return pv.source.as_ref().map(Cow::Borrowed);
         }
         let csi = self.mounts.iter().find_map(|PodMount { mount, .. }| mount.csi.as_ref())?;
-        Some(Cow::Owned(VolumeSource::from(csi)))
+        let CsiVolume { driver, handle } = csi.clone();
+        Some(Cow::Owned(VolumeSource { plugin: "csi".into(), kind: driver, instance: Some(handle) }))
     }
 
     /// The pods that use it, as far as they are known; one for each mount.

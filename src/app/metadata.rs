@@ -7,12 +7,6 @@ use crate::cluster::{self, Access, ApiSettings, ApiStatus, MetadataHandle, Objec
 use crate::config::{Config, KubernetesArgs, KubernetesMode};
 use crate::runtime::{BlockingWorker, Clients};
 
-/// The source, and the API server if it is that.
-pub(super) struct OpenedMetadata {
-    pub(super) metadata: MetadataHandle,
-    pub(super) api: Option<ApiConnection>,
-}
-
 /// The API server that metadata comes from.
 pub(super) struct ApiConnection {
     pub(super) status: ApiStatus,
@@ -38,20 +32,20 @@ impl ApiConnection {
     }
 }
 
-/// Opens the file of objects that was named, or else finds the API server.
+/// Opens the file of objects that was named, or else finds the API server, which is returned too.
 pub(super) fn open_metadata(
     config: &Config,
     clients: &Clients,
     host_files: &BlockingWorker,
-) -> Result<OpenedMetadata, AppError> {
+) -> Result<(MetadataHandle, Option<ApiConnection>), AppError> {
     let KubernetesArgs { pv_labels, pvc_labels, .. } = config.kubernetes.clone();
     let selections = Selections { pv_labels, pvc_labels };
     if let Some(path) = &config.objects {
         let file = ObjectsFile::open(path, selections, host_files)?;
-        return Ok(OpenedMetadata { metadata: MetadataHandle::objects(file), api: None });
+        return Ok((MetadataHandle::objects(file), None));
     }
     let Some(access) = access(config)? else {
-        return Ok(OpenedMetadata { metadata: MetadataHandle::none(), api: None });
+        return Ok((MetadataHandle::none(), None));
     };
     let KubernetesArgs { node_name, label_refresh, .. } = &config.kubernetes;
     let node_name = node_name.clone().or_else(|| host_name(&access));
@@ -60,7 +54,7 @@ pub(super) fn open_metadata(
     let (metadata, status, work) = cluster::follow(settings, || cluster::connect(access));
     clients.spawn(work);
     let is_required = config.kubernetes.kubernetes == KubernetesMode::Required;
-    Ok(OpenedMetadata { metadata, api: Some(ApiConnection { status, is_required }) })
+    Ok((metadata, Some(ApiConnection { status, is_required })))
 }
 
 /// Whom to ask. What was asked for has to be usable; what was only found may fail.

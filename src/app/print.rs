@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use super::error::AppError;
 use super::metadata::ApiConnection;
 use crate::collect::{Collector, HOLD_BACK};
-use crate::config::DfArgs;
 use crate::exposition::{Encoder, Encoding, Format};
-use crate::report::Table;
+use crate::report::{Table, TableOptions};
 use crate::runtime::Deadline;
 use crate::snapshot::Snapshot;
 
@@ -42,29 +41,35 @@ pub(super) async fn df(
     mut collector: Collector,
     api: Option<ApiConnection>,
     stat_timeout: Duration,
-    args: &DfArgs,
+    options: &TableOptions,
+    watch: Option<Duration>,
 ) -> Result<ExitCode, AppError> {
-    let options = args.options();
     let is_terminal = io::stdout().is_terminal();
-    let has_colours = is_terminal && DfArgs::may_colour();
-    let before = if is_terminal && args.watch.is_some() { ANSI_CLEAR_SCREEN } else { "" };
+    let has_colours = is_terminal && may_colour();
+    let before = if is_terminal && watch.is_some() { ANSI_CLEAR_SCREEN } else { "" };
     let mut snapshot = first_complete_snapshot(&mut collector, api, stat_timeout).await?;
     if !snapshot.has_answer() {
         return Err(AppError::NoFigures);
     }
     loop {
-        let table = Table::new(&snapshot, &options);
+        let table = Table::new(&snapshot, options);
         let is_read = write_stdout((before.to_owned() + &table.text(has_colours)).as_bytes())?;
         for notice in &table.notices {
             // A closed standard error is no reason to fail.
             let _ = writeln!(io::stderr(), "{notice}");
         }
-        let Some(pause) = args.watch.filter(|_| is_read) else {
+        let Some(pause) = watch.filter(|_| is_read) else {
             return Ok(if table.is_over() { ExitCode::from(EXIT_OVER_THRESHOLD) } else { ExitCode::SUCCESS });
         };
         tokio::time::sleep(pause).await;
         snapshot = collector.collect(&Deadline::after(stat_timeout));
     }
+}
+
+/// Whether a terminal may be coloured, as <https://no-color.org> has it, and knows colours.
+fn may_colour() -> bool {
+    let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    is_wanted && std::env::var_os("TERM").is_none_or(|name| name != "dumb")
 }
 
 /// A snapshot of all that the sources tell within their time.

@@ -4,22 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::AppError;
-use super::metadata::{self, ApiConnection, machine_name};
+use super::metadata::{ApiConnection, machine_name, open_metadata};
 use crate::collect::CollectorInputs;
 use crate::config::Config;
-use crate::kubelet::Kubelet;
+use crate::kubelet::{Kubelet, validate_ca_file};
 use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, KernelProbe, MountRootProof, Node};
 use crate::runtime::{BlockingWorker, Clients};
 use crate::volume::Probe;
 
-/// The sources, and the API server if it is one of them.
-pub(super) struct OpenedSources {
-    pub(super) inputs: CollectorInputs,
-    pub(super) api: Option<ApiConnection>,
-}
-
-/// Opens what is to be read.
-pub(super) fn open_sources(config: &Config) -> Result<OpenedSources, AppError> {
+/// Opens what is to be read; also returns the API server, if that is read.
+pub(super) fn open_sources(config: &Config) -> Result<(CollectorInputs, Option<ApiConnection>), AppError> {
     let clients = Clients::start()?;
     let host_files = BlockingWorker::start("host-files")?;
     let kubelet = config.sources.needs_kubelet().then(|| kubelet(config, &clients, &host_files));
@@ -28,13 +22,13 @@ pub(super) fn open_sources(config: &Config) -> Result<OpenedSources, AppError> {
     if config.sources.mounts {
         let node = node(config, &host_files)?;
         // The kubelet tells the claims of its volumes itself: objects are for those of mounts.
-        let found = metadata::open_metadata(config, &clients, &host_files)?;
-        (mounts, api) = (Some((node, found.metadata)), found.api);
+        let (metadata, server) = open_metadata(config, &clients, &host_files)?;
+        (mounts, api) = (Some((node, metadata)), server);
     }
     let root = config.node.matcher.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
     let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));
     let inputs = CollectorInputs { mounts, kubelet, kubelet_directory, names: config.sources.kubelet_series };
-    Ok(OpenedSources { inputs, api })
+    Ok((inputs, api))
 }
 
 fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> {
@@ -47,15 +41,13 @@ fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> 
 
 fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {
     let node_name = config.kubernetes.node_name.clone().unwrap_or_else(machine_name);
-    let settings = config.kubelet.settings(config.sources, node_name);
-    settings.tls.validate_ca_file()?;
-    let endpoint = &settings.endpoint;
-    if settings.tls.skip_verify && endpoint.scheme_str() == Some("https") {
+    let args = &config.kubelet;
+    validate_ca_file(args)?;
+    if args.insecure_skip_tls_verify && args.kubelet_endpoint.scheme_str() == Some("https") {
         tracing::warn!(
-            %endpoint,
+            endpoint = %args.kubelet_endpoint,
             "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)"
         );
     }
-    tracing::info!(%endpoint, summary = settings.summary, metrics = settings.exposed_claims, "the kubelet is asked");
-    Ok(Kubelet::new(settings, clients, host_files))
+    Ok(Kubelet::new(args.clone(), config.sources, node_name, clients, host_files))
 }

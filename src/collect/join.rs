@@ -157,7 +157,7 @@ fn volume(pv_name: &str, mounts: Vec<Arc<VolumeMount>>, metadata: &Metadata) -> 
     let known = mounts.iter().find_map(|mount| metadata.volume(mount));
     let pv = known.and_then(|known| known.pv.found());
     let pv = pv.filter(|pv| mounts.iter().all(|mount| may_be_of(mount, pv))).cloned();
-    let claim = known.filter(|_| pv.is_some()).map_or(BoundClaim::None, bound_claim);
+    let claim = known.filter(|_| pv.is_some()).map(bound_claim).unwrap_or_default();
     let with_pod = |mount: Arc<VolumeMount>| PodMount { pod: metadata.pod(&mount).cloned(), mount };
     Volume { pv_name: pv_name.to_owned(), mounts: mounts.into_iter().map(with_pod).collect(), pv, claim }
 }
@@ -177,15 +177,8 @@ fn may_be_of(mount: &VolumeMount, pv: &PersistentVolume) -> bool {
 }
 
 fn bound_claim(volume: &VolumeMetadata) -> BoundClaim {
-    let Some(reference) = volume.claim_ref() else {
-        return BoundClaim::None;
-    };
-    let key = Arc::new(reference.key.clone());
-    match &volume.claim {
-        Some(Lookup::Found(claim)) => BoundClaim::Known(key, Arc::clone(claim)),
-        Some(Lookup::Absent) => BoundClaim::Gone(key),
-        Some(Lookup::Forbidden) | None => BoundClaim::Named(key),
-    }
+    let key = volume.claim_ref().map(|reference| Arc::new(reference.key.clone()));
+    BoundClaim { key, object: volume.claim.clone() }
 }
 
 #[cfg(test)]

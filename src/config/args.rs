@@ -2,18 +2,21 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are the help that users read")]
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::time::Duration;
 
-use super::df::DfArgs;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use super::duration;
 use super::kubelet::KubeletArgs;
 use super::kubernetes::KubernetesArgs;
 use super::log::LogArgs;
 use super::node::NodeArgs;
-use super::serving::ServingArgs;
+use super::values::ListenHost;
+use crate::report::TableOptions;
 
 /// Tells Prometheus how full every Kubernetes volume on this node is.
 #[derive(Debug, Parser)]
-#[command(name = "disk-usage-exporter", version, max_term_width = 110)]
+#[command(name = "disk-usage-exporter", version, max_term_width = 110, hide_possible_values = true)]
 pub struct Args {
     /// What to do; without a command, serve.
     #[command(subcommand)]
@@ -40,8 +43,13 @@ impl Args {
     /// stand before or after the command.
     #[must_use]
     pub fn typed() -> Self {
-        let matches = Self::command_line().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        Self::from_matches(&Self::command_line().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    pub(super) fn from_matches(matches: &ArgMatches) -> clap::error::Result<Self> {
+        let mut args = Self::from_arg_matches(matches)?;
+        args.kubelet.set_default_sources(matches);
+        Ok(args)
     }
 
     /// The same for whoever asks about the command line.
@@ -50,16 +58,43 @@ impl Args {
     }
 }
 
+/// Where to listen.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServingArgs {
+    /// Address to listen on [default: all interfaces, IPv6 and IPv4].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LISTEN_HOST", value_name = "ADDRESS")]
+    pub listen_host: Option<ListenHost>,
+
+    /// Port to listen on; 0 picks a free one and logs it.
+    #[arg(
+        long,
+        visible_alias = "metrics-port",
+        env = "DISK_USAGE_EXPORTER_LISTEN_PORT",
+        value_name = "PORT",
+        default_value_t = 9274
+    )]
+    pub listen_port: u16,
+}
+
 /// What to do instead of serving.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Print one exposition and end.
     Metrics,
     /// Print a table of the volumes, the fullest first, and end.
-    Df(DfArgs),
+    #[command(next_help_heading = "Options of df")]
+    Df {
+        /// Which volumes are shown, and how.
+        #[command(flatten)]
+        table: TableOptions,
+
+        /// Again and again, with such a pause; 2s if none is given.
+        #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration::parse_positive)]
+        watch: Option<Duration>,
+    },
     /// Print what makes a shell complete this command line.
     Completions {
-        /// The shell.
+        /// The shell: bash, zsh or fish.
         shell: Shell,
     },
     /// Print the manual page.

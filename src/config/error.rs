@@ -1,20 +1,8 @@
-//! Settings that cannot be used.
+//! Settings that cannot be used together.
 
-use std::path::PathBuf;
-
-/// A setting that cannot be used.
+/// Settings that cannot be used together.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A directory that is none.
-    #[error("invalid value {value:?} for '--{flag}': not a directory; give {remedy}")]
-    NoDirectory {
-        /// The flag.
-        flag: &'static str,
-        /// What was given.
-        value: PathBuf,
-        /// What should be.
-        remedy: &'static str,
-    },
     /// Two settings of which one would be ignored.
     #[error("'--{0}' cannot be used with '--{1}', which takes its place; leave one of them out")]
     Conflict(&'static str, &'static str),
@@ -33,9 +21,4 @@ pub enum ConfigError {
         "'--kubelet-volume-stats-labels=pod' is about series that --kubelet-volume-stats leaves out; give --kubelet-volume-stats=all or missing, or leave it out"
     )]
     PodLabelsWithoutSeries,
-    /// A recorded node without a mount table.
-    #[error(
-        "invalid value {0:?} for '--fixture': no mountinfo and no mounts in it; give a directory like those in fixtures/nodes"
-    )]
-    NoTableInFixture(PathBuf),
 }

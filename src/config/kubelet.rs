@@ -5,55 +5,44 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 use hyper::Uri;
 
 use super::error::ConfigError;
 use super::values::{flag, server_name};
 use super::{duration, endpoint};
-use crate::kubelet::{KubeletSettings, TlsSettings};
 use crate::volume::KubeletSeriesOptions;
 
-const DEFAULT_ENDPOINT: &str = "https://127.0.0.1:10250";
 const DEFAULT_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+/// Flags of which any makes the kubelet the source.
+const REQUEST_FLAGS: [&str; 6] = [
+    "kubelet_endpoint",
+    "kubelet_ca_file",
+    "kubelet_server_name",
+    "insecure_skip_tls_verify",
+    "token_path",
+    "scrape_interval",
+];
 
 /// Which sources there are, and how the kubelet is asked.
 #[derive(Debug, Clone, Args)]
 pub struct KubeletArgs {
     /// Where figures come from, a comma list of mounts and kubelet [default: mounts, or kubelet if one of the flags about asking it is given].
-    #[arg(
-        long,
-        env = "DISK_USAGE_EXPORTER_SOURCES",
-        hide_possible_values = true,
-        value_name = "LIST",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_SOURCES", value_name = "LIST", value_delimiter = ',')]
     pub sources: Option<Vec<Source>>,
 
     /// Claims with series of the kubelet's names, kubelet_volume_stats_*: auto (all with the kubelet as a source, else off), all, missing (only what the kubelet does not expose itself), off.
-    #[arg(
-        long,
-        env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS",
-        hide_possible_values = true,
-        value_name = "MODE",
-        default_value = "auto"
-    )]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS", value_name = "MODE", value_enum, default_value_t = KubeletVolumeStats::Auto)]
     pub kubelet_volume_stats: KubeletVolumeStats,
 
     /// Labels of these series: kubelet (namespace and persistentvolumeclaim, one series a claim), or pod (pod besides, one a claim and pod).
-    #[arg(
-        long,
-        env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS_LABELS",
-        hide_possible_values = true,
-        value_name = "MODE",
-        default_value = "kubelet"
-    )]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_VOLUME_STATS_LABELS", value_name = "MODE", value_enum, default_value_t = KubeletVolumeStatsLabels::Kubelet)]
     pub kubelet_volume_stats_labels: KubeletVolumeStatsLabels,
 
-    /// The kubelet of this node [default: https://127.0.0.1:10250].
-    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_ENDPOINT", value_name = "URL", value_parser = endpoint::parse)]
-    pub kubelet_endpoint: Option<Uri>,
+    /// The kubelet of this node.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_ENDPOINT", value_name = "URL", default_value = "https://127.0.0.1:10250", value_parser = endpoint::parse)]
+    pub kubelet_endpoint: Uri,
 
     /// Certificates that sign the kubelet's, as PEM [default: the service account's ca.crt, and the kubelet's own where its directory is mounted].
     #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_CA_FILE", value_name = "FILE")]
@@ -63,47 +52,39 @@ pub struct KubeletArgs {
     #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_SERVER_NAME", value_name = "NAME", value_parser = server_name)]
     pub kubelet_server_name: Option<String>,
 
-    /// Take any certificate of the kubelet's: whoever answers in its place gets the token [default: false].
-    #[arg(long, env = "DISK_USAGE_EXPORTER_INSECURE_SKIP_TLS_VERIFY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
-    pub insecure_skip_tls_verify: Option<bool>,
+    /// Take any certificate of the kubelet's: whoever answers in its place gets the token.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_INSECURE_SKIP_TLS_VERIFY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
+    pub insecure_skip_tls_verify: bool,
 
-    /// File of the token for the kubelet, read at each request [default: the service account's].
-    #[arg(long, env = "DISK_USAGE_EXPORTER_TOKEN_PATH", value_name = "FILE")]
-    pub token_path: Option<PathBuf>,
+    /// File of the token for the kubelet, read at each request.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_TOKEN_PATH", value_name = "FILE", default_value = DEFAULT_TOKEN_PATH)]
+    pub token_path: PathBuf,
 
-    /// How long an answer of the kubelet is used before it is asked again [default: 30s].
-    #[arg(long, env = "DISK_USAGE_EXPORTER_SCRAPE_INTERVAL", value_name = "DURATION", value_parser = duration::parse_positive)]
-    pub scrape_interval: Option<Duration>,
+    /// How long an answer of the kubelet is used before it is asked again.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_SCRAPE_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration::parse_positive)]
+    pub scrape_interval: Duration,
 }
 
 /// A source of measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Source {
-    /// The mount table and the kernel
     Mounts,
-    /// The kubelet's /stats/summary
     Kubelet,
 }
 
 /// Which claims have `kubelet_volume_stats_*` series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KubeletVolumeStats {
-    /// All with the kubelet as a source, else none
     Auto,
-    /// All that the sources know
     All,
-    /// Those that the kubelet does not expose itself
     Missing,
-    /// None
     Off,
 }
 
 /// The labels of those series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KubeletVolumeStatsLabels {
-    /// namespace and persistentvolumeclaim
     Kubelet,
-    /// namespace, persistentvolumeclaim and pod
     Pod,
 }
 
@@ -119,9 +100,16 @@ pub struct Sources {
 }
 
 impl KubeletArgs {
+    /// Decides the sources where none are given.
+    pub(super) fn set_default_sources(&mut self, matches: &ArgMatches) {
+        let is_given =
+            |flag: &&str| matches.value_source(flag).is_some_and(|from| from != ValueSource::DefaultValue);
+        let default = if REQUEST_FLAGS.iter().any(is_given) { Source::Kubelet } else { Source::Mounts };
+        self.sources.get_or_insert(vec![default]);
+    }
+
     pub(super) fn check(&self, is_df: bool) -> Result<Sources, ConfigError> {
-        let default = if self.has_kubelet_flags() { Source::Kubelet } else { Source::Mounts };
-        let sources = self.sources.clone().unwrap_or(vec![default]);
+        let sources = self.sources.as_deref().unwrap_or_default();
         let kubelet = sources.contains(&Source::Kubelet);
         let has_series = match self.kubelet_volume_stats {
             KubeletVolumeStats::Auto => kubelet,
@@ -141,34 +129,6 @@ impl KubeletArgs {
             has_series.then_some(KubeletSeriesOptions { only_missing, per_pod })
         };
         Ok(Sources { mounts: sources.contains(&Source::Mounts), kubelet, kubelet_series })
-    }
-
-    /// Whether a flag about asking the kubelet is given, which makes it the source.
-    fn has_kubelet_flags(&self) -> bool {
-        self.kubelet_endpoint.is_some()
-            || self.kubelet_ca_file.is_some()
-            || self.kubelet_server_name.is_some()
-            || self.insecure_skip_tls_verify.is_some()
-            || self.token_path.is_some()
-            || self.scrape_interval.is_some()
-    }
-
-    /// How the kubelet of this node is asked, and for what.
-    #[must_use]
-    pub fn settings(&self, sources: Sources, node_name: String) -> KubeletSettings {
-        KubeletSettings {
-            endpoint: self.kubelet_endpoint.clone().unwrap_or(Uri::from_static(DEFAULT_ENDPOINT)),
-            tls: TlsSettings {
-                skip_verify: self.insecure_skip_tls_verify.unwrap_or_default(),
-                ca_file: self.kubelet_ca_file.clone(),
-                server_name: self.kubelet_server_name.clone(),
-                node_name: Some(node_name),
-            },
-            token: self.token_path.clone().unwrap_or(DEFAULT_TOKEN_PATH.into()),
-            interval: self.scrape_interval.unwrap_or(DEFAULT_INTERVAL),
-            summary: sources.kubelet,
-            exposed_claims: sources.needs_exposed_claims(),
-        }
     }
 }
 

@@ -19,13 +19,7 @@ pub struct KubernetesArgs {
     pub objects: Option<PathBuf>,
 
     /// Whether to ask the Kubernetes API for labels: auto (in a cluster, else where there is a kubeconfig), required, off.
-    #[arg(
-        long,
-        env = "DISK_USAGE_EXPORTER_KUBERNETES",
-        hide_possible_values = true,
-        value_name = "MODE",
-        default_value = "auto"
-    )]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBERNETES", value_name = "MODE", default_value = "auto")]
     pub kubernetes: KubernetesMode,
 
     /// Kubeconfig to use, or several as in PATH [default: in a cluster the pod's service account, else ~/.kube/config].

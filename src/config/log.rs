@@ -12,14 +12,7 @@ use super::values::flag;
 #[derive(Debug, Clone, Args)]
 pub(super) struct LogArgs {
     /// Least severity that is logged: trace, debug, info, warn or warning, error, critical, fatal [default: info; df: warn].
-    #[arg(
-        long,
-        env = "DISK_USAGE_EXPORTER_LOG_LEVEL",
-        hide_possible_values = true,
-        value_name = "LEVEL",
-        ignore_case = true,
-        value_parser = log_level()
-    )]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LOG_LEVEL", value_name = "LEVEL", ignore_case = true, value_parser = log_level())]
     pub log_level: Option<LevelFilter>,
 
     /// The same as --log-level=debug.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use regex::bytes::Regex;
 
 use super::duration;
-use super::error::ConfigError;
 use super::values::{absolute_path, volume_regex};
 use crate::node::{NodeSettings, VolumeMatcher};
 
@@ -20,7 +20,7 @@ const CONTAINER_ROOTFS: &str = "/rootfs";
 #[derive(Debug, Clone, Args)]
 pub(super) struct NodeArgs {
     /// Directory where the node's root file system is mounted [default: /rootfs where that exists, else /].
-    #[arg(long, env = "DISK_USAGE_EXPORTER_ROOTFS", value_name = "DIR")]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_ROOTFS", value_name = "DIR", value_parser = PathBufValueParser::new().try_map(check_rootfs))]
     pub rootfs: Option<PathBuf>,
 
     /// The kubelet's directory as the host sees it [default: found in the mount table].
@@ -36,7 +36,7 @@ pub(super) struct NodeArgs {
     pub volume_regex: Option<Regex>,
 
     /// Directory of a recorded node to show instead of this machine; not with --rootfs, --mount-table or --objects.
-    #[arg(long, env = "DISK_USAGE_EXPORTER_FIXTURE", value_name = "DIR")]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_FIXTURE", value_name = "DIR", value_parser = PathBufValueParser::new().try_map(check_fixture))]
     pub fixture: Option<PathBuf>,
 
     /// How long one scrape waits for mounts that do not answer.
@@ -46,30 +46,33 @@ pub(super) struct NodeArgs {
 
 impl NodeArgs {
     /// Where the node is read, and the file of objects of a recorded one.
-    pub(super) fn check(self) -> Result<(NodeSettings, Option<PathBuf>), ConfigError> {
+    pub(super) fn settings(self) -> (NodeSettings, Option<PathBuf>) {
         let Self { rootfs, kubelet_root, mount_table, volume_regex, fixture, stat_timeout: _ } = self;
         let matcher = VolumeMatcher { kubelet_root, volume_regex };
         if let Some(fixture) = fixture {
-            let fixture = require_directory("fixture", fixture, "a directory like those in fixtures/nodes")?;
-            let file = |name| Some(fixture.join(name)).filter(|path| path.exists());
-            let Some(mount_table) = file("mountinfo").or_else(|| file("mounts")) else {
-                return Err(ConfigError::NoTableInFixture(fixture));
-            };
-            let (rootfs, mount_table) = (fixture.join("rootfs"), Some(mount_table));
-            return Ok((NodeSettings { rootfs, mount_table, matcher }, file("objects.json")));
+            let (rootfs, mount_table) = (fixture.join("rootfs"), recorded_mount_table(&fixture));
+            let objects = Some(fixture.join("objects.json")).filter(|path| path.exists());
+            return (NodeSettings { rootfs, mount_table, matcher }, objects);
         }
         let default = || if Path::new(CONTAINER_ROOTFS).is_dir() { CONTAINER_ROOTFS } else { "/" }.into();
-        let remedy = "the directory where the node's root file system is mounted, or / on the node itself";
-        let rootfs = require_directory("rootfs", rootfs.unwrap_or_else(default), remedy)?;
+        let rootfs = rootfs.unwrap_or_else(default);
         let rootfs = std::path::absolute(&rootfs).unwrap_or(rootfs);
-        Ok((NodeSettings { rootfs, mount_table, matcher }, None))
+        (NodeSettings { rootfs, mount_table, matcher }, None)
     }
 }
 
-fn require_directory(
-    flag: &'static str,
-    value: PathBuf,
-    remedy: &'static str,
-) -> Result<PathBuf, ConfigError> {
-    if value.is_dir() { Ok(value) } else { Err(ConfigError::NoDirectory { flag, value, remedy }) }
+fn check_rootfs(path: PathBuf) -> Result<PathBuf, &'static str> {
+    let remedy = "not a directory; give the directory where the node's root file system is mounted, or / on the node itself";
+    if path.is_dir() { Ok(path) } else { Err(remedy) }
+}
+
+fn check_fixture(path: PathBuf) -> Result<PathBuf, &'static str> {
+    match recorded_mount_table(&path) {
+        Some(_) => Ok(path),
+        None => Err("no mountinfo and no mounts in it; give a directory like those in fixtures/nodes"),
+    }
+}
+
+fn recorded_mount_table(fixture: &Path) -> Option<PathBuf> {
+    ["mountinfo", "mounts"].map(|name| fixture.join(name)).into_iter().find(|path| path.exists())
 }

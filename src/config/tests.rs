@@ -1,12 +1,15 @@
 use super::*;
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 use std::path::Path;
 use tracing::level_filters::LevelFilter;
+
+/// Of a directory that can be used.
+const FIXTURE: &str = "--fixture=fixtures/nodes/csi";
 
 fn config(args: &[&str]) -> Result<Config, String> {
     let name = ["disk-usage-exporter"];
     let matches = Args::command_line().try_get_matches_from(name.iter().chain(args));
-    let args = Args::from_arg_matches(&matches.map_err(|error| error.to_string())?).unwrap();
+    let args = Args::from_matches(&matches.map_err(|error| error.to_string())?).unwrap();
     Config::try_from(args).map_err(|error| error.to_string())
 }
 
@@ -102,11 +105,13 @@ fn what_is_said_about_asking_the_kubelet_makes_it_the_source() {
 
 #[test]
 fn the_kubelet_is_asked_as_the_go_exporter_asked_it() {
-    let settings = |config: &Config| config.kubelet.settings(config.sources, "node-1".into());
-    let defaults = settings(&config(&["--insecure-skip-tls-verify"]).unwrap());
-    assert_eq!(defaults.endpoint, "https://127.0.0.1:10250/");
-    assert_eq!(defaults.token, Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));
-    assert_eq!((defaults.interval, defaults.tls.skip_verify), (Duration::from_secs(30), true));
+    let defaults = config(&["--insecure-skip-tls-verify"]).unwrap().kubelet;
+    assert_eq!(defaults.kubelet_endpoint, "https://127.0.0.1:10250/");
+    assert_eq!(defaults.token_path, Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));
+    assert_eq!(
+        (defaults.scrape_interval, defaults.insecure_skip_tls_verify),
+        (Duration::from_secs(30), true)
+    );
     // As its chart writes them.
     let args = [
         "--kubelet-endpoint=https://127.0.0.1:10250",
@@ -118,7 +123,7 @@ fn the_kubelet_is_asked_as_the_go_exporter_asked_it() {
     ];
     let config = config(&args).unwrap();
     assert_eq!((config.serving.listen_port, config.log.level), (8080, LevelFilter::DEBUG));
-    assert_eq!(settings(&config).interval, Duration::from_secs(90));
+    assert_eq!(config.kubelet.scrape_interval, Duration::from_secs(90));
 }
 
 #[test]
@@ -131,10 +136,10 @@ fn a_bad_value_names_flag_value_and_remedy() {
         (&["--volume-regex=x"], &["'x'", "--volume-regex", "(?P<name>"]),
         (&["--rootfs=/nowhere"], &["/nowhere", "--rootfs", "give the directory"]),
         (&["--kubelet-root=k"], &["'k'", "--kubelet-root", "/var/lib/kubelet"]),
-        (&["--fixture=/nowhere"], &["/nowhere", "--fixture", "fixtures/nodes"]),
-        (&["--fixture=/"], &["\"/\"", "--fixture", "no mountinfo", "fixtures/nodes"]),
-        (&["--fixture=/", "--rootfs=/"], &["--fixture", "--rootfs", "leave one of them out"]),
-        (&["--fixture=/", "metrics", "--objects=o"], &["--fixture", "--objects", "leave one of them out"]),
+        (&["--fixture=/nowhere"], &["/nowhere", "--fixture", "no mountinfo"]),
+        (&["--fixture=/"], &["'/'", "--fixture", "no mountinfo", "fixtures/nodes"]),
+        (&[FIXTURE, "--rootfs=/"], &["--fixture", "--rootfs", "leave one of them out"]),
+        (&[FIXTURE, "metrics", "--objects=o"], &["--fixture", "--objects", "leave one of them out"]),
         (
             &["--volume-regex=(?P<name>x)", "--kubelet-root=/k"],
             &["--volume-regex", "--kubelet-root", "leave one"],
@@ -159,15 +164,33 @@ fn a_bad_value_names_flag_value_and_remedy() {
             &["--kubelet-volume-stats=off", "--sources=mounts"],
         ),
         (&["--sources=kubelet", "--objects=o"], &["--objects", "--sources=mounts,kubelet"]),
-        (&["--kubelet-endpoint=http://x:1", "--fixture=/"], &["--fixture", "--sources=mounts,kubelet"]),
-        (&["--sources=mounts,kubelet", "--fixture=/"], &["--fixture", "--sources", "leave one"]),
-        (&["--kubelet-volume-stats=missing", "--fixture=/"], &["--fixture", "missing", "leave one"]),
+        (&["--kubelet-endpoint=http://x:1", FIXTURE], &["--fixture", "--sources=mounts,kubelet"]),
+        (&["--sources=mounts,kubelet", FIXTURE], &["--fixture", "--sources", "leave one"]),
+        (&["--kubelet-volume-stats=missing", FIXTURE], &["--fixture", "missing", "leave one"]),
         (&["--sources=kubelet", "--kubernetes=required"], &["--kubernetes=required", "--sources=mounts"]),
         (&["--pv-labels=a b"], &["a b", "--pv-labels", "comma list"]),
         (&["--listen-host=no such"], &["no such", "--listen-host", "give an IP address"]),
     ];
     for (args, parts) in cases {
         let error = config(args).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_bad_value_of_df_names_flag_value_and_remedy() {
+    let cases = [
+        (&["-o=size%"][..], &["size%", "--output", "comma list of namespace, claim"][..]),
+        (&["--over=101"], &["101", "--over", "give a percentage"]),
+        (&["--over=NaN"], &["NaN", "--over", "give a percentage"]),
+        (&["--over=-1"], &["-1", "--over", "give a percentage"]),
+        (&["--watch=5"], &["'5'", "--watch", "give a duration"]),
+        (&["-n", "A b"], &["A b", "--namespace", "kubectl get namespaces"]),
+        (&["-b", "-i"], &["--bytes", "--inodes"]),
+    ];
+    for (args, parts) in cases {
+        let typed = ["disk-usage-exporter", "df"].iter().chain(args);
+        let error = Args::command_line().try_get_matches_from(typed).unwrap_err().to_string();
         assert!(parts.iter().all(|part| error.contains(part)), "{args:?}: {error}");
     }
 }

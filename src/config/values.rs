@@ -60,20 +60,6 @@ pub(super) fn node_name(text: &str) -> Result<String, String> {
     Err("no name of a node; give it as `kubectl get nodes` prints it, in a pod from spec.nodeName".into())
 }
 
-pub(super) fn namespace(text: &str) -> Result<String, String> {
-    if is_valid_object_name(text) {
-        return Ok(text.to_owned());
-    }
-    Err("no name of a namespace; give it as `kubectl get namespaces` prints it".into())
-}
-
-pub(super) fn percent(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
-    number
-        .filter(|percent| (0.0..=100.0).contains(percent))
-        .ok_or_else(|| "give a percentage from 0 to 100, such as 80 or 99.5".into())
-}
-
 pub(super) fn flag(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" => Ok(true),

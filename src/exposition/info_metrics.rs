@@ -17,7 +17,7 @@ fn pv_labels<'a>(volume: &'a Volume, others: impl IntoIterator<Item = Label<'a>>
 }
 
 fn claim_labels(volume: &Volume) -> [Label<'_>; 2] {
-    let key = volume.claim.key();
+    let key = volume.claim.key.as_deref();
     [
         ("pvc_namespace", key.map(|key| Cow::Borrowed(key.namespace.as_str()))),
         ("pvc_name", key.map(|key| Cow::Borrowed(key.name.as_str()))),

@@ -72,7 +72,7 @@ pub(super) fn volume_labels(volume: &Volume) -> LabelSet {
     if let Some(pv) = pv {
         push_prefixed(&mut set, "pv_", &pv.labels);
     }
-    let claim_key = volume.claim.key();
+    let claim_key = volume.claim.key.as_deref();
     if let Some(key) = claim_key {
         set.push("pvc_name", &key.name);
         set.push("pvc_namespace", &key.namespace);

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::client::KubeletClient;
+use super::client::{KubeletClient, KubeletPage, Parsed};
 use super::error::KubeletError;
-use super::page::{KubeletPage, Parsed};
 use crate::runtime::{Clients, Deadline, catch_panic};
 
 /// How many intervals an answer is used if no newer one comes.
@@ -57,7 +56,7 @@ enum Outcome {
     Success,
     /// An answer of which some entries could not be parsed.
     Malformed,
-    Failure(Arc<KubeletError>, Instant),
+    Failure(KubeletError, Instant),
 }
 
 impl<T: Send + Sync> CachedEndpoint<T> {
@@ -107,17 +106,13 @@ impl<T: Send + Sync> CachedEndpoint<T> {
                 let remedy = error.remedy(rbac_resource);
                 tracing::error!(page = path, failure = %error, remedy, "the kubelet cannot be asked");
             }
-            (None | Some(Outcome::Success | Outcome::Failure(..)), Outcome::Malformed) => {
-                tracing::warn!(
-                    page = path,
-                    "entries of the kubelet's answer cannot be understood, and are left out"
-                );
-            }
-            (Some(Outcome::Failure(..) | Outcome::Malformed), Outcome::Success) => {
-                tracing::info!(page = path, "the kubelet answers again");
-            }
-            (None | Some(Outcome::Success), Outcome::Success)
-            | (Some(Outcome::Malformed), Outcome::Malformed) => {}
+            (Some(Outcome::Malformed), Outcome::Malformed)
+            | (None | Some(Outcome::Success), Outcome::Success) => {}
+            (_, Outcome::Malformed) => tracing::warn!(
+                page = path,
+                "entries of the kubelet's answer cannot be understood, and are left out"
+            ),
+            (_, Outcome::Success) => tracing::info!(page = path, "the kubelet answers again"),
         }
     }
 
@@ -181,7 +176,7 @@ impl<T> History<T> {
             }
             Err(error) => {
                 self.errors += 1;
-                Outcome::Failure(Arc::new(error), received)
+                Outcome::Failure(error, received)
             }
         });
     }

@@ -1,4 +1,4 @@
-//! One request to the kubelet, on a connection of its own.
+//! The kubelet's pages, and a request for one, on a connection of its own.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -10,17 +10,16 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::error::KubeletError;
-use super::page::{KubeletPage, Parsed};
-use super::tls::TlsSettings;
+use super::tls::client_config;
+use crate::config::KubeletArgs;
 use crate::error_text::{error_chain, truncated};
 use crate::runtime::{BlockingWorker, JobPanicked};
 
@@ -28,27 +27,45 @@ use crate::runtime::{BlockingWorker, JobPanicked};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A summary of 1,000 claims has 1 MB; the kubelet's metrics can have a few.
 const MAX_BODY_BYTES: usize = 16 << 20;
+/// Entries of one page; no node has that many volumes. A longer page is an error.
+pub(super) const MAX_ENTRIES: usize = 10_000;
 /// How much of an error's body is read.
 const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
 /// hyper's buffer would grow to 400 KiB.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
+/// A page of the kubelet that is requested.
+#[derive(Debug)]
+pub(super) struct KubeletPage<T> {
+    pub(super) path: &'static str,
+    /// The RBAC resource on which the service account needs `get`.
+    pub(super) rbac_resource: &'static str,
+    pub(super) accept: &'static str,
+    pub(super) parse: fn(&[u8]) -> Result<Parsed<T>, String>,
+}
+
+/// A parsed page.
+#[derive(Debug)]
+pub(super) struct Parsed<T> {
+    pub(super) value: T,
+    /// Entries that could not be parsed.
+    pub(super) malformed: usize,
+}
+
 /// Makes requests to one kubelet.
 #[derive(Debug)]
 pub(super) struct KubeletClient {
-    endpoint: Uri,
-    tls: TlsSettings,
-    /// The file with the token.
-    token: PathBuf,
-    /// Whether it was missing at the last request.
+    args: KubeletArgs,
+    node_name: String,
+    /// Whether there was no token at the last request.
     is_token_missing: AtomicBool,
     /// Reads the kubelet's own certificate, whose directory may hang.
     host_files: BlockingWorker,
 }
 
 impl KubeletClient {
-    pub(super) fn new(endpoint: Uri, tls: TlsSettings, token: PathBuf, host_files: BlockingWorker) -> Self {
-        Self { endpoint, tls, token, is_token_missing: AtomicBool::new(false), host_files }
+    pub(super) fn new(args: KubeletArgs, node_name: String, host_files: BlockingWorker) -> Self {
+        Self { args, node_name, is_token_missing: AtomicBool::new(false), host_files }
     }
 
     /// Requests a page and parses the answer. Each request has a connection of its own, so that replaced tokens and
@@ -68,38 +85,34 @@ impl KubeletClient {
         page: &KubeletPage<T>,
         directories: Vec<PathBuf>,
     ) -> Result<Bytes, KubeletError> {
-        let is_tls = self.endpoint.scheme_str() != Some("http");
-        let host = self.endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
-        let port = self.endpoint.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let endpoint = &self.args.kubelet_endpoint;
+        let is_tls = endpoint.scheme_str() != Some("http");
+        let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = endpoint.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let request = self.request(page.path, page.accept, is_tls)?;
         let connected = TcpStream::connect((host, port)).await;
         let stream = connected.map_err(|error| KubeletError::Connect(error.to_string()))?;
         if !is_tls {
             return send(stream, request).await;
         }
-        let connector = TlsConnector::from(self.tls_config(host, directories).await?);
-        let names = self.tls.accepted_names(host);
+        let names = match &self.args.kubelet_server_name {
+            Some(name) => vec![name.clone()],
+            None => vec![host.to_owned(), self.node_name.clone()],
+        };
+        let (args, accepted) = (self.args.clone(), names.clone());
+        let config = self.host_files.run(move || client_config(&args, accepted, &directories)).result().await;
+        let config = config.map_err(|JobPanicked| KubeletError::Panicked)??;
         let name = ServerName::try_from(names[0].clone());
         let name = name.map_err(|error| KubeletError::Connect(format!("{}: {error}", names[0])))?;
-        let stream = connector.connect(name, stream).await;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         let stream = stream.map_err(|error| KubeletError::of_handshake(&error, &names.join(" or ")))?;
         send(stream, request).await
     }
 
-    async fn tls_config(
-        &self,
-        host: &str,
-        directories: Vec<PathBuf>,
-    ) -> Result<Arc<ClientConfig>, KubeletError> {
-        let (tls, host) = (self.tls.clone(), host.to_owned());
-        let config = self.host_files.run(move || tls.client_config(&host, &directories)).result().await;
-        config.map_err(|JobPanicked| KubeletError::Panicked)?.map(Arc::new)
-    }
-
     /// The token is sent over TLS only: anybody on the way could use it.
     fn request(&self, path: &str, accept: &str, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
-        let uri = format!("{}{}", self.endpoint.path().trim_end_matches('/'), path);
-        let authority = self.endpoint.authority().map(ToString::to_string).unwrap_or_default();
+        let uri = format!("{}{}", self.args.kubelet_endpoint.path().trim_end_matches('/'), path);
+        let authority = self.args.kubelet_endpoint.authority().map(ToString::to_string).unwrap_or_default();
         let request = Request::get(uri).header(HOST, authority).header(ACCEPT, accept);
         let request = request.body(Empty::new());
         let mut request = request.map_err(|error| KubeletError::Connect(error.to_string()))?;
@@ -111,8 +124,8 @@ impl KubeletClient {
 
     /// The value of the header `Authorization`; `None` where there is no token: a kubelet may take requests without.
     fn authorization(&self) -> Result<Option<HeaderValue>, KubeletError> {
-        let path = self.token.display();
-        let read = std::fs::read_to_string(&self.token);
+        let path = self.args.token_path.display();
+        let read = std::fs::read_to_string(&self.args.token_path);
         let token = read.as_ref().map(|token| token.trim()).unwrap_or_default();
         let is_missing = token.is_empty();
         if is_missing != self.is_token_missing.swap(is_missing, Ordering::Relaxed) {

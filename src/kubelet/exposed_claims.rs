@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::page::{KubeletPage, MAX_ENTRIES, Parsed};
+use super::client::{KubeletPage, MAX_ENTRIES, Parsed};
 use crate::volume::ClaimKey;
 
 /// Every claim that the kubelet exposes has a sample of this family.
@@ -43,32 +43,26 @@ fn claim(labels: &[u8]) -> Option<ClaimKey> {
     let (mut namespace, mut name) = (None, None);
     while !rest.starts_with('}') {
         let (key, value) = rest.split_once("=\"")?;
-        let (value, after) = value_and_rest(value)?;
+        let (value, after) = value.split_at(value_length(value)?);
         match key {
-            "namespace" => namespace = Some(value),
-            "persistentvolumeclaim" => name = Some(value),
+            "namespace" => namespace = Some(value.to_owned()),
+            "persistentvolumeclaim" => name = Some(value.to_owned()),
             _ => {}
         }
+        let after = after.strip_prefix('"')?;
         rest = after.strip_prefix(',').unwrap_or(after);
     }
     Some(ClaimKey { namespace: namespace?, name: name? })
 }
 
-/// A label's value without its escapes, and what follows its closing quote.
-fn value_and_rest(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((value, &text[at + 1..])),
-            '\\' => value.push(match chars.next()?.1 {
-                'n' => '\n',
-                other => other,
-            }),
-            _ => value.push(c),
-        }
-    }
-    None
+/// Where a label's value ends. Escapes are left in: Kubernetes' names have none.
+fn value_length(text: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    text.bytes().position(|byte| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::page::{KubeletPage, MAX_ENTRIES, Parsed};
+use super::client::{KubeletPage, MAX_ENTRIES, Parsed};
 use crate::volume::{ClaimKey, ReportedVolume, VolumeStats};
 
 /// The stats of all pods.

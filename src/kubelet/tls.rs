@@ -1,8 +1,7 @@
 //! How the kubelet's serving certificate is checked. It is one of three kinds: made by the kubelet itself, with the node's
 //! name in it; signed by the cluster, with the node's addresses; or the administrator's own.
 
-mod verifier;
-
+use std::error::Error;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -10,13 +9,14 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{self, CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::error::KubeletError;
-use verifier::Verifier;
+use crate::config::KubeletArgs;
 
 /// The cluster's authority, as every pod with a service account has it.
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -26,19 +26,6 @@ const KUBELET_CERT_PATH: &str = "pki/kubelet.crt";
 /// A file that is no use.
 const NO_CA_MESSAGE: &str = "no certificate in it that can be used";
 
-/// Whom to trust, and by which name.
-#[derive(Debug, Clone, Default)]
-pub struct TlsSettings {
-    /// Anybody.
-    pub skip_verify: bool,
-    /// Whom these certificates sign, and nobody else; as a rule the cluster, and the kubelet itself.
-    pub ca_file: Option<PathBuf>,
-    /// The only name that is good; as a rule the endpoint's host and the node's name are.
-    pub server_name: Option<String>,
-    /// The node's name.
-    pub node_name: Option<String>,
-}
-
 /// `--kubelet-ca-file` is of no use.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid value {path:?} for '--kubelet-ca-file': {cause}; give a file of certificates as PEM")]
@@ -47,88 +34,76 @@ pub struct CaFileError {
     cause: String,
 }
 
-impl TlsSettings {
-    /// Whether the file that was named can be used.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot.
-    pub fn validate_ca_file(&self) -> Result<(), CaFileError> {
-        match &self.ca_file {
-            Some(path) if !self.skip_verify => {
-                let bad = |cause| CaFileError { path: path.clone(), cause };
-                certificates(path).map(drop).map_err(bad)
-            }
-            _ => Ok(()),
+/// Whether the file that was named can be used.
+///
+/// # Errors
+///
+/// If it cannot.
+pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), CaFileError> {
+    match &args.kubelet_ca_file {
+        Some(path) if !args.insecure_skip_tls_verify => {
+            let bad = |cause: Box<dyn Error>| CaFileError { path: path.clone(), cause: cause.to_string() };
+            certificates(path).map(drop).map_err(bad)
         }
+        _ => Ok(()),
     }
+}
 
-    /// The names that the certificate may have.
-    pub(super) fn accepted_names(&self, host: &str) -> Vec<String> {
-        match &self.server_name {
-            Some(name) => vec![name.clone()],
-            None => std::iter::once(host.to_owned()).chain(self.node_name.clone()).collect(),
-        }
-    }
+/// What to connect by, to a kubelet whose certificate has one of these names. Files are read each time: certificates are
+/// replaced like tokens.
+pub(super) fn client_config(
+    args: &KubeletArgs,
+    names: Vec<String>,
+    directories: &[PathBuf],
+) -> Result<ClientConfig, KubeletError> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let wanted = if args.insecure_skip_tls_verify {
+        None
+    } else {
+        let names = names.into_iter().filter_map(|name| ServerName::try_from(name).ok());
+        let roots = Arc::new(root_store(args.kubelet_ca_file.as_deref(), directories)?);
+        let signers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+        let signers = signers.map_err(|error| KubeletError::Authority(error.to_string()))?;
+        Some((signers, names.collect()))
+    };
+    let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), wanted });
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| KubeletError::Authority(error.to_string()))?;
+    Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
 
-    /// What to connect by. Files are read each time: certificates are replaced like tokens.
-    pub(super) fn client_config(
-        &self,
-        host: &str,
-        directories: &[PathBuf],
-    ) -> Result<ClientConfig, KubeletError> {
-        let provider = Arc::new(crypto::ring::default_provider());
-        let wanted = if self.skip_verify {
-            None
-        } else {
-            let names =
-                self.accepted_names(host).into_iter().filter_map(|name| ServerName::try_from(name).ok());
-            let roots = Arc::new(self.root_store(directories)?);
-            let signers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-            let signers = signers.map_err(|error| KubeletError::Authority(error.to_string()))?;
-            Some((signers, names.collect()))
-        };
-        let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), wanted });
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| KubeletError::Authority(error.to_string()))?;
-        Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+/// The certificates of `--kubelet-ca-file` alone if it is given; else the cluster's and the kubelet's own.
+fn root_store(ca_file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCertStore, KubeletError> {
+    let mut found = Vec::new();
+    let mut causes = Vec::new();
+    let mut take = |path: &Path, read: Result<Vec<CertificateDer<'static>>, Box<dyn Error>>| match read {
+        Ok(read) => found.extend(read),
+        Err(cause) => causes.push(format!("{}: {cause}", path.display())),
+    };
+    let path = ca_file.unwrap_or(Path::new(SERVICE_ACCOUNT_CA));
+    take(path, certificates(path));
+    for directory in directories.iter().filter(|_| ca_file.is_none()) {
+        let path = directory.join(KUBELET_CERT_PATH);
+        take(&path, kubelet_self_signed_ca(&path).map(|authority| vec![authority]));
     }
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found);
+    if added == 0 { Err(KubeletError::Authority(causes.join("; "))) } else { Ok(roots) }
+}
 
-    fn root_store(&self, directories: &[PathBuf]) -> Result<RootCertStore, KubeletError> {
-        let mut found = Vec::new();
-        let mut causes = Vec::new();
-        let mut take = |read: Result<Vec<CertificateDer<'static>>, String>, path: &Path| match read {
-            Ok(read) => found.extend(read),
-            Err(cause) => causes.push(format!("{}: {cause}", path.display())),
-        };
-        if let Some(path) = &self.ca_file {
-            take(certificates(path), path);
-        } else {
-            take(certificates(Path::new(SERVICE_ACCOUNT_CA)), Path::new(SERVICE_ACCOUNT_CA));
-            for directory in directories {
-                let path = directory.join(KUBELET_CERT_PATH);
-                take(kubelet_self_signed_ca(&path).map(|authority| vec![authority]), &path);
-            }
-        }
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(found);
-        if added == 0 {
-            return Err(KubeletError::Authority(causes.join("; ")));
-        }
-        Ok(roots)
-    }
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+    parse_ca_certificates(File::open(path)?)
 }
 
 /// The last certificate of the kubelet's own file. Directories are found in the mount table, where users of the node can
 /// put mounts that look like a kubelet's: theirs are not to choose whom to trust.
-fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, String> {
+fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, Box<dyn Error>> {
     // A pipe of theirs is not to keep this thread.
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
-    let file = file.map_err(|error| error.to_string())?;
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let metadata = file.metadata()?;
     let owner = metadata.uid();
     if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
-        return Err(format!("it belongs to the user {owner}, and not to root"));
+        return Err(format!("it belongs to the user {owner}, and not to root").into());
     }
     if !metadata.is_file() {
         return Err("it is no file".into());
@@ -136,15 +111,70 @@ fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, String
     parse_ca_certificates(file)?.pop().ok_or_else(|| NO_CA_MESSAGE.into())
 }
 
-/// The certificates of a file.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    parse_ca_certificates(File::open(path).map_err(|error| error.to_string())?)
-}
-
 /// The certificates that can sign, at least one.
-fn parse_ca_certificates(file: File) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>();
-    let mut found = read.map_err(|error| error.to_string())?;
+fn parse_ca_certificates(file: File) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+    let mut found = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>()?;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
     if found.is_empty() { Err(NO_CA_MESSAGE.into()) } else { Ok(found) }
+}
+
+/// Checks that the server has the certificate's key, and mostly also whose the certificate is.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// Who signs it, and the names of which it must have one; `None`: it may be anybody's.
+    wanted: Option<(Arc<WebPkiServerVerifier>, Vec<ServerName<'static>>)>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some((signers, names)) = &self.wanted else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let mut outcome = Err(CertificateError::NotValidForName.into());
+        for name in names {
+            outcome = signers.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
+            let is_of_other_name = matches!(
+                outcome,
+                Err(rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+                ))
+            );
+            if !is_of_other_name {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::row::Row;
 
-const DEFAULT_COLUMNS: &str = "namespace,claim,used%,used,size,available,pods,volume";
+pub(super) const DEFAULT_COLUMNS: &str = "namespace,claim,used%,used,size,available,pods,volume";
 
 /// What `--inodes` shows instead.
 const INODE_COLUMNS: [(&str, &str); 4] = [

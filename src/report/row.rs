@@ -28,7 +28,7 @@ pub(super) fn rows(snapshot: &Snapshot) -> Vec<Row<'_>> {
         let volume = &*measured.volume;
         Row {
             volume: Some(measured),
-            claim: volume.claim.key(),
+            claim: volume.claim.key.as_deref(),
             pods: volume.pods().map(|pod| (pod.namespace.as_str(), pod.name.as_str())).collect(),
             measurement: measured.measurement(),
             is_abnormal: volume.claim.current_key().is_some_and(|key| abnormal.contains(&**key)),

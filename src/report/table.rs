@@ -1,13 +1,15 @@
 //! The table that `df` prints.
 
+use clap::Args;
 use unicode_width::UnicodeWidthStr;
 
-use super::column::{Column, Output, Value};
+use super::column::{Column, DEFAULT_COLUMNS, Output, Value};
 use super::escape::{Terminal, escape_json};
 use super::notices::notices;
 use super::row::{Row, rows, sort_by_percent};
 use crate::snapshot::Snapshot;
 use crate::units::{Count, FULL, NEARLY_FULL, Percent, Size};
+use crate::volume::is_valid_object_name;
 
 /// How many items of a list are shown; of the others the number is.
 const MAX_LISTED: usize = 3;
@@ -18,18 +20,41 @@ const YELLOW: &str = "\x1b[33m";
 const RESET: &str = "\x1b[0m";
 
 /// Which volumes the table shows, and how.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct TableOptions {
-    /// In which form.
-    pub output: Output,
-    /// Exact bytes instead of units.
+    /// Exact bytes instead of KiB, MiB and so on.
+    #[arg(short = 'b', long = "bytes")]
     pub exact: bool,
-    /// Inodes instead of bytes.
+
+    /// Inodes instead of bytes: in the table, its order and --over.
+    #[arg(short, long, conflicts_with = "exact")]
     pub inodes: bool,
-    /// This namespace's volumes only.
+
+    /// A comma list of columns, or json for everything; other columns are inodes-used%, inodes-used, inodes, inodes-available, requested, type, instance, storage-class, mode, readonly, device, fstype, mountpoint, error.
+    #[arg(short, long, value_name = "COLUMNS", default_value = DEFAULT_COLUMNS)]
+    pub output: Output,
+
+    /// Only volumes of claims in this namespace.
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub namespace: Option<String>,
-    /// Only volumes of which at least this percentage is used.
+
+    /// Only volumes of which at least so many percent are in use; exit code 3 if there is one.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub over: Option<f64>,
+}
+
+fn parse_namespace(text: &str) -> Result<String, String> {
+    if is_valid_object_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("no name of a namespace; give it as `kubectl get namespaces` prints it".into())
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or_else(|| "give a percentage from 0 to 100, such as 80 or 99.5".into())
 }
 
 /// The rows of one snapshot, filtered and sorted.

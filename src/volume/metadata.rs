@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::mount::{CsiVolume, VolumeMount};
+use super::mount::VolumeMount;
 
 /// Labels of a Kubernetes object, sorted by key.
 pub type Labels = BTreeMap<String, String>;
@@ -61,12 +61,6 @@ pub struct VolumeSource {
     pub kind: String,
     /// Volume handle, disk name, `server:/path`.
     pub instance: Option<String>,
-}
-
-impl From<&CsiVolume> for VolumeSource {
-    fn from(csi: &CsiVolume) -> Self {
-        Self { plugin: "csi".into(), kind: csi.driver.clone(), instance: Some(csi.handle.clone()) }
-    }
 }
 
 /// What a `PersistentVolumeClaim` object says, as far as it is used here.

@@ -27,5 +27,5 @@ pub(crate) fn mount(name: &str, plugin: &str, pod_uid: &str) -> VolumeMount {
 pub(crate) fn volume(mounts: Vec<Arc<VolumeMount>>) -> Volume {
     let pv_name = mounts[0].name.clone();
     let mounts = mounts.into_iter().map(|mount| PodMount { mount, pod: None }).collect();
-    Volume { pv_name, mounts, pv: None, claim: BoundClaim::None }
+    Volume { pv_name, mounts, pv: None, claim: BoundClaim::default() }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::volume::samples::{mount, volume};
-use crate::volume::{BoundClaim, Pod, ProbeResult, Reason, Usage};
+use crate::volume::{BoundClaim, Lookup, Pod, ProbeResult, Reason, Usage};
 
 const KUBELET: KubeletSeriesOptions = KubeletSeriesOptions { only_missing: false, per_pod: false };
 const PER_POD: KubeletSeriesOptions = KubeletSeriesOptions { only_missing: false, per_pod: true };
@@ -30,7 +30,7 @@ fn table_volume(
     let mounts = pods.iter().map(|(uid, _)| Arc::new(mount(pv_name, "nfs", uid))).collect();
     let named = |name: &str| Arc::new(Pod { namespace: "shop".into(), name: name.into(), ..Pod::default() });
     let mut volume = volume(mounts);
-    volume.claim = claim.map_or(BoundClaim::None, |claim| BoundClaim::Named(key(claim)));
+    volume.claim = BoundClaim { key: claim.map(key), object: None };
     for (of, (_, name)) in volume.mounts.iter_mut().zip(pods) {
         of.pod = name.map(named);
     }
@@ -39,8 +39,7 @@ fn table_volume(
 
 fn bound(mut status: MeasuredVolume) -> MeasuredVolume {
     let volume = Arc::make_mut(&mut status.volume);
-    let key = volume.claim.current_key().unwrap();
-    volume.claim = BoundClaim::Known(Arc::clone(key), Arc::default());
+    volume.claim.object = Some(Lookup::Found(Arc::default()));
     status
 }
 

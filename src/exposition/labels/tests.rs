@@ -1,7 +1,7 @@
 use super::*;
 use crate::volume::samples::{self, mount};
 use crate::volume::{
-    BoundClaim, Claim, ClaimKey, ClaimRef, CsiVolume, PersistentVolume, PodMount, VolumeSource,
+    BoundClaim, Claim, ClaimKey, ClaimRef, CsiVolume, Lookup, PersistentVolume, PodMount, VolumeSource,
 };
 use std::sync::Arc;
 
@@ -12,11 +12,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 fn volume(pv: Option<PersistentVolume>, claim: Option<Claim>) -> Volume {
     let unknown = samples::volume(vec![Arc::new(mount("pv", "csi", "uid"))]);
     let key = pv.as_ref().and_then(|pv| pv.claim.as_ref()).map(|claim| Arc::new(claim.key.clone()));
-    let claim = match (key, claim) {
-        (None, _) => BoundClaim::None,
-        (Some(key), None) => BoundClaim::Named(key),
-        (Some(key), Some(claim)) => BoundClaim::Known(key, Arc::new(claim)),
-    };
+    let claim = BoundClaim { key, object: claim.map(|claim| Lookup::Found(Arc::new(claim))) };
     Volume { pv: pv.map(Arc::new), claim, ..unknown }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::snapshot::{ClaimStats, KubeletStatus, MeasuredVolume, MountTableStatus, SourceStatus};
 use crate::volume::samples::{mount, volume};
 use crate::volume::{
-    BoundClaim, ClaimKey, Inodes, Measurement, Pod, ProbeError, ProbeResult, Reason, Usage, Volume,
+    BoundClaim, ClaimKey, Inodes, Lookup, Measurement, Pod, ProbeError, ProbeResult, Reason, Usage, Volume,
     VolumeMount, VolumeStats,
 };
 use std::sync::Arc;
@@ -101,7 +101,7 @@ fn hostile(text: &str) -> MeasuredVolume {
     let mut volume = volume(vec![Arc::new(mount)]);
     volume.mounts[0].pod = Some(Arc::new(pod));
     volume.pv = Some(Arc::default());
-    volume.claim = BoundClaim::Known(Arc::new(key), Arc::default());
+    volume.claim = BoundClaim { key: Some(Arc::new(key)), object: Some(Lookup::Found(Arc::default())) };
     MeasuredVolume::new(Arc::new(volume), [usage(1, 1)])
 }
 
@@ -137,7 +137,7 @@ fn claims_that_only_the_kubelet_knows_have_rows_of_their_own() {
         ClaimStats { claim: Arc::new(key(name)), pod: Some(pod.into()), stats, abnormal }
     };
     let mounted = Volume {
-        claim: BoundClaim::Named(Arc::new(key("mounted"))),
+        claim: BoundClaim { key: Some(Arc::new(key("mounted"))), object: None },
         ..volume(vec![Arc::new(mount("pv", "nfs", "uid"))])
     };
     let volumes = vec![MeasuredVolume::new(Arc::new(mounted), [usage(1, 1)])];

@@ -17,7 +17,7 @@ fn status(namespace: &str, name: &str, answer: ProbeResult) -> MeasuredVolume {
     let pod = Pod { namespace: namespace.into(), name: format!("{name}-0"), ..Pod::default() };
     volume.mounts[0].pod = Some(Arc::new(pod));
     volume.pv = Some(Arc::default());
-    volume.claim = BoundClaim::Named(Arc::new(key(namespace, name)));
+    volume.claim = BoundClaim { key: Some(Arc::new(key(namespace, name))), object: None };
     MeasuredVolume::new(Arc::new(volume), [answer])
 }
 

@@ -1,7 +1,7 @@
 //! Which objects are those of a volume, and which mounts are no volumes by what objects say.
 
 use super::*;
-use crate::volume::{Claim, ClaimKey, ClaimRef};
+use crate::volume::{ClaimKey, ClaimRef};
 
 fn key(namespace: &str, name: &str) -> ClaimKey {
     ClaimKey { namespace: namespace.into(), name: name.into() }
@@ -20,27 +20,24 @@ fn pod(name: &str, inline: &[(&str, &str)]) -> Arc<Pod> {
 #[test]
 fn the_claim_is_what_was_answered_about_the_one_that_the_pv_names() {
     let reference = ClaimRef { key: key("shop", "data"), uid: Some("1".into()) };
-    let claim = Arc::new(Claim::default());
-    for (answer, expected, is_current) in [
-        (None, BoundClaim::Named(Arc::new(key("shop", "data"))), true),
-        (Some(Lookup::Forbidden), BoundClaim::Named(Arc::new(key("shop", "data"))), true),
-        (Some(Lookup::Absent), BoundClaim::Gone(Arc::new(key("shop", "data"))), false),
-        (
-            Some(Lookup::Found(Arc::clone(&claim))),
-            BoundClaim::Known(Arc::new(key("shop", "data")), Arc::clone(&claim)),
-            true,
-        ),
+    for (answer, is_current) in [
+        (None, true),
+        (Some(Lookup::Forbidden), true),
+        (Some(Lookup::Absent), false),
+        (Some(Lookup::Found(Arc::default())), true),
     ] {
         let pv = PersistentVolume { claim: Some(reference.clone()), ..PersistentVolume::default() };
-        let metadata = with_volume("pv", Lookup::Found(Arc::new(pv)), answer);
-        let volume = group(&[Arc::new(mount("pv", "nfs", "1"))], &metadata).volumes.remove(0);
-        assert_eq!(volume.claim, expected);
+        let metadata = with_volume("pv", Lookup::Found(Arc::new(pv)), answer.clone());
+        let claim = group(&[Arc::new(mount("pv", "nfs", "1"))], &metadata).volumes.remove(0).claim.clone();
+        assert_eq!(claim, BoundClaim { key: Some(Arc::new(key("shop", "data"))), object: answer });
         // The name may be another claim's by now.
-        assert_eq!(volume.claim.current_key().is_some(), is_current, "{expected:?}");
+        assert_eq!(claim.current_key().is_some(), is_current, "{claim:?}");
+        let is_known = matches!(claim.object, Some(Lookup::Found(_)));
+        assert_eq!(claim.object().is_some(), is_known, "{claim:?}");
     }
     let unbound = with_volume("pv", Lookup::Found(Arc::default()), None);
     let volume = group(&[Arc::new(mount("pv", "nfs", "1"))], &unbound).volumes.remove(0);
-    assert_eq!(volume.claim, BoundClaim::None);
+    assert_eq!(volume.claim, BoundClaim::default());
 }
 
 /// The name of a `PersistentVolume` may be another one's by the time that another pod mounts it.

@@ -2,7 +2,6 @@
 
 mod error;
 mod exporter;
-mod metadata;
 mod print;
 mod sources;
 
@@ -24,7 +23,7 @@ use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
 use crate::shutdown::Shutdown;
 use exporter::Exporter;
-use metadata::ApiConnection;
+use sources::ApiConnection;
 
 /// How long serving goes on while an API server that is required does not answer.
 const REQUIRED_API_TIMEOUT: Duration = Duration::from_secs(30);

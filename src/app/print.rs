@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::error::AppError;
 use super::exporter::Exporter;
-use super::metadata::ApiConnection;
+use super::sources::ApiConnection;
 use crate::collect::{Collector, HOLD_BACK};
 use crate::exposition::{Encoding, Format};
 use crate::report::{Table, TableOptions};

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::aot::Shell;
 
 use super::duration;
 use super::kubelet::KubeletArgs;
@@ -94,20 +95,9 @@ pub enum Command {
     },
     /// Print what makes a shell complete this command line.
     Completions {
-        /// The shell: bash, zsh or fish.
+        /// The shell: bash, zsh, fish, elvish or powershell.
         shell: Shell,
     },
     /// Print the manual page.
     Man,
-}
-
-/// A shell that can complete this command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Shell {
-    /// `bash`
-    Bash,
-    /// `zsh`
-    Zsh,
-    /// `fish`
-    Fish,
 }

@@ -1,7 +1,6 @@
 //! Puts the parts together.
 
 mod error;
-mod metadata;
 mod print;
 mod sources;
 
@@ -24,7 +23,7 @@ use crate::server::{self, Limits, Representation, ResponseMemory, Routes, Shared
 use crate::shutdown::Shutdown;
 use crate::snapshot::Snapshot;
 use crate::telemetry;
-use metadata::ApiConnection;
+use sources::ApiConnection;
 
 /// How long serving goes on while an API server that is required does not answer.
 const REQUIRED_API_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,6 +1,5 @@
 //! Arguments, log, run, exit code.
 
-use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -10,31 +9,17 @@ use disk_usage_exporter::logging;
 use disk_usage_exporter::panics;
 
 fn main() -> ExitCode {
-    let config = match Config::try_from(Args::typed()) {
-        Ok(config) => config,
-        Err(error) => {
-            say(&error);
-            return ExitCode::from(2);
-        }
-    };
-    let _log = match logging::start(config.log) {
-        Ok(log) => log,
-        Err(error) => {
-            say(&format_args!("cannot start the log: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    panics::watch();
-    match app::run(config) {
-        Ok(code) => code,
-        Err(error) => {
-            say(&error);
-            error.exit_code()
-        }
-    }
+    run().unwrap_or_else(|(message, code)| {
+        // That nobody may read it changes nothing.
+        let _ = writeln!(std::io::stderr(), "error: {message}");
+        code
+    })
 }
 
-/// The cause of the end; that nobody may read it changes nothing.
-fn say(error: &impl Display) {
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+fn run() -> Result<ExitCode, (String, ExitCode)> {
+    let config = Config::try_from(Args::typed()).map_err(|error| (error.to_string(), ExitCode::from(2)))?;
+    let log = logging::start(config.log);
+    let _log = log.map_err(|error| (format!("cannot start the log: {error}"), ExitCode::FAILURE))?;
+    panics::watch();
+    app::run(config).map_err(|error| (error.to_string(), error.exit_code()))
 }

@@ -14,7 +14,6 @@ mod types;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use clap::Parser;
 use disk_usage_exporter::config::{Args, Config};
 use serde_json::{Value, json};
 
@@ -71,7 +70,7 @@ fn the_program_accepts_the_arguments() {
         let here = |arg: &&str| arg.replace("$(HOST_IP)", "127.0.0.1").replace("=/rootfs", "=/");
         let args = manifest.args();
         let typed = std::iter::once("program".into()).chain(args.iter().map(here));
-        let checked = Config::try_from(Args::try_parse_from(typed).unwrap_or_else(|error| panic!("{error}")));
+        let checked = Config::try_from(Args::read(typed).unwrap_or_else(|error| panic!("{error}")));
         let config = checked.unwrap_or_else(|error| panic!("{values}: {error}"));
         let env = manifest.env();
         assert_eq!(env["HOST_IP"], "status.hostIP", "{values}");

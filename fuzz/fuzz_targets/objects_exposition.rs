@@ -101,7 +101,7 @@ fn has_labels_of_objects(labels: &Labels, status: &MeasuredVolume) {
     assert_eq!(written("pv_"), of_pv.collect::<Vec<_>>());
     let of_claim = status.volume.claim.object().into_iter().flat_map(|claim| claim.labels.values());
     assert_eq!(written("pvc_"), of_claim.collect::<Vec<_>>());
-    let key = status.volume.claim.key();
+    let key = status.volume.claim.key.as_deref();
     assert_eq!(label(labels, "pvc_name"), key.map(|key| key.name.as_str()));
     assert_eq!(label(labels, "pvc_namespace"), key.map(|key| key.namespace.as_str()));
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::error::AppError;
-use super::metadata::ApiConnection;
+use super::sources::ApiConnection;
 use crate::collect::{Collector, HOLD_BACK};
 use crate::exposition::{Encoder, Encoding, Format};
 use crate::report::{Table, TableOptions};

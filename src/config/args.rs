@@ -2,9 +2,11 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are the help that users read")]
 
+use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::aot::Shell;
 
 use super::duration;
 use super::kubelet::KubeletArgs;
@@ -39,16 +41,21 @@ pub struct Args {
 }
 
 impl Args {
-    /// Reads the command line and the environment; ends the program with a message where they are wrong. Flags may
-    /// stand before or after the command.
+    /// Reads the command line and the environment; ends the program with a message where they are wrong.
     #[must_use]
     pub fn typed() -> Self {
-        Self::from_matches(&Self::command_line().get_matches()).unwrap_or_else(|error| error.exit())
+        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
 
-    pub(super) fn from_matches(matches: &ArgMatches) -> clap::error::Result<Self> {
-        let mut args = Self::from_arg_matches(matches)?;
-        args.kubelet.set_default_sources(matches);
+    /// Reads a command line and the environment. Flags may stand before or after the command.
+    ///
+    /// # Errors
+    ///
+    /// If they are wrong, or only help is asked for.
+    pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> clap::error::Result<Self> {
+        let matches = Self::command_line().try_get_matches_from(line)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        args.kubelet.set_default_sources(&matches);
         Ok(args)
     }
 
@@ -94,20 +101,9 @@ pub enum Command {
     },
     /// Print what makes a shell complete this command line.
     Completions {
-        /// The shell: bash, zsh or fish.
+        /// The shell: bash, zsh, fish, elvish or powershell.
         shell: Shell,
     },
     /// Print the manual page.
     Man,
-}
-
-/// A shell that can complete this command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Shell {
-    /// `bash`
-    Bash,
-    /// `zsh`
-    Zsh,
-    /// `fish`
-    Fish,
 }

@@ -109,7 +109,7 @@ impl KubeletArgs {
     }
 
     pub(super) fn check(&self, is_df: bool) -> Result<Sources, ConfigError> {
-        let sources = self.sources.as_deref().unwrap_or_default();
+        let sources = self.sources.as_deref().unwrap_or(&[Source::Mounts]);
         let kubelet = sources.contains(&Source::Kubelet);
         let has_series = match self.kubelet_volume_stats {
             KubeletVolumeStats::Auto => kubelet,

@@ -3,28 +3,20 @@
 use std::io::{self, Write};
 
 use clap::CommandFactory;
-use clap_complete::aot::{Bash, Fish, Generator, Zsh};
+use clap_complete::aot::Shell;
 use clap_mangen::Man;
 
-use super::args::{Args, Shell};
+use super::args::Args;
 
 /// What makes a shell complete the command line.
 #[must_use]
 pub fn completions(shell: Shell) -> String {
-    match shell {
-        // The hyphens of this program's name are taken for separators of commands in one place and not in the other.
-        Shell::Bash => script(Bash).replace("disk__subcmd__usage__subcmd__exporter", "disk__usage__exporter"),
-        Shell::Zsh => script(Zsh),
-        Shell::Fish => script(Fish),
-    }
-}
-
-fn script(shell: impl Generator) -> String {
     let mut command = Args::command_line();
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    // For bash, the hyphens of this program's name are taken for separators of commands in one place and not in the other.
+    String::from_utf8_lossy(&script).replace("disk__subcmd__usage__subcmd__exporter", "disk__usage__exporter")
 }
 
 /// The manual page: one for all commands, for what is printed is one page.

@@ -8,8 +8,7 @@ const FIXTURE: &str = "--fixture=fixtures/nodes/csi";
 
 fn config(args: &[&str]) -> Result<Config, String> {
     let name = ["disk-usage-exporter"];
-    let matches = Args::command_line().try_get_matches_from(name.iter().chain(args));
-    let args = Args::from_matches(&matches.map_err(|error| error.to_string())?).unwrap();
+    let args = Args::read(name.iter().chain(args)).map_err(|error| error.to_string())?;
     Config::try_from(args).map_err(|error| error.to_string())
 }
 

@@ -112,7 +112,7 @@ impl KubeletClient {
     /// The token is sent over TLS only: anybody on the way could use it.
     fn request(&self, path: &str, accept: &str, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
         let uri = format!("{}{}", self.args.kubelet_endpoint.path().trim_end_matches('/'), path);
-        let authority = self.args.kubelet_endpoint.authority().map(ToString::to_string).unwrap_or_default();
+        let authority = self.args.kubelet_endpoint.authority().map_or("", |authority| authority.as_str());
         let request = Request::get(uri).header(HOST, authority).header(ACCEPT, accept);
         let request = request.body(Empty::new());
         let mut request = request.map_err(|error| KubeletError::Connect(error.to_string()))?;

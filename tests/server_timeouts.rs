@@ -107,14 +107,14 @@ async fn each_response_of_a_connection_has_the_whole_write_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scrape_waits_no_longer_than_its_own_timeout() {
+async fn a_scrape_is_answered_before_its_own_timeout() {
     let (server, _gate) = gated_server(Limits::default());
-    for (header, seconds) in [("X-Prometheus-Scrape-Timeout-Seconds: 3\r\n", 3), ("", 12)] {
+    for (header, milliseconds) in [("X-Prometheus-Scrape-Timeout-Seconds: 3\r\n", 2_700), ("", 12_000)] {
         let start = Instant::now();
         let mut client = server.connect(PROMETHEUS);
         client.send_raw(format!("GET /metrics HTTP/1.1\r\nHost: test\r\n{header}\r\n").as_bytes()).await;
         let response = client.response().await.unwrap();
-        assert_eq!((response.status, start.elapsed().as_secs()), (503, seconds));
+        assert_eq!((response.status, start.elapsed().as_millis()), (503, milliseconds));
         assert!(response.text().contains("takes longer than this scrape may"), "{}", response.text());
     }
 }

@@ -21,7 +21,7 @@ use super::error::KubeletError;
 use super::tls::client_config;
 use crate::config::KubeletArgs;
 use crate::error_text::{error_chain, truncated};
-use crate::runtime::{BlockingWorker, JobPanicked};
+use crate::runtime::BlockingWorker;
 
 /// For the whole exchange: connection, handshake, request and answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,7 +101,7 @@ impl KubeletClient {
         };
         let (args, accepted) = (self.args.clone(), names.clone());
         let config = self.host_files.run(move || client_config(&args, accepted, &directories)).result().await;
-        let config = config.map_err(|JobPanicked| KubeletError::Panicked)??;
+        let config = config??;
         let name = ServerName::try_from(names[0].clone());
         let name = name.map_err(|error| KubeletError::Connect(format!("{}: {error}", names[0])))?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use crate::error_text::{error_chain, truncated};
+use crate::runtime::JobLost;
 
 /// A request without an answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,8 @@ pub(super) enum KubeletError {
     Authority(String),
     #[error("the token in {0} is none")]
     Token(String),
+    #[error("cannot look for the kubelet's own certificate: {0}")]
+    Certificate(#[from] JobLost),
     #[error("the request panicked; the log has the message")]
     Panicked,
 }
@@ -126,7 +129,12 @@ impl KubeletError {
             }
             Self::NotTls => "for the kubelet's read-only port write http:// in --kubelet-endpoint",
             Self::Authority(_) => "give --kubelet-ca-file, or --insecure-skip-tls-verify",
-            Self::Status { .. } | Self::Tls(_) | Self::Decode(_) | Self::Token(_) | Self::Panicked => {
+            Self::Status { .. }
+            | Self::Tls(_)
+            | Self::Decode(_)
+            | Self::Token(_)
+            | Self::Certificate(_)
+            | Self::Panicked => {
                 return None;
             }
         };

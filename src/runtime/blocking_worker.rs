@@ -2,7 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -12,18 +12,21 @@ use super::deadline::Deadline;
 
 type Work = Box<dyn FnOnce() + Send>;
 
+/// Jobs that wait while one blocks; later ones are lost.
+const MAX_WAITING_JOBS: usize = 16;
+
 /// The thread. It takes one job after the other, and ends with the last clone of its handle.
 #[derive(Debug, Clone)]
-pub struct BlockingWorker(Sender<Work>);
+pub struct BlockingWorker(SyncSender<Work>);
 
 /// A job, until its result is taken.
 #[derive(Debug)]
 pub struct Job<T>(oneshot::Receiver<T>);
 
-/// A job that ended without a result, because it panicked. The panic hook has logged and counted it.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the job panicked")]
-pub struct JobPanicked;
+/// A job without a result: it panicked, which the panic hook has logged and counted, or too many waited before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the thread that reads files of the node is busy with one that does not end, or panicked")]
+pub struct JobLost;
 
 impl BlockingWorker {
     /// Starts the thread.
@@ -32,7 +35,7 @@ impl BlockingWorker {
     ///
     /// If the system refuses a thread.
     pub fn start(name: &str) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel::<Work>();
+        let (jobs, queue) = mpsc::sync_channel::<Work>(MAX_WAITING_JOBS);
         let run = move || queue.into_iter().for_each(|work| work());
         thread::Builder::new().name(name.into()).spawn(run)?;
         Ok(Self(jobs))
@@ -43,6 +46,9 @@ impl BlockingWorker {
         let (sender, result) = oneshot::channel();
         let caller = thread::current();
         let work = move || {
+            if sender.is_closed() {
+                return;
+            }
             // A panic loses one job. It owns all its data, so nothing half-changed survives it.
             match catch_unwind(AssertUnwindSafe(job)) {
                 // The caller may have stopped waiting.
@@ -51,8 +57,8 @@ impl BlockingWorker {
             }
             caller.unpark();
         };
-        // The thread lives as long as a handle does: this cannot fail.
-        let _ = self.0.send(Box::new(work));
+        // A job that is refused drops its sender, which tells its caller.
+        let _ = self.0.try_send(Box::new(work));
         Job(result)
     }
 }
@@ -61,10 +67,10 @@ impl<T> Job<T> {
     /// Waits for the result until the deadline; `None` while the job has not ended. Must be called on the thread that the
     /// job wakes.
     #[must_use]
-    pub fn wait(&mut self, deadline: &Deadline) -> Option<Result<T, JobPanicked>> {
+    pub fn wait(&mut self, deadline: &Deadline) -> Option<Result<T, JobLost>> {
         deadline.wait_for(|| match self.0.try_recv() {
             Ok(result) => Some(Ok(result)),
-            Err(TryRecvError::Closed) => Some(Err(JobPanicked)),
+            Err(TryRecvError::Closed) => Some(Err(JobLost)),
             Err(TryRecvError::Empty) => None,
         })
     }
@@ -73,15 +79,17 @@ impl<T> Job<T> {
     ///
     /// # Errors
     ///
-    /// If the job panics.
-    pub async fn result(self) -> Result<T, JobPanicked> {
-        self.0.await.map_err(|_| JobPanicked)
+    /// If the job is lost.
+    pub async fn result(self) -> Result<T, JobLost> {
+        self.0.await.map_err(|_| JobLost)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     const LONG: Duration = Duration::from_mins(10);
@@ -100,11 +108,36 @@ mod tests {
     }
 
     #[test]
+    fn jobs_behind_one_that_blocks_are_bounded_and_run_only_if_somebody_waits() {
+        let worker = BlockingWorker::start("test").unwrap();
+        let (go_on, gate) = mpsc::channel::<()>();
+        let (began, begins) = mpsc::channel();
+        let mut blocked = worker.run(move || {
+            began.send(()).unwrap();
+            gate.recv()
+        });
+        begins.recv().unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let count = || {
+            let runs = Arc::clone(&runs);
+            worker.run(move || runs.fetch_add(1, Ordering::SeqCst))
+        };
+        let mut waiting: Vec<_> = (0..MAX_WAITING_JOBS).map(|_| count()).collect();
+        assert_eq!(count().wait(&Deadline::after(LONG)), Some(Err(JobLost)));
+        waiting.truncate(1);
+        drop(go_on);
+        assert!(blocked.wait(&Deadline::after(LONG)).is_some());
+        assert_eq!(waiting[0].wait(&Deadline::after(LONG)), Some(Ok(0)));
+        assert_eq!(worker.run(|| 42).wait(&Deadline::after(LONG)), Some(Ok(42)));
+        assert_eq!(runs.load(Ordering::SeqCst), 1, "nobody waits for the others");
+    }
+
+    #[test]
     fn a_panic_loses_one_job() {
         let worker = BlockingWorker::start("test").unwrap();
         let divide = |by: u32| worker.run(move || 84 / by);
         let (mut panics, mut divides) = (divide(0), divide(2));
-        assert_eq!(panics.wait(&Deadline::after(LONG)), Some(Err(JobPanicked)));
+        assert_eq!(panics.wait(&Deadline::after(LONG)), Some(Err(JobLost)));
         assert_eq!(divides.wait(&Deadline::after(LONG)), Some(Ok(42)));
     }
 }

@@ -83,8 +83,11 @@ impl Routes {
         let representation = Representation::negotiate(path, headers);
         let timeout = scrape_timeout(headers);
         let measuring = timeout.map_or(self.stat_timeout, measuring_time).min(self.stat_timeout);
-        // The collection that is shared may have begun for a client with a longer timeout.
-        let limit = timeout.unwrap_or(self.stat_timeout + DEFAULT_EXTRA_WAIT);
+        // The collection that is shared may have begun for a client with a longer timeout. The other half of the time
+        // for sending is left to tell so.
+        let limit = timeout.map_or(self.stat_timeout + DEFAULT_EXTRA_WAIT, |timeout| {
+            timeout.saturating_sub(sending_time(timeout) / 2)
+        });
         let scrape = (self.scrape)(ScrapeRequest { measuring, representation });
         match tokio::time::timeout(limit, scrape).await {
             Ok(Ok(body)) => scrape_response(representation, body),
@@ -103,10 +106,14 @@ fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
 }
 
+/// The part of it that is kept for encoding and sending.
+fn sending_time(timeout: Duration) -> Duration {
+    timeout.mul_f64(SENDING_SHARE).min(MAX_SENDING_TIME)
+}
+
 /// The part of it that measuring may take.
 fn measuring_time(timeout: Duration) -> Duration {
-    let sending = timeout.mul_f64(SENDING_SHARE).min(MAX_SENDING_TIME);
-    timeout.saturating_sub(sending).max(MIN_MEASURING_TIME)
+    timeout.saturating_sub(sending_time(timeout)).max(MIN_MEASURING_TIME)
 }
 
 fn scrape_response(representation: Representation, body: SharedBody) -> Response<SharedBody> {

@@ -13,113 +13,48 @@ pub(crate) const BUFFER_BYTES: usize = 16 << 10;
 /// A large document is never one allocation, and is never moved.
 const MAX_CHUNK_BYTES: usize = 64 << 10;
 
-/// An encoded document.
-#[derive(Debug, Clone, Default)]
-pub struct Chunks(Vec<Bytes>);
-
-impl Chunks {
-    /// Its length in bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.iter().map(Bytes::len).sum()
-    }
-
-    /// Whether it has no bytes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The chunks, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
-        self.0.iter()
-    }
-
-    /// A copy in one piece.
-    #[must_use]
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.0.concat()
-    }
-}
-
-impl IntoIterator for Chunks {
-    type Item = Bytes;
-    type IntoIter = std::vec::IntoIter<Bytes>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-impl FromIterator<Bytes> for Chunks {
-    fn from_iter<I: IntoIterator<Item = Bytes>>(chunks: I) -> Self {
-        Self(chunks.into_iter().collect())
-    }
-}
-
 /// Encodes what `write` writes.
 pub(crate) fn encode(
     gzip: bool,
-    write: impl FnOnce(&mut BufWriter<ChunkEncoder>) -> io::Result<()>,
-) -> Chunks {
-    let encoded = try_encode(gzip, write);
+    write: impl FnOnce(&mut BufWriter<&mut dyn Write>) -> io::Result<()>,
+) -> Vec<Bytes> {
+    let mut chunks = ChunkWriter::default();
+    let encoded = if gzip {
+        let mut encoder = GzEncoder::new(&mut chunks, LEVEL);
+        write_buffered(&mut encoder, write).and_then(|()| encoder.finish().map(drop))
+    } else {
+        write_buffered(&mut chunks, write)
+    };
     // Writing to memory does not fail.
     debug_assert!(encoded.is_ok(), "{encoded:?}");
-    encoded.unwrap_or_default()
+    encoded.map(|()| chunks.finish()).unwrap_or_default()
 }
 
-fn try_encode(
-    gzip: bool,
-    write: impl FnOnce(&mut BufWriter<ChunkEncoder>) -> io::Result<()>,
-) -> io::Result<Chunks> {
-    let encoder = if gzip {
-        ChunkEncoder::Gzip(Box::new(GzEncoder::new(ChunkWriter::default(), LEVEL)))
-    } else {
-        ChunkEncoder::Identity(ChunkWriter::default())
-    };
+fn write_buffered(
+    encoder: &mut dyn Write,
+    write: impl FnOnce(&mut BufWriter<&mut dyn Write>) -> io::Result<()>,
+) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, encoder);
     write(&mut out)?;
-    let chunks = match out.into_inner().map_err(io::IntoInnerError::into_error)? {
-        ChunkEncoder::Identity(chunks) => chunks,
-        ChunkEncoder::Gzip(encoder) => encoder.finish()?,
-    };
-    Ok(chunks.finish())
-}
-
-/// Compresses what is written, or leaves it as it is.
-pub(crate) enum ChunkEncoder {
-    Identity(ChunkWriter),
-    Gzip(Box<GzEncoder<ChunkWriter>>),
-}
-
-impl Write for ChunkEncoder {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Identity(chunks) => chunks.write(bytes),
-            Self::Gzip(encoder) => encoder.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    // Not `flush`, which would end a block of gzip.
+    out.into_inner().map(drop).map_err(io::IntoInnerError::into_error)
 }
 
 /// Collects bytes in full chunks and a last, shorter one.
 #[derive(Default)]
-pub(crate) struct ChunkWriter {
+struct ChunkWriter {
     full: Vec<Bytes>,
     last: Vec<u8>,
 }
 
 impl ChunkWriter {
-    fn finish(mut self) -> Chunks {
+    fn finish(mut self) -> Vec<Bytes> {
         if !self.last.is_empty() {
             // It is kept until the slowest client has read it.
             self.last.shrink_to_fit();
             self.full.push(self.last.into());
         }
-        Chunks(self.full)
+        self.full
     }
 }
 
@@ -165,14 +100,15 @@ mod tests {
     fn chunks_are_full_but_for_the_last_and_hold_no_more_than_their_bytes() {
         for length in [0, 1, MAX_CHUNK_BYTES - 1, MAX_CHUNK_BYTES, 3 * MAX_CHUNK_BYTES + 7] {
             let document = noise(length);
-            let write =
-                |out: &mut BufWriter<_>| document.chunks(1000).try_for_each(|part| out.write_all(part));
+            let write = |out: &mut BufWriter<&mut dyn Write>| {
+                document.chunks(1000).try_for_each(|part| out.write_all(part))
+            };
             let (plain, gzip) = (encode(false, write), encode(true, write));
-            assert_eq!((plain.len(), plain.to_vec()), (length, document.clone()));
+            assert_eq!(plain.concat(), document);
             let mut decoded = Vec::new();
-            GzDecoder::new(&*gzip.to_vec()).read_to_end(&mut decoded).unwrap();
+            GzDecoder::new(&*gzip.concat()).read_to_end(&mut decoded).unwrap();
             assert_eq!(decoded, document);
-            for Chunks(chunks) in [plain, gzip] {
+            for chunks in [plain, gzip] {
                 let Some((last, full)) = chunks.split_last() else { continue };
                 assert!(full.iter().all(|chunk| chunk.len() == MAX_CHUNK_BYTES));
                 assert!((1..=MAX_CHUNK_BYTES).contains(&last.len()));

@@ -7,7 +7,9 @@ mod text;
 
 use std::io::{self, Write};
 
-use crate::compression::{self, Chunks};
+use bytes::Bytes;
+
+use crate::compression;
 use crate::snapshot::Snapshot;
 use text::Escaped;
 
@@ -30,7 +32,7 @@ pub struct Page {
 impl Page {
     /// The page's HTML.
     #[must_use]
-    pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Chunks {
+    pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Vec<Bytes> {
         compression::encode(gzip, |out| self.write_html(snapshot, out))
     }
 

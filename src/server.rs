@@ -61,7 +61,7 @@ pub async fn run(
                     tracing::warn!(%error, "cannot accept connections");
                 }
                 if is_shortage(&error) {
-                    server.evict_connection();
+                    server.table.evict_from_largest_peer();
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
@@ -70,7 +70,7 @@ pub async fn run(
     drop(listener);
     if tokio::time::timeout(limits.stop_timeout, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections did not end within {:?}: closing them", limits.stop_timeout);
-        server.evict_all_connections();
+        server.table.evict_all();
     }
 }
 

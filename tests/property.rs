@@ -175,11 +175,11 @@ proptest! {
         let prepared = Encoder::default().prepare(snapshot);
         let write = |format| prepared.encode(Encoding { format, gzip: false });
 
-        let text = String::from_utf8(write(Format::Text).to_vec()).unwrap();
+        let text = String::from_utf8(write(Format::Text).concat()).unwrap();
         let parsed = Exposition::parse(&text);
         prop_assert_eq!(parsed.value("disk_usage_exporter_dropped_series_total", &[]), Some(0.0), "no series was lost");
         prop_assert_eq!(parsed.all("pv_disk_usage_up", &[]).len(), volumes);
-        let openmetrics = String::from_utf8(write(Format::OpenMetrics).to_vec()).unwrap();
+        let openmetrics = String::from_utf8(write(Format::OpenMetrics).concat()).unwrap();
         let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
         prop_assert_eq!(samples(&text), samples(&openmetrics));
     }

@@ -2,15 +2,17 @@
 
 use std::io::{self, Write};
 
+use bytes::Bytes;
+
 use super::catalogue::{Family, Kind};
 use super::format::{Encoding, Format};
 use super::series::{Series, Value};
-use crate::compression::{self, Chunks};
+use crate::compression;
 
 impl Series {
     /// The exposition, encoded.
     #[must_use]
-    pub fn encode(&self, encoding: Encoding) -> Chunks {
+    pub fn encode(&self, encoding: Encoding) -> Vec<Bytes> {
         compression::encode(encoding.gzip, |out| write(self, encoding.format, out))
     }
 }

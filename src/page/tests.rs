@@ -20,7 +20,7 @@ fn status(pv_name: &str, answers: &[ProbeResult]) -> MeasuredVolume {
 }
 
 fn page(snapshot: &Snapshot) -> String {
-    String::from_utf8(Page::default().write(snapshot, false).to_vec()).unwrap()
+    String::from_utf8(Page::default().write(snapshot, false).concat()).unwrap()
 }
 
 fn page_of(volumes: Vec<MeasuredVolume>) -> String {
@@ -114,7 +114,7 @@ fn names_of_others_are_text_wherever_they_stand() {
     let claims = vec![ClaimStats { claim, pod, stats, abnormal: None }];
     let snapshot = Snapshot { volumes, claims, ..Snapshot::default() };
     let page = Page { node: Some(text.into()), fixture: Some(text.into()) };
-    let html = String::from_utf8(page.write(&snapshot, false).to_vec()).unwrap();
+    let html = String::from_utf8(page.write(&snapshot, false).concat()).unwrap();
     assert!(!html.contains("<b onload") && !html.contains("id='y'") && !html.contains("\"x\""), "{html}");
     assert!(html.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{html:?}");
     let escaped = r"&lt;b onload=&quot;x&quot; id=&#39;y&#39;&gt;&amp;\u{1b}\u{202e}\r\n";

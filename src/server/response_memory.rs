@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::compression::Chunks;
-
 /// Counts bytes from when a body is made until its last response is sent.
 #[derive(Debug, Clone, Default)]
 pub struct ResponseMemory(Arc<AtomicUsize>);
@@ -14,7 +12,7 @@ pub struct ResponseMemory(Arc<AtomicUsize>);
 impl ResponseMemory {
     /// Counts these chunks, each until nothing refers to it any more.
     #[must_use]
-    pub fn share(&self, chunks: Chunks) -> SharedBody {
+    pub fn share(&self, chunks: Vec<Bytes>) -> SharedBody {
         let count = |chunk: Bytes| {
             self.0.fetch_add(chunk.len(), Ordering::Relaxed);
             Bytes::from_owner(CountedChunk { chunk, memory: self.clone() })
@@ -79,7 +77,7 @@ mod tests {
     #[test]
     fn a_chunk_counts_once_and_until_its_last_part_is_gone() {
         let memory = ResponseMemory::default();
-        let share = |text: &'static str| memory.share([Bytes::from(text)].into_iter().collect());
+        let share = |text: &'static str| memory.share(vec![Bytes::from(text)]);
         let (first, second) = (share("12345"), share("123"));
         let (copy, part) = (first.clone(), first.chunks()[0].slice(..2));
         assert_eq!(memory.unsent_bytes(), 8);

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use disk_usage_exporter::collect::{CollectionPanicked, ScrapeRequest};
-use disk_usage_exporter::compression::Chunks;
 use disk_usage_exporter::health::Health;
 use disk_usage_exporter::server::{self, Accept, Limits, Representation, ResponseMemory, Routes, SharedBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -184,7 +183,7 @@ impl Bodies {
             self.live_bytes.fetch_add(CHUNK_BYTES, Ordering::SeqCst);
             Bytes::from_owner(LiveChunk(vec![b'a'; CHUNK_BYTES], Arc::clone(&self.live_bytes)))
         };
-        self.memory.share((0..chunks).map(chunk).collect::<Chunks>())
+        self.memory.share((0..chunks).map(chunk).collect())
     }
 
     pub(crate) fn live_bytes(&self) -> usize {

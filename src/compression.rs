@@ -13,50 +13,36 @@ pub(crate) const BUFFER_BYTES: usize = 16 << 10;
 /// A large document is never one allocation, and is never moved.
 const MAX_CHUNK_BYTES: usize = 64 << 10;
 
-/// Encodes what `write` writes, in chunks.
+/// Encodes what `write` writes.
 pub(crate) fn encode(
     gzip: bool,
-    write: impl FnOnce(&mut BufWriter<ChunkEncoder>) -> io::Result<()>,
+    write: impl FnOnce(&mut BufWriter<&mut dyn Write>) -> io::Result<()>,
 ) -> Vec<Bytes> {
-    let chunks = ChunkWriter::default();
-    let encoder = if gzip {
-        ChunkEncoder::Gzip(Box::new(GzEncoder::new(chunks, LEVEL)))
+    let mut chunks = ChunkWriter::default();
+    let encoded = if gzip {
+        let mut encoder = GzEncoder::new(&mut chunks, LEVEL);
+        write_buffered(&mut encoder, write).and_then(|()| encoder.finish().map(drop))
     } else {
-        ChunkEncoder::Identity(chunks)
+        write_buffered(&mut chunks, write)
     };
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, encoder);
-    let chunks =
-        write(&mut out).and_then(|()| match out.into_inner().map_err(io::IntoInnerError::into_error)? {
-            ChunkEncoder::Identity(chunks) => Ok(chunks),
-            ChunkEncoder::Gzip(encoder) => encoder.finish(),
-        });
     // Writing to memory does not fail.
-    debug_assert!(chunks.is_ok(), "{:?}", chunks.err());
-    chunks.map(ChunkWriter::finish).unwrap_or_default()
+    debug_assert!(encoded.is_ok(), "{encoded:?}");
+    encoded.map(|()| chunks.finish()).unwrap_or_default()
 }
 
-/// Compresses what is written, or leaves it as it is.
-pub(crate) enum ChunkEncoder {
-    Identity(ChunkWriter),
-    Gzip(Box<GzEncoder<ChunkWriter>>),
-}
-
-impl Write for ChunkEncoder {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Identity(chunks) => chunks.write(bytes),
-            Self::Gzip(encoder) => encoder.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+fn write_buffered(
+    encoder: &mut dyn Write,
+    write: impl FnOnce(&mut BufWriter<&mut dyn Write>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, encoder);
+    write(&mut out)?;
+    // Not `flush`, which would end a block of gzip.
+    out.into_inner().map(drop).map_err(io::IntoInnerError::into_error)
 }
 
 /// Collects bytes in full chunks and a last, shorter one.
 #[derive(Default)]
-pub(crate) struct ChunkWriter {
+struct ChunkWriter {
     full: Vec<Bytes>,
     last: Vec<u8>,
 }
@@ -114,8 +100,9 @@ mod tests {
     fn chunks_are_full_but_for_the_last_and_hold_no_more_than_their_bytes() {
         for length in [0, 1, MAX_CHUNK_BYTES - 1, MAX_CHUNK_BYTES, 3 * MAX_CHUNK_BYTES + 7] {
             let document = noise(length);
-            let write =
-                |out: &mut BufWriter<_>| document.chunks(1000).try_for_each(|part| out.write_all(part));
+            let write = |out: &mut BufWriter<&mut dyn Write>| {
+                document.chunks(1000).try_for_each(|part| out.write_all(part))
+            };
             let (plain, gzip) = (encode(false, write), encode(true, write));
             assert_eq!(plain.concat(), document);
             let mut decoded = Vec::new();

@@ -63,7 +63,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                     tracing::warn!(%error, "cannot accept connections");
                 }
                 if is_shortage(&error) {
-                    server.evict_connection();
+                    server.table.evict_from_largest_peer();
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
@@ -72,7 +72,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     drop(connections);
     if tokio::time::timeout(limits.stop_timeout, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections did not end within {:?}: closing them", limits.stop_timeout);
-        server.evict_all_connections();
+        server.table.evict_all();
     }
 }
 

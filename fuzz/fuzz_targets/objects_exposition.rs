@@ -62,13 +62,13 @@ fn check(objects: &[u8]) -> bool {
 /// An exposition; some, for packing takes most of the time, out of their packing the same.
 fn written(series: &Series, format: Format) -> String {
     let plain = series.encode(Encoding { format, gzip: false });
-    if plain.len().is_multiple_of(8) {
+    if plain.concat().len().is_multiple_of(8) {
         let packed = series.encode(Encoding { format, gzip: true });
         let mut inflated = Vec::new();
-        flate2::read::GzDecoder::new(&*packed.to_vec()).read_to_end(&mut inflated).unwrap();
-        assert_eq!(inflated, plain.to_vec());
+        flate2::read::GzDecoder::new(&*packed.concat()).read_to_end(&mut inflated).unwrap();
+        assert_eq!(inflated, plain.concat());
     }
-    String::from_utf8(plain.to_vec()).unwrap()
+    String::from_utf8(plain.concat()).unwrap()
 }
 
 /// Every volume is there with every label.

@@ -29,7 +29,7 @@ const BUFFER_BYTES: usize = 16 << 10;
 pub(super) struct Server {
     routes: Arc<Routes>,
     limits: Limits,
-    table: Arc<ConnectionTable>,
+    pub(super) table: Arc<ConnectionTable>,
 }
 
 impl Server {
@@ -44,7 +44,7 @@ impl Server {
         peer: IpAddr,
         stopping: Watcher,
     ) -> impl Future<Output = ()> + use<S> {
-        while self.table.len() >= self.limits.connections && self.evict_connection() {}
+        while self.table.len() >= self.limits.connections && self.table.evict_from_largest_peer() {}
         let (connection, evicted) = self.table.add(peer);
         let connection = Arc::new(connection);
         let stream = WriteTimeout::new(stream, Arc::clone(&connection), self.limits.write_timeout);
@@ -84,15 +84,6 @@ impl Server {
             tokio::task::yield_now().await;
         }
         response.map(|body| SentBody { body, next_chunk: 0, connection })
-    }
-
-    /// Closes the connection that is worth least, if there is any.
-    pub(super) fn evict_connection(&self) -> bool {
-        self.table.evict_from_largest_peer()
-    }
-
-    pub(super) fn evict_all_connections(&self) {
-        self.table.evict_all();
     }
 }
 

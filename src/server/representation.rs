@@ -23,26 +23,6 @@ impl Representation {
         let encoding = exposition::negotiate(&accept, &joined_lines(headers, &header::ACCEPT_ENCODING));
         if path == "/" { Self::Page { gzip: encoding.gzip } } else { Self::Metrics(encoding) }
     }
-
-    pub(super) fn content_type(self) -> &'static str {
-        match self {
-            Self::Metrics(encoding) => encoding.format.content_type(),
-            Self::Page { .. } => "text/html; charset=utf-8",
-        }
-    }
-
-    /// The request headers that it depends on.
-    pub(super) fn vary(self) -> &'static str {
-        match self {
-            Self::Metrics(_) => "Accept, Accept-Encoding",
-            Self::Page { .. } => "Accept-Encoding",
-        }
-    }
-
-    pub(super) fn is_gzip(self) -> bool {
-        let (Self::Metrics(Encoding { gzip, .. }) | Self::Page { gzip }) = self;
-        gzip
-    }
 }
 
 /// All lines of a header as one: they mean the same.

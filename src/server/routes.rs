@@ -9,6 +9,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::collect::{CollectionPanicked, MIN_MEASURING_TIME, ScrapeRequest};
+use crate::exposition::Encoding;
 use crate::health::Health;
 use crate::report;
 
@@ -117,10 +118,16 @@ fn measuring_time(timeout: Duration) -> Duration {
 }
 
 fn scrape_response(representation: Representation, body: SharedBody) -> Response<SharedBody> {
-    let mut response = with_body(StatusCode::OK, representation.content_type(), body);
+    let (content_type, vary, gzip) = match representation {
+        Representation::Metrics(Encoding { format, gzip }) => {
+            (format.content_type(), "Accept, Accept-Encoding", gzip)
+        }
+        Representation::Page { gzip } => ("text/html; charset=utf-8", "Accept-Encoding", gzip),
+    };
+    let mut response = with_body(StatusCode::OK, content_type, body);
     let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static(representation.vary()));
-    if representation.is_gzip() {
+    headers.insert(header::VARY, HeaderValue::from_static(vary));
+    if gzip {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     if matches!(representation, Representation::Page { .. }) {

@@ -54,13 +54,11 @@ impl MetadataHandle {
     }
 
     /// No metadata: volumes are known by their mounts alone.
-    #[must_use]
     pub fn none() -> Self {
         Self::new(watch::Sender::default().subscribe())
     }
 
     /// Metadata from a file of objects.
-    #[must_use]
     pub fn objects(file: ObjectsFile) -> Self {
         Self { objects_file: Some(file), ..Self::none() }
     }
@@ -77,7 +75,6 @@ impl MetadataHandle {
     }
 
     /// The latest metadata.
-    #[must_use]
     pub fn metadata(&self) -> Arc<Metadata> {
         let from_api = || Arc::clone(&self.metadata.borrow());
         self.objects_file.as_ref().map_or_else(from_api, |file| Arc::clone(&file.metadata))

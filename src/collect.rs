@@ -56,7 +56,6 @@ pub struct Collector {
 
 impl Collector {
     /// A collector of these sources.
-    #[must_use]
     pub fn new(inputs: CollectorInputs) -> Self {
         let CollectorInputs { mounts, kubelet, kubelet_directory, names } = inputs;
         let mounts =

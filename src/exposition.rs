@@ -30,7 +30,6 @@ pub struct Encoder {
 
 impl Encoder {
     /// An encoder of expositions that end with what is registered.
-    #[must_use]
     pub fn new(mut registry: Registry) -> Self {
         let dropped_series = Counter::default();
         let help = "Series left out because one with the same labels was already written";

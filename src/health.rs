@@ -16,7 +16,6 @@ impl Health {
     }
 
     /// Whether a collection has ended with an answer.
-    #[must_use]
     pub fn has_collected(&self) -> bool {
         self.collected.load(Ordering::Acquire)
     }
@@ -27,7 +26,6 @@ impl Health {
     }
 
     /// Whether a collection has ended in which nothing was pending.
-    #[must_use]
     pub fn has_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
     }

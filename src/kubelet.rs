@@ -44,7 +44,6 @@ pub enum ExposedClaims {
 
 impl Kubelet {
     /// The kubelet, of which nothing is requested yet.
-    #[must_use]
     pub fn new(
         args: KubeletArgs,
         sources: Sources,
@@ -77,25 +76,21 @@ impl Kubelet {
     }
 
     /// The stats that a collection that began at `start` can use.
-    #[must_use]
     pub fn summary(&self, start: Instant) -> Option<Arc<Vec<ReportedVolume>>> {
         self.summary.as_ref()?.fresh_answer(start)
     }
 
     /// How reading the summary goes, if it is requested.
-    #[must_use]
     pub fn summary_status(&self) -> Option<EndpointStatus> {
         self.summary.as_ref().map(CachedEndpoint::status)
     }
 
     /// Whether the kubelet's metrics could be read the last time, if they are requested.
-    #[must_use]
     pub fn exposed_claims_success(&self) -> Option<bool> {
         self.exposed_claims.as_ref().map(|exposed| exposed.status().success)
     }
 
     /// Which claims the kubelet exposes itself, for a collection that began at `start`, if that is requested.
-    #[must_use]
     pub fn exposed_claims(&self, start: Instant) -> Option<ExposedClaims> {
         let endpoint = self.exposed_claims.as_ref()?;
         // Which claims it exposes rarely changes: an old answer is better than every claim twice.

@@ -22,7 +22,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 static LOST_LINES: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Counts lines that are lost because nobody reads the log.
-#[must_use]
 pub fn lost_lines() -> Counter {
     LOST_LINES.clone()
 }

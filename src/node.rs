@@ -91,13 +91,11 @@ impl Node {
     }
 
     /// The state of the table at the last scan.
-    #[must_use]
     pub fn status(&self) -> MountTableStatus {
         self.status.clone()
     }
 
     /// The kubelet's directories that the table shows, as they are reached here.
-    #[must_use]
     pub fn kubelet_directories(&self) -> Vec<PathBuf> {
         let roots = self.kubelet_roots.iter().map(|root| Path::new(OsStr::from_bytes(root)));
         roots.map(|root| self.rootfs.join(root)).collect()

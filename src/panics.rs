@@ -19,7 +19,6 @@ pub fn watch() {
 }
 
 /// The counter of panics.
-#[must_use]
 pub fn counter() -> Counter {
     COUNT.clone()
 }

@@ -44,14 +44,12 @@ impl AsRef<Snapshot> for Snapshot {
 
 impl Snapshot {
     /// Whether any source of measurements has answered.
-    #[must_use]
     pub fn has_answer(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.readable)
             || self.kubelet.is_some_and(|kubelet| kubelet.answered.is_some())
     }
 
     /// The claims that have no mount here, each with its series.
-    #[must_use]
     pub fn unmounted_claims(&self) -> BTreeMap<&ClaimKey, Vec<&ClaimStats>> {
         let mounted =
             self.volumes.iter().filter_map(|status| status.volume.claim.current_key().map(|key| &**key));
@@ -105,7 +103,6 @@ impl MeasuredVolume {
     /// # Panics
     ///
     /// If there is not exactly one result for each mount.
-    #[must_use]
     pub fn new(volume: Arc<Volume>, results: impl Into<Box<[ProbeResult]>>) -> Self {
         let results = results.into();
         assert_eq!(volume.mounts.len(), results.len(), "one result for each mount of {}", volume.pv_name);
@@ -118,7 +115,6 @@ impl MeasuredVolume {
     }
 
     /// The same volume without the mounts for which `keep` is false; `None` if none is left.
-    #[must_use]
     pub fn retain_mounts(self, keep: impl Fn(&VolumeMount) -> bool) -> Option<Self> {
         if self.volume.mounts.iter().all(|of| keep(&of.mount)) {
             return Some(self);
@@ -131,14 +127,12 @@ impl MeasuredVolume {
     }
 
     /// The figures: those of the first mount that has any.
-    #[must_use]
     pub fn measurement(&self) -> Option<Measurement> {
         self.results.iter().find_map(|result| result.ok())
     }
 
     /// Whether every mount of a measured file system is read-only now; `None` where one that was not measured may be
     /// writable.
-    #[must_use]
     pub fn read_only(&self) -> Option<bool> {
         let mut all = None;
         let mut may_write = false;
@@ -156,7 +150,6 @@ impl MeasuredVolume {
     }
 
     /// The errors of its mounts, one for each reason.
-    #[must_use]
     pub fn errors(&self) -> Vec<ProbeError> {
         let mut errors: Vec<_> = self.results.iter().filter_map(|result| result.err()).collect();
         errors.sort_by_key(|error| error.reason);
@@ -165,7 +158,6 @@ impl MeasuredVolume {
     }
 
     /// Its state.
-    #[must_use]
     pub fn state(&self) -> VolumeState {
         let is_hung = |error: &ProbeError| error.reason == Reason::Timeout && error.errno.is_none();
         let errors = || self.results.iter().filter_map(|result| result.as_ref().err());

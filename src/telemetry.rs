@@ -8,7 +8,6 @@ use crate::{logging, panics};
 use process::ProcessCollector;
 
 /// A registry with what concerns the whole program. Each part registers its own metrics too.
-#[must_use]
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.register(

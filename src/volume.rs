@@ -43,13 +43,11 @@ pub struct BoundClaim {
 
 impl BoundClaim {
     /// Namespace and name, unless the claim is gone: then they may be another claim's.
-    #[must_use]
     pub fn current_key(&self) -> Option<&Arc<ClaimKey>> {
         self.key.as_ref().filter(|_| self.object != Some(Lookup::Absent))
     }
 
     /// The object.
-    #[must_use]
     pub fn object(&self) -> Option<&Claim> {
         Some(self.object.as_ref()?.found()?)
     }
@@ -70,7 +68,6 @@ pub struct Volume {
 
 impl Volume {
     /// The storage that holds its data: from the object, else from `vol_data.json`.
-    #[must_use]
     pub fn source(&self) -> Option<Cow<'_, VolumeSource>> {
         if let Some(pv) = &self.pv {
             return pv.source.as_ref().map(Cow::Borrowed);

@@ -67,7 +67,6 @@ pub enum AppError {
 
 impl AppError {
     /// 2 for a setting that cannot be used, 1 for everything else.
-    #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Table(_)

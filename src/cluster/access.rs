@@ -20,7 +20,6 @@ pub enum Access {
 
 impl Access {
     /// The named kubeconfig (loading it tells whether it exists), else the service account, else `~/.kube/config`, if any.
-    #[must_use]
     pub fn find(kubeconfig: Option<&str>) -> Option<Self> {
         if let Some(paths) = kubeconfig {
             return Some(Self::Kubeconfig(env::split_paths(paths).collect()));

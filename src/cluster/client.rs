@@ -39,7 +39,6 @@ type HttpService = BoxCloneSyncService<Request<kube::client::Body>, Response<Inc
 
 /// A client of the API server. It reads its credentials when it is first used, and again after the server refused them
 /// or could not be trusted. Must be called within a runtime.
-#[must_use]
 pub fn connect(access: Access) -> kube::Client {
     let mut session: Option<HttpService> = None;
     let is_refused = Arc::new(AtomicBool::new(false));

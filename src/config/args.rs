@@ -42,7 +42,6 @@ pub struct Args {
 
 impl Args {
     /// Reads the command line and the environment; ends the program with a message where they are wrong.
-    #[must_use]
     pub fn typed() -> Self {
         Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }

@@ -134,13 +134,11 @@ impl KubeletArgs {
 
 impl Sources {
     /// Whether the kubelet is asked for anything.
-    #[must_use]
     pub fn needs_kubelet(self) -> bool {
         self.kubelet || self.needs_exposed_claims()
     }
 
     /// Whether it matters which claims the kubelet exposes itself.
-    #[must_use]
     pub fn needs_exposed_claims(self) -> bool {
         self.kubelet_series.is_some_and(|series| series.only_missing)
     }

@@ -9,7 +9,6 @@ use clap_mangen::Man;
 use super::args::Args;
 
 /// What makes a shell complete the command line.
-#[must_use]
 pub fn completions(shell: Shell) -> String {
     let mut command = Args::command_line();
     let name = command.get_name().to_owned();

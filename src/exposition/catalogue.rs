@@ -11,7 +11,6 @@ pub enum Kind {
 
 impl Kind {
     /// As `# TYPE` writes it.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Gauge => "gauge",
@@ -33,7 +32,6 @@ pub struct Family {
 
 impl Family {
     /// The family's name in `OpenMetrics`: a counter's without `_total`.
-    #[must_use]
     pub fn openmetrics_name(&self) -> &'static str {
         match self.kind {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
@@ -42,7 +40,6 @@ impl Family {
     }
 
     /// The unit, where the family's name ends in it.
-    #[must_use]
     pub fn unit(&self) -> Option<&'static str> {
         let name = self.openmetrics_name();
         ["seconds", "bytes"]

@@ -11,7 +11,6 @@ pub enum Format {
 
 impl Format {
     /// What the answer's `Content-Type` says.
-    #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -31,7 +30,6 @@ pub struct Encoding {
 
 /// Chooses by the values of the two headers. Who takes nothing of what there is gets the text format: an answer helps
 /// more than an error.
-#[must_use]
 pub fn negotiate(accept: &str, accept_encoding: &str) -> Encoding {
     let openmetrics = quality_of_type(accept, "application", "openmetrics-text", |v| v == "1.0.0");
     let text = quality_of_type(accept, "text", "plain", |v| v == "0.0.4");

@@ -91,7 +91,6 @@ impl AsRef<Snapshot> for Series {
 
 impl Series {
     /// The exposition, encoded.
-    #[must_use]
     pub fn encode(&self, Encoding { format, gzip }: Encoding) -> Vec<Bytes> {
         compression::encode(gzip, |out| self.write(FamilyWriter { out, format }))
     }

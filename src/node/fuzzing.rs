@@ -24,7 +24,6 @@ pub struct Found {
 }
 
 /// Reads a table; `own` says that it is the live one of this process.
-#[must_use]
 pub fn discover(table: &[u8], rootfs: &Path, matcher: &VolumeMatcher, own: bool) -> Found {
     let rootfs = Rootfs::new(rootfs.to_owned());
     let TableReading { mounts, kubelet_roots, status } = read_table(table, &rootfs, matcher, own);
@@ -40,7 +39,6 @@ pub fn discover(table: &[u8], rootfs: &Path, matcher: &VolumeMatcher, own: bool)
 }
 
 /// The decoded mountpoint of every row.
-#[must_use]
 pub fn mountpoints(table: &[u8]) -> Vec<Vec<u8>> {
     let (rows, _) = mountinfo::parse(table);
     rows.into_iter().map(|row| row.mountpoint.into_owned()).collect()
@@ -58,7 +56,6 @@ pub struct VolData {
 }
 
 /// Reads a `vol_data.json`.
-#[must_use]
 pub fn vol_data(bytes: &[u8]) -> Option<VolData> {
     let data = vol_data::parse(bytes)?;
     let ephemeral = data.is_ephemeral();

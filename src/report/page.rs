@@ -29,7 +29,6 @@ pub struct Page {
 
 impl Page {
     /// The page's HTML.
-    #[must_use]
     pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Vec<Bytes> {
         compression::encode(gzip, |out| self.write_html(snapshot, out))
     }

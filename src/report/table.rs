@@ -72,7 +72,6 @@ struct Cell {
 
 impl<'a> Table<'a> {
     /// Filters and sorts.
-    #[must_use]
     pub fn new(snapshot: &'a Snapshot, options: &'a TableOptions) -> Self {
         let percent = if options.inodes { Row::inodes_percent_used } else { Row::percent_used };
         let mut rows = rows(snapshot);
@@ -94,13 +93,11 @@ impl<'a> Table<'a> {
     }
 
     /// Whether a volume reaches the threshold.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         self.options.over.is_some() && !self.rows.is_empty()
     }
 
     /// The volumes. Only the colours, if there are any, are commands to a terminal.
-    #[must_use]
     pub fn text(&self, has_colours: bool) -> String {
         let columns = match &self.options.output {
             Output::Json => {

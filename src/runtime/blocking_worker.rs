@@ -66,7 +66,6 @@ impl BlockingWorker {
 impl<T> Job<T> {
     /// Waits for the result until the deadline; `None` while the job has not ended. Must be called on the thread that the
     /// job wakes.
-    #[must_use]
     pub fn wait(&mut self, deadline: &Deadline) -> Option<Result<T, JobLost>> {
         deadline.wait_for(|| match self.0.try_recv() {
             Ok(result) => Some(Ok(result)),

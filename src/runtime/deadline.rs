@@ -48,13 +48,11 @@ pub struct Deadline {
 
 impl Deadline {
     /// A deadline that `cancel` can end early.
-    #[must_use]
     pub fn new(at: Instant, cancel: &CancelHandle) -> Self {
         Self { started: Instant::now(), at, cancel: cancel.clone() }
     }
 
     /// A deadline that nothing ends early.
-    #[must_use]
     pub fn after(wait: Duration) -> Self {
         Self::new(Instant::now() + wait, &CancelHandle::default())
     }
@@ -72,20 +70,17 @@ impl Deadline {
     }
 
     /// When it is reached: earlier than it was meant to if it is cancelled.
-    #[must_use]
     pub fn instant(&self) -> Instant {
         let cancelled = self.cancel.0.cancelled_at.get();
         cancelled.map_or(self.at, |cancelled| self.at.min(self.started.max(*cancelled) + CANCEL_GRACE))
     }
 
     /// How much of it is left.
-    #[must_use]
     pub fn remaining(&self) -> Duration {
         self.instant().saturating_duration_since(Instant::now())
     }
 
     /// Whether it is reached.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         self.remaining().is_zero()
     }

@@ -44,7 +44,6 @@ impl Default for Limits {
 impl Limits {
     /// The default limits, with no more connections than this process may have descriptors for. Raises its soft limit of
     /// open files to the hard one first.
-    #[must_use]
     pub fn for_this_process() -> Self {
         let files = Resource::RLIMIT_NOFILE;
         let raised = getrlimit(files).and_then(|(_, hard)| setrlimit(files, hard, hard));

@@ -11,7 +11,6 @@ pub struct ResponseMemory(Arc<AtomicUsize>);
 
 impl ResponseMemory {
     /// Counts these chunks, each until nothing refers to it any more.
-    #[must_use]
     pub fn share(&self, chunks: Vec<Bytes>) -> SharedBody {
         let count = |chunk: Bytes| {
             self.0.fetch_add(chunk.len(), Ordering::Relaxed);

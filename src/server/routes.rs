@@ -44,7 +44,6 @@ pub struct Routes {
 
 impl Routes {
     /// Routes whose expositions and pages come from `scrape`.
-    #[must_use]
     pub fn new<F>(
         scrape: impl Fn(ScrapeRequest<Representation>) -> F + Send + Sync + 'static,
         stat_timeout: Duration,

@@ -34,7 +34,6 @@ pub struct VolumeStats {
 impl VolumeStats {
     /// Drops the zeros that the kubelet sends for unknown values: for a block volume that is everything but the capacity.
     /// `None` if not even that is known.
-    #[must_use]
     pub fn drop_zero_placeholders(self) -> Option<Self> {
         let capacity = self.capacity.filter(|capacity| *capacity > 0)?;
         let inodes = [self.inodes, self.inodes_free, self.inodes_used].map(|inodes| inodes.map(u128::from));
@@ -46,7 +45,6 @@ impl VolumeStats {
     }
 
     /// The same as a measurement. 0 inodes means that the file system does not count them.
-    #[must_use]
     pub fn figures(self) -> Option<Measurement> {
         let size = self.capacity?;
         let (Some(used), Some(available)) = (self.used, self.available) else {

@@ -28,7 +28,6 @@ impl FromStr for LabelFilter {
 
 impl LabelFilter {
     /// Keeps the chosen labels.
-    #[must_use]
     pub fn select(&self, labels: Labels) -> Labels {
         let chosen = |name: &str| {
             self.0.iter().any(|pattern| match pattern.strip_suffix('*') {

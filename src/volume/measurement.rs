@@ -40,7 +40,6 @@ pub struct Inodes {
 
 impl Usage {
     /// 100 × used ÷ (used + available), as `df` prints it; `None` where that sum is 0.
-    #[must_use]
     pub fn percent_used(&self) -> Option<f64> {
         percent(self.used, self.available)
     }
@@ -48,13 +47,11 @@ impl Usage {
 
 impl Inodes {
     /// Inodes in use.
-    #[must_use]
     pub fn used(&self) -> u64 {
         self.total - self.free
     }
 
     /// 100 × used ÷ all; `None` where there are none.
-    #[must_use]
     pub fn percent_used(&self) -> Option<f64> {
         percent(self.used().into(), self.free.into())
     }
@@ -92,7 +89,6 @@ pub enum Reason {
 
 impl Reason {
     /// The label's value.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",

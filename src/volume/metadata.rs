@@ -37,7 +37,6 @@ pub struct ClaimRef {
 
 impl ClaimRef {
     /// Whether a claim of this name and uid is the one that is meant: another one may have its name by now.
-    #[must_use]
     pub fn matches_uid(&self, uid: Option<&str>) -> bool {
         self.uid.is_none() || uid.is_none() || self.uid.as_deref() == uid
     }
@@ -91,13 +90,11 @@ pub struct Pod {
 
 impl Pod {
     /// Whether a mount is of one of its own volumes.
-    #[must_use]
     pub fn has_inline(&self, mount: &VolumeMount) -> bool {
         self.inline_volumes.contains(&(mount.plugin.clone(), mount.name.clone()))
     }
 
     /// Whether one of its volumes uses this claim; `None` if that is not known.
-    #[must_use]
     pub fn uses(&self, claim: &ClaimKey) -> Option<bool> {
         let uses = self.namespace == claim.namespace && self.claims.contains(&claim.name);
         (uses || !self.has_more_volumes).then_some(uses)
@@ -117,7 +114,6 @@ pub enum Lookup<T> {
 
 impl<T> Lookup<T> {
     /// The object.
-    #[must_use]
     pub fn found(&self) -> Option<&Arc<T>> {
         match self {
             Self::Found(object) => Some(object),
@@ -140,13 +136,11 @@ pub struct VolumeMetadata {
 
 impl VolumeMetadata {
     /// The claim that the `PersistentVolume` names.
-    #[must_use]
     pub fn claim_ref(&self) -> Option<&ClaimRef> {
         self.pv.found()?.claim.as_ref()
     }
 
     /// Whether nothing more has to be asked.
-    #[must_use]
     pub fn is_answered(&self) -> bool {
         self.claim.is_some() || self.claim_ref().is_none()
     }
@@ -180,14 +174,12 @@ pub struct Metadata {
 
 impl Metadata {
     /// The pod that a mount is of.
-    #[must_use]
     pub fn pod(&self, mount: &VolumeMount) -> Option<&Arc<Pod>> {
         self.pods.get(mount.pod_uid.as_ref()?)
     }
 
     /// What is known of the volume of this mount. Answers about an earlier volume of its name do not count, unless its pod
     /// uses the claim that they name.
-    #[must_use]
     pub fn volume(&self, mount: &VolumeMount) -> Option<&VolumeMetadata> {
         let volume = self.volumes.get(&mount.name)?;
         let pod_uid = mount.pod_uid.as_deref().unwrap_or_default();
@@ -197,7 +189,6 @@ impl Metadata {
     }
 
     /// Whether nothing more will be known of this mount soon.
-    #[must_use]
     pub fn is_answered(&self, mount: &VolumeMount) -> bool {
         let pod = self.pod(mount);
         if pod.is_some_and(|pod| pod.has_inline(mount)) {
@@ -210,7 +201,6 @@ impl Metadata {
     }
 
     /// Whether both say the same of mounts.
-    #[must_use]
     pub fn has_same_objects(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.volumes, &other.volumes)
             && Arc::ptr_eq(&self.pods, &other.pods)
@@ -219,7 +209,6 @@ impl Metadata {
 }
 
 /// Whether an object can have this name. What is mounted can have any: no request is made of `../pods`.
-#[must_use]
 pub fn is_valid_object_name(name: &str) -> bool {
     let is_good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
     let is_whole = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');

@@ -15,7 +15,6 @@ pub enum VolumeMode {
 
 impl VolumeMode {
     /// The name as in the Kubernetes API.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Filesystem => "Filesystem",
@@ -66,7 +65,6 @@ pub struct VolumeMount {
 
 impl VolumeMount {
     /// What makes a mount this mount, as far as a table tells: an id alone is given to the next mount at once.
-    #[must_use]
     pub fn identity(&self) -> (Option<u64>, &Path, &OsStr) {
         (self.id, &self.mountpoint, &self.device)
     }

@@ -41,7 +41,6 @@ pub struct KernelProbe {
 
 impl KernelProbe {
     /// The kernel of the node whose root file system is mounted at `rootfs`.
-    #[must_use]
     pub fn new(rootfs: PathBuf, proof: MountRootProof) -> Self {
         let rootfs = Rootfs::new(rootfs);
         let below = rootfs.join(Path::new("/sys"));

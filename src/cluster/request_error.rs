@@ -1,5 +1,6 @@
 //! Failed requests to the API server.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
@@ -61,9 +62,9 @@ impl RequestError {
     }
 
     /// Its name in `disk_usage_exporter_kubernetes_requests_total`; `None` where there was no request.
-    pub(super) fn code(&self) -> Option<String> {
+    pub(super) fn code(&self) -> Option<Cow<'static, str>> {
         Some(match self.kind {
-            RequestErrorKind::Status(code) => code.to_string(),
+            RequestErrorKind::Status(code) => code.to_string().into(),
             RequestErrorKind::Timeout => "timeout".into(),
             RequestErrorKind::Connect => "connect".into(),
             RequestErrorKind::Tls => "tls".into(),

@@ -1,11 +1,11 @@
 //! Requests to the API server, each with a timeout and counted by its outcome.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use futures_util::Stream;
 use kube::api::{GetParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -32,22 +32,13 @@ pub(super) const CLAIMS: ApiResource = ApiResource { name: "persistentvolumeclai
 /// The outcome of a GET: the object with its resource version, or `None` if it does not exist.
 pub(super) type Outcome<T> = Result<Option<(Option<u64>, T)>, RequestError>;
 
-/// The labels of `disk_usage_exporter_kubernetes_requests_total`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    resource: &'static str,
-    verb: &'static str,
-    code: String,
-}
-
-/// `resource` and `verb`.
-type DurationLabels = [(&'static str, &'static str); 2];
+type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 
 /// The metrics of requests to the API server.
 #[derive(Debug, Clone)]
 pub(super) struct ApiMetrics {
-    requests: Family<RequestLabels, Counter>,
-    durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    requests: Family<Labels<3>, Counter>,
+    durations: Family<Labels<2>, Histogram, fn() -> Histogram>,
 }
 
 impl Default for ApiMetrics {
@@ -134,7 +125,7 @@ impl ApiClient {
         let error = answer.as_ref().err();
         self.count(resource, error);
         if error.is_none_or(|error| error.code().is_some()) {
-            let labels = [("resource", resource.name), ("verb", resource.verb)];
+            let labels = [("resource", resource.name.into()), ("verb", resource.verb.into())];
             self.metrics.durations.get_or_create(&labels).observe(start.elapsed().as_secs_f64());
         }
         answer
@@ -143,7 +134,7 @@ impl ApiClient {
     /// Counts a request by its status, or by the error instead of one.
     pub(super) fn count(&self, resource: ApiResource, error: Option<&RequestError>) {
         let Some(code) = error.map_or(Some("200".into()), RequestError::code) else { return };
-        let ApiResource { name: resource, verb } = resource;
-        self.metrics.requests.get_or_create(&RequestLabels { resource, verb, code }).inc();
+        let labels = [("resource", resource.name.into()), ("verb", resource.verb.into()), ("code", code)];
+        self.metrics.requests.get_or_create(&labels).inc();
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::apiserver::{Fault, Resource, Verb, of};
 use crate::support::cluster::{Cluster, NODE, claim_of, requests, success, volumes, with};
 use crate::support::exporter::{Exporter, command, run};
+use crate::support::kubelet::Kubelet;
 use crate::support::namespace::{Needs, in_namespace, tmpfs};
 
 /// Where a pod has its service account.
@@ -16,6 +17,21 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 fn shows_the_claim(exporter: &Exporter) {
     exporter.scrape_until("the claim's name", |scrape| {
         scrape.label("pv_disk_usage_up", "pvc_name") == [claim_of("pv-1")]
+    });
+}
+
+#[test]
+fn a_credential_plugin_that_hangs_stops_nothing_else() {
+    let (cluster, kubelet) = (Cluster::of(&["pv-1"]), Kubelet::start());
+    let plugin = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "sleep", "args": ["60"],
+        "interactiveMode": "Never"});
+    let args = cluster.args_as(&json!({"exec": plugin}));
+    let exporter = Exporter::start(&with(&args, &["--sources=mounts,kubelet", &kubelet.endpoint()]));
+    exporter
+        .wait_for_log("the API server cannot be asked; what is known stays in use, and it is tried again");
+    // On the same thread.
+    exporter.scrape_until("the kubelet's answer", |scrape| {
+        scrape.value("disk_usage_exporter_source_success", &[("source", "kubelet")]) == Some(1.0)
     });
 }
 

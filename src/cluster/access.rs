@@ -87,6 +87,9 @@ pub enum AccessError {
     /// A certificate, key or credential plugin that fails.
     #[error("{}", error_chain(.0))]
     Credentials(#[from] kube::Error),
+    /// Reading them panicked, which the panic hook has logged.
+    #[error("the credentials cannot be read: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
     /// The file that the token is in.
     #[error("cannot use the token in {0}: {1}")]
     Token(String, #[source] io::Error),

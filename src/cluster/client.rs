@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use hyper::body::{Body, Incoming};
 use hyper::header::RETRY_AFTER;
 use hyper::{Request, Response, StatusCode};
@@ -12,6 +14,7 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::ConfigExt;
+use tokio::task::spawn_blocking;
 use tower::util::{BoxCloneSyncService, MapErr, ServiceExt, option_layer};
 use tower::{BoxError, Layer, service_fn};
 
@@ -36,26 +39,37 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
 type HttpService = BoxCloneSyncService<Request<kube::client::Body>, Response<Incoming>, BoxError>;
+/// Connections with one set of credentials, which requests share once they are opened.
+type Session = Shared<BoxFuture<'static, Result<HttpService, Arc<AccessError>>>>;
 
 /// A client of the API server. It reads its credentials when it is first used, and again after the server refused them
 /// or could not be trusted. Must be called within a runtime.
 pub fn connect(access: Access) -> kube::Client {
-    let mut session: Option<HttpService> = None;
+    let mut session: Option<Session> = None;
     let is_refused = Arc::new(AtomicBool::new(false));
     limited(move |request| {
         if is_refused.swap(false, Ordering::Relaxed) {
             session = None;
         }
-        let opened = match &session {
-            Some(session) => Ok(session.clone()),
-            None => open(&access).map(|opened| session.insert(opened).clone()),
+        let start_opening = || {
+            let access = access.clone();
+            // A credential plugin of a kubeconfig may take its time.
+            let opened = spawn_blocking(move || open(&access));
+            opened
+                .map(|opened| opened.unwrap_or_else(|panic| Err(panic.into())).map_err(Arc::new))
+                .boxed()
+                .shared()
         };
+        let opened = session.get_or_insert_with(start_opening).clone();
         let is_refused = Arc::clone(&is_refused);
         async move {
-            let response = opened?.oneshot(request).await;
+            let response = match opened.await {
+                Ok(http) => http.oneshot(request).await,
+                Err(error) => Err(error.into()),
+            };
             let is_no = match &response {
                 Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
-                Err(error) => is_tls(&**error),
+                Err(error) => error.is::<Arc<AccessError>>() || is_tls(&**error),
             };
             is_refused.fetch_or(is_no, Ordering::Relaxed);
             response

@@ -107,7 +107,7 @@ fn kind_of_cause(cause: &(dyn Error + 'static)) -> Option<RequestErrorKind> {
     if cause.is::<BodyTooLong>() {
         return Some(RequestErrorKind::Decode);
     }
-    if cause.is::<AccessError>() || cause.is::<kube::client::AuthError>() {
+    if cause.is::<Arc<AccessError>>() || cause.is::<kube::client::AuthError>() {
         return Some(RequestErrorKind::Credentials);
     }
     // What is wrong with a handshake arrives as such an error, around the TLS library's own.

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use procfs::process::{LimitValue, Process};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use procfs::process::Process;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -38,10 +39,10 @@ impl Collector for ProcessCollector {
             cpu.encode(encoder.encode_descriptor("process_cpu", help, unit, cpu.metric_type())?)?;
         }
         let open_fds = process.fd_count().ok().map(|count| count as u64);
-        let max_fds = process.limits().ok().and_then(|limits| match limits.max_open_files.soft_limit {
-            LimitValue::Value(value) => Some(value),
-            LimitValue::Unlimited => None,
-        });
+        let max_fds = getrlimit(Resource::RLIMIT_NOFILE)
+            .ok()
+            .map(|(soft, _)| soft)
+            .filter(|soft| *soft != RLIM_INFINITY);
         let resident = stat.map(|stat| stat.rss * procfs::page_size());
         let started_at = stat.and_then(|stat| Some(self.boot_time()? as f64 + seconds(stat.starttime)));
         let e = &mut encoder;

@@ -143,7 +143,7 @@ impl MeasuredVolume {
                     all = Some(all.unwrap_or(true) && read_only);
                 }
                 Ok(Measurement::Block { .. }) => {}
-                Err(_) => may_write |= !mount.read_only && !mount.superblock_read_only,
+                Err(_) => may_write |= !mount.is_read_only(),
             }
         }
         all.filter(|read_only| !read_only || !may_write)

@@ -32,13 +32,13 @@ pub(super) const CLAIMS: ApiResource = ApiResource { name: "persistentvolumeclai
 /// The outcome of a GET: the object with its resource version, or `None` if it does not exist.
 pub(super) type Outcome<T> = Result<Option<(Option<u64>, T)>, RequestError>;
 
-type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+type LabelPairs<const N: usize> = [(&'static str, Cow<'static, str>); N];
 
 /// The metrics of requests to the API server.
 #[derive(Debug, Clone)]
 pub(super) struct ApiMetrics {
-    requests: Family<Labels<3>, Counter>,
-    durations: Family<Labels<2>, Histogram, fn() -> Histogram>,
+    requests: Family<LabelPairs<3>, Counter>,
+    durations: Family<LabelPairs<2>, Histogram, fn() -> Histogram>,
 }
 
 impl Default for ApiMetrics {

@@ -44,7 +44,6 @@ pub(super) fn mount_info_labels(volume: &Volume) -> impl Iterator<Item = LabelSe
 
 fn of_mount<'a>(volume: &'a Volume, mount: &'a VolumeMount, pod: Option<&'a Pod>) -> LabelSet {
     let os = |text: &'a OsStr| Some(labels::lossy(text));
-    let read_only = mount.read_only || mount.superblock_read_only;
     pv_labels(
         volume,
         [
@@ -55,7 +54,7 @@ fn of_mount<'a>(volume: &'a Volume, mount: &'a VolumeMount, pod: Option<&'a Pod>
             ("root", mount.root.as_deref().and_then(os)),
             ("mountpoint", os(mount.mountpoint.as_os_str())),
             ("fstype", os(&mount.fstype)),
-            ("access", Some(Cow::Borrowed(if read_only { "ro" } else { "rw" }))),
+            ("access", Some(Cow::Borrowed(if mount.is_read_only() { "ro" } else { "rw" }))),
         ],
     )
 }

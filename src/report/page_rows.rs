@@ -173,7 +173,7 @@ fn write_mount(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let (path, device) = (mount.mountpoint.to_string_lossy(), mount.device.to_string_lossy());
-    let access = if mount.read_only || mount.superblock_read_only { "read-only" } else { "read-write" };
+    let access = if mount.is_read_only() { "read-only" } else { "read-write" };
     write!(out, "<li><code>{}</code> of <code>{}</code>, {access}", Html(&path), Html(&device))?;
     match (pod, &mount.pod_uid) {
         (Some(pod), _) => write!(out, ", pod <bdi>{}/{}</bdi>", Html(&pod.namespace), Html(&pod.name))?,

@@ -68,6 +68,11 @@ impl VolumeMount {
     pub fn identity(&self) -> (Option<u64>, &Path, &OsStr) {
         (self.id, &self.mountpoint, &self.device)
     }
+
+    /// Whether nothing can be written through it, because of the mount or its file system.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only || self.superblock_read_only
+    }
 }
 
 /// Whether both are the same mounts in the same order: what was derived from one holds for the other.

@@ -46,7 +46,7 @@ struct Head<'a> {
     items: Option<Vec<&'a RawValue>>,
 }
 
-/// What the objects in these bytes say; the path is for errors.
+/// Parses Kubernetes objects; errors name the path.
 ///
 /// # Errors
 ///

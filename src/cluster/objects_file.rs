@@ -15,10 +15,10 @@ const MAX_WAIT: Duration = Duration::from_millis(250);
 /// How long reading may take before the file counts as one that cannot be read.
 const HUNG_AFTER: Duration = Duration::from_secs(10);
 
-/// What changes when a file does.
+/// Device, inode, size and modification time of a file.
 type Stamp = (u64, u64, u64, i64, i64);
 
-/// What the file was, and what it said.
+/// The stamp of a file and the metadata read from it.
 type Reading = (Option<Stamp>, Result<Metadata, ObjectsError>);
 
 /// A file of objects, read again when it changes.
@@ -28,7 +28,7 @@ pub struct ObjectsFile {
     worker: BlockingWorker,
     /// The reading that has not ended yet, and when it began.
     reading: Option<(Job<Option<Reading>>, Instant)>,
-    /// What the file was when it was read last; `None` if it is to be read whatever it is.
+    /// The stamp at the last reading that succeeded; `None` makes the next collection read the file again.
     stamp: Option<Stamp>,
     pub(super) metadata: Arc<Metadata>,
 }

@@ -18,7 +18,7 @@ pub(super) struct RetryLater {
     pub(super) after: Duration,
 }
 
-/// What went wrong, as the beginning of a message.
+/// The kind of a failure, displayed as the prefix of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RequestErrorKind {
     #[error("HTTP status {0}: ")]
@@ -37,7 +37,7 @@ pub(super) enum RequestErrorKind {
 
 /// A request that was not answered with what it asked for.
 #[derive(Debug, Clone, thiserror::Error)]
-// What a server says, or is quoted, is kept short.
+// The text of a server is truncated.
 #[error("{kind}{}", truncated(&self.text()))]
 pub struct RequestError {
     pub(super) kind: RequestErrorKind,

@@ -31,7 +31,7 @@ const MAX_FAILURES_IN_A_ROW: u32 = 4;
 /// Pod events that are queued, and applied at one time.
 pub(super) const MAX_EVENTS: usize = 16;
 
-/// What to ask the API server for.
+/// Settings of the lookups and of the watch of pods.
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
     /// Whose pods; `None` where it is not known.

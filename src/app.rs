@@ -79,7 +79,7 @@ async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>)
     let routes = Routes::new(scrape, config.stat_timeout, Arc::clone(&health));
     let stop = async {
         let signal = shutdown.wait().await;
-        tracing::info!(signal, "stopping");
+        tracing::info!(event = "stopping", signal, "stopping");
         // Scrapes that wait get what is measured by now.
         cancel.cancel();
     };
@@ -173,7 +173,7 @@ fn listen(host: Option<&ListenHost>, port: u16) -> Result<tokio::net::TcpListene
 
 fn log_listening(address: SocketAddr, fixture: Option<&PathBuf>) {
     if let Some(fixture) = fixture {
-        tracing::warn!(fixture = %fixture.display(), "showing a recorded node, not this machine");
+        tracing::warn!(event = "fixture_mode", fixture = %fixture.display(), "showing a recorded node, not this machine");
     }
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, "listening");
+    tracing::info!(event = "listening", %address, version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, "listening");
 }

@@ -53,7 +53,7 @@ impl Kubelet {
     ) -> Self {
         let (summary, metrics, interval) =
             (sources.kubelet, sources.needs_exposed_claims(), args.scrape_interval);
-        tracing::info!(endpoint = %args.kubelet_endpoint, summary, metrics, "the kubelet is asked");
+        tracing::info!(event = "kubelet_enabled", endpoint = %args.kubelet_endpoint, summary, metrics, "reading from the kubelet");
         let client = Arc::new(KubeletClient::new(args, node_name, host_files.clone()));
         Self {
             summary: summary.then(|| CachedEndpoint::new(&summary::PAGE, interval, clients, &client)),

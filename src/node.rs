@@ -76,7 +76,10 @@ impl Node {
         let host_table = (table.is_own() && !rootfs.is_host_root())
             .then(|| MountTable::open(&rootfs.join(Path::new("/proc/1/mountinfo"))).ok())
             .flatten();
-        tracing::info!(rootfs = %rootfs.display(), table = %table.path.display(), "watching the mount table");
+        tracing::info!(
+            event = "mount_table_watched",
+            rootfs = %rootfs.display(), table = %table.path.display(), "watching the mount table"
+        );
         Ok(Self {
             mounts: ResolvedMounts::new(rootfs.clone(), host_files.clone()),
             rootfs,
@@ -129,7 +132,10 @@ impl Node {
             Err(error) => {
                 if self.status.readable || self.status.reads == 0 {
                     let table = self.table.path.as_os_str().as_bytes().escape_ascii().to_string();
-                    tracing::error!(table, %error, "the mount table cannot be read; no volume is shown until it can");
+                    tracing::error!(
+                        event = "mount_table_unreadable", table, %error,
+                        "cannot read the mount table: no volumes are exposed until it can be read"
+                    );
                 }
                 self.mounts.replace(Vec::new());
                 self.status = MountTableStatus::default();
@@ -146,11 +152,12 @@ impl Node {
         if self.kubelet_roots != kubelet_roots {
             self.kubelet_roots = kubelet_roots;
             let roots = self.kubelet_roots.join(&b' ').escape_ascii().to_string();
-            tracing::info!(roots, "the kubelet's directories");
+            tracing::info!(event = "kubelet_roots_found", roots, "found the kubelet's directories");
         }
         if status.propagation == Some(false) && self.status.propagation != Some(false) {
             tracing::warn!(
-                "mounts made on the host from now on will not be seen here: mount the host's directory with \
+                event = "mounts_not_propagated",
+                "new mounts of the host will not be seen here: mount the host's root with \
                  mountPropagation HostToContainer"
             );
         }

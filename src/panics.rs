@@ -14,7 +14,13 @@ pub fn watch() {
         let thread = thread.name().unwrap_or_default();
         let location = panic.location().map(ToString::to_string);
         let cause = panic.payload_as_str();
-        tracing::error!(thread, location, cause, "a fault of this program; please report it");
+        tracing::error!(
+            event = "panic",
+            thread,
+            location,
+            cause,
+            "the exporter recovered from a panic: please report it"
+        );
     }));
 }
 

@@ -60,7 +60,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Err(error) => {
                 if last_warning.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
                     last_warning = Some(Instant::now());
-                    tracing::warn!(%error, "cannot accept connections");
+                    tracing::warn!(event = "accept_failed", %error, "cannot accept connections");
                 }
                 if is_shortage(&error) {
                     server.table.evict_from_largest_peer();
@@ -71,7 +71,11 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
     drop(connections);
     if tokio::time::timeout(limits.stop_timeout, graceful.shutdown()).await.is_err() {
-        tracing::warn!("connections did not end within {:?}: closing them", limits.stop_timeout);
+        tracing::warn!(
+            event = "connections_closed",
+            "connections did not end within {:?}: closing them",
+            limits.stop_timeout
+        );
         server.table.evict_all();
     }
 }

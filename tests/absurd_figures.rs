@@ -99,8 +99,7 @@ fn series(expected: Option<Expected>) -> BTreeMap<&'static str, f64> {
 
 #[test]
 fn whatever_servers_say_what_is_exposed_is_possible() {
-    let name = "absurd_figures::whatever_servers_say_what_is_exposed_is_possible";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let volumes: Vec<(String, Behaviour)> =
             cases().into_iter().map(|(name, behaviour, _)| (name.to_owned(), behaviour)).collect();
         let scrape = Subject::start(node, &volumes, &[]).exporter.scrape();

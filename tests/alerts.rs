@@ -19,7 +19,7 @@ fn rules() -> &'static Path {
 
 #[test]
 fn the_rules_pass_their_unit_tests() {
-    if is_there("the_rules_pass_their_unit_tests", "promtool", &["--version"]) {
+    if is_there("promtool", &["--version"]) {
         let test = rules().join("claims.test.yml");
         let output = Command::new("promtool").args(["test", "rules"]).arg(test).output().unwrap();
         assert!(
@@ -67,11 +67,11 @@ fn arguments(kubelet: &Kubelet) -> Vec<String> {
 
 /// Fills volumes of claims one after the other, and empties them; each time what should fire does, once, and nothing else.
 /// The kubelet, whose certificate is its own, has lost all claims but one, of which its own series tell.
-fn assert_fires(name: &str, pods: &[&str]) {
-    if !is_there(name, "prometheus", &["--version"]) {
+fn assert_fires(pods: &[&str]) {
+    if !is_there("prometheus", &["--version"]) {
         return;
     }
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let volumes = [("pv-1", "data"), ("pv-2", "other"), ("pv-3", "exposed")];
         let mut objects = Vec::new();
         for (pv_name, claim) in volumes {
@@ -123,10 +123,10 @@ fn assert_fires(name: &str, pods: &[&str]) {
 
 #[test]
 fn stock_alerts_fire_for_a_volume_that_fills_up_and_cease() {
-    assert_fires("alerts::stock_alerts_fire_for_a_volume_that_fills_up_and_cease", &PODS[..1]);
+    assert_fires(&PODS[..1]);
 }
 
 #[test]
 fn two_pods_of_a_claim_are_no_two_alerts() {
-    assert_fires("alerts::two_pods_of_a_claim_are_no_two_alerts", &PODS[..2]);
+    assert_fires(&PODS[..2]);
 }

@@ -25,8 +25,8 @@ use crate::support::manifest::{Manifest, kustomized, list, text};
 use crate::support::pod_security::unmet;
 
 /// The chart with all those values; `None` where there is no Helm.
-fn charted(test: &str) -> Option<Vec<(Value, Manifest, &'static [&'static str])>> {
-    is_helm_there(test).then(|| {
+fn charted() -> Option<Vec<(Value, Manifest, &'static [&'static str])>> {
+    is_helm_there().then(|| {
         let (values, rights): (Vec<Value>, Vec<_>) = cases().into_iter().unzip();
         let manifests = released(&chart(), &values);
         let manifests =
@@ -36,12 +36,12 @@ fn charted(test: &str) -> Option<Vec<(Value, Manifest, &'static [&'static str])>
 }
 
 /// Their kinds have all that they say.
-fn assert_known(test: &str, objects: impl Iterator<Item = Value>) {
+fn assert_known(objects: impl Iterator<Item = Value>) {
     let (operators, own): (Vec<Value>, Vec<Value>) =
         objects.partition(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
     own.iter().for_each(types::assert_known);
     assert!(!operators.is_empty());
-    if is_known_here(test) {
+    if is_known_here() {
         assert_eq!(faults(&operators), [""; 0]);
     }
 }
@@ -53,18 +53,17 @@ fn with(values: Value) -> Manifest {
 
 #[test]
 fn every_object_is_as_kubernetes_has_it() {
-    let name = "every_object_is_as_kubernetes_has_it";
-    let Some(charted) = charted(name) else { return };
+    let Some(charted) = charted() else { return };
     let overlays = ["hardened", "kubelet-only", "kubelet-names", "kubelet-only-compat"];
-    let overlays = overlays.map(|overlay| kustomized(name, &format!("manifests/overlays/{overlay}")));
+    let overlays = overlays.map(|overlay| kustomized(&format!("manifests/overlays/{overlay}")));
     let manifests =
         charted.into_iter().map(|(_, manifest, _)| manifest).chain(overlays.into_iter().flatten());
-    assert_known(name, manifests.flat_map(|manifest| manifest.0));
+    assert_known(manifests.flat_map(|manifest| manifest.0));
 }
 
 #[test]
 fn the_program_accepts_the_arguments() {
-    let Some(charted) = charted("the_program_accepts_the_arguments") else { return };
+    let Some(charted) = charted() else { return };
     for (values, manifest, _) in charted {
         // Where the pods mount the node, this machine has its own root.
         let here = |arg: &&str| arg.replace("$(HOST_IP)", "127.0.0.1").replace("=/rootfs", "=/");
@@ -84,7 +83,7 @@ fn the_program_accepts_the_arguments() {
 
 #[test]
 fn rights_follow_the_sources() {
-    let Some(charted) = charted("rights_follow_the_sources") else { return };
+    let Some(charted) = charted() else { return };
     for (values, manifest, rights) in charted {
         let roles = manifest.0.iter().filter(|object| object["kind"] == "ClusterRole");
         let granted: Vec<String> = roles
@@ -131,8 +130,7 @@ fn without_helms_labels(value: &mut Value) {
 
 #[test]
 fn each_overlay_is_the_chart_with_a_value() {
-    let name = "each_overlay_is_the_chart_with_a_value";
-    if !is_helm_there(name) {
+    if !is_helm_there() {
         return;
     }
     for (values, overlay) in [
@@ -141,7 +139,7 @@ fn each_overlay_is_the_chart_with_a_value() {
         (json!({"mode": "kubeletOnly"}), "manifests/overlays/kubelet-only"),
         (json!({"kubeletVolumeStats": "missing"}), "manifests/overlays/kubelet-names"),
     ] {
-        let Some(overlaid) = kustomized(name, overlay) else { return };
+        let Some(overlaid) = kustomized(overlay) else { return };
         assert_eq!(plain(&with(values)), plain(&overlaid), "{overlay}");
     }
     let chart = with(json!({"monitor": {"kind": "PodMonitor"}})).the("PodMonitor").clone();
@@ -150,9 +148,8 @@ fn each_overlay_is_the_chart_with_a_value() {
 
 #[test]
 fn migrations_values_are_like_the_go_exporters_overlay() {
-    let name = "migrations_values_are_like_the_go_exporters_overlay";
     let overlay = "manifests/overlays/kubelet-only-compat";
-    let Some(compat) = kustomized(name, overlay).filter(|_| is_helm_there(name)) else { return };
+    let Some(compat) = kustomized(overlay).filter(|_| is_helm_there()) else { return };
     let charted = with(compatible_values());
     assert_eq!(charted.the("Service")["metadata"]["name"], compat.the("Service")["metadata"]["name"]);
     for part in ["/metadata/annotations", "/spec/ports", "/spec/clusterIP"] {
@@ -169,7 +166,7 @@ fn migrations_values_are_like_the_go_exporters_overlay() {
 
 #[test]
 fn pods_that_ask_the_kubelet_alone_are_restricted() {
-    let Some(charted) = charted("pods_that_ask_the_kubelet_alone_are_restricted") else { return };
+    let Some(charted) = charted() else { return };
     for (values, manifest, _) in charted {
         let restricted = unmet(manifest.template()).is_empty();
         assert_eq!(restricted, values["mode"] == "kubeletOnly", "{values}");
@@ -178,7 +175,7 @@ fn pods_that_ask_the_kubelet_alone_are_restricted() {
 
 #[test]
 fn values_that_mean_nothing_are_refused() {
-    if !is_helm_there("values_that_mean_nothing_are_refused") {
+    if !is_helm_there() {
         return;
     }
     let cases = [
@@ -277,7 +274,7 @@ fn it_has_the_programs_version() {
 
 #[test]
 fn notes_tell_what_is_left_to_do() {
-    if !is_helm_there("notes_tell_what_is_left_to_do") {
+    if !is_helm_there() {
         return;
     }
     let usual = notes(json!({"port": 9999}));

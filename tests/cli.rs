@@ -163,6 +163,7 @@ fn the_log_is_json_unless_it_is_for_people() {
     for line in json.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string());
+        assert!(line["event"].is_string(), "{line}");
     }
     let human = stderr(&run(&["metrics", "--log-human", &fixture.flag()]));
     assert!(human.contains("INFO watching the mount table"), "{human}");
@@ -174,7 +175,7 @@ fn the_log_is_json_unless_it_is_for_people() {
 fn a_fixture_says_that_it_is_one() {
     let fixture = Fixture::new();
     let exporter = Exporter::start(&[&fixture.flag()]);
-    exporter.wait_for_log("showing a recorded node, not this machine");
+    exporter.wait_for_log("fixture_mode");
     assert!(exporter.get("/").text().contains("not this machine's volumes"));
 }
 

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use disk_usage_exporter::config::Args;
+use regex::Regex;
 
 use crate::support::exporter::run;
 use crate::support::families::families;
+
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -45,6 +48,22 @@ fn every_file_says_what_it_is_for() {
         let text = read(&file);
         assert!(text.starts_with("//! ") || file.ends_with("tests.rs"), "{}", file.display());
     }
+}
+
+#[test]
+fn every_log_line_has_an_event() {
+    let event = Regex::new(r#"^\s*event = "[a-z_]+""#).unwrap();
+    let mut lines = 0;
+    for file in sources(&root().join("src")) {
+        for (number, text) in read(&file).split("tracing::").enumerate().skip(1) {
+            let Some((_, fields)) = text.split_once("!(").filter(|(level, _)| LEVELS.contains(level)) else {
+                continue;
+            };
+            assert!(event.is_match(fields), "log line {number} of {}", file.display());
+            lines += 1;
+        }
+    }
+    assert!(lines > 20, "{lines}");
 }
 
 /// The names in backticks in the first column of the README's table below a heading.

@@ -145,8 +145,7 @@ fn no_name_commands_the_terminal() {
 
 #[test]
 fn real_mounts_are_shown_as_they_are() {
-    let name = "df::real_mounts_are_shown_as_they_are";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let half = node.tmpfs_volume("half", "size=8m,nr_inodes=20");
         std::fs::write(half.join("file"), vec![1; 4 << 20]).unwrap();
         let empty = node.tmpfs_volume("empty", "size=1m,nr_inodes=10");

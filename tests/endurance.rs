@@ -25,8 +25,7 @@ const MOST_PEAK_GROWTH_KIB: u64 = 2 << 10;
 
 #[test]
 fn after_thousands_of_scrapes_of_a_restless_node_nothing_is_left_behind() {
-    let name = "endurance::after_thousands_of_scrapes_of_a_restless_node_nothing_is_left_behind";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let scrapes = env_number("DISK_USAGE_EXPORTER_TEST_SCRAPES", SCRAPES);
         let mut restless = Restless::new(node, 0x9274);
         let objects = format!("--objects={}", restless.objects_path().display());

@@ -45,8 +45,7 @@ fn status(pid: u32, field: &str) -> String {
 
 #[test]
 fn the_kubelets_directory_and_no_capability_are_enough() {
-    let name = "hardened::the_kubelets_directory_and_no_capability_are_enough";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let root = container(node);
         node.tmpfs_volume("before", "size=1m");
         let exporter = Exporter::start_contained(&root, &["--rootfs=/rootfs"]);
@@ -79,8 +78,7 @@ fn the_kubelets_directory_and_no_capability_are_enough() {
 
 #[test]
 fn block_devices_have_their_size_by_the_containers_own_sys() {
-    let name = "hardened::block_devices_have_their_size_by_the_containers_own_sys";
-    in_namespace(name, Needs::Root, |node| {
+    in_namespace(Needs::Root, |node| {
         let root = container(node);
         let (mounted, device) = ext4(node, "fs", "rw");
         let place =

@@ -38,8 +38,7 @@ type Series = BTreeMap<(String, Labels), String>;
 
 #[test]
 fn whatever_others_do_a_well_behaved_scraper_misses_nothing() {
-    let name = "hostility::whatever_others_do_a_well_behaved_scraper_misses_nothing";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let time = Duration::from_secs(env_number("DISK_USAGE_EXPORTER_TEST_SECONDS", SECONDS) as u64);
         let (volumes, objects) = mounted(node);
         let exporter = Exporter::start(&["--rootfs=/", &objects]);
@@ -278,8 +277,7 @@ fn scrape_from(address: SocketAddr, client: Ipv4Addr) {
 // With a mount that takes 1.5 s, 40 clients of 40 addresses left Prometheus 1 of 91 scrapes, and 60 of its own address none.
 #[test]
 fn while_crowds_scrape_a_slow_node_in_loops_a_well_behaved_scraper_misses_nothing() {
-    let name = "hostility::while_crowds_scrape_a_slow_node_in_loops_a_well_behaved_scraper_misses_nothing";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let slow = volumes("slow", 1, Behaviour::AnswersAfter(Duration::from_millis(1_500)));
         let it = Subject::start(node, &slow, &["--stat-timeout=5s"]);
         let address = it.exporter.address;
@@ -304,8 +302,7 @@ fn while_crowds_scrape_a_slow_node_in_loops_a_well_behaved_scraper_misses_nothin
 // One client in a loop caused 58,100 statfs calls in 5 s.
 #[test]
 fn clients_in_loops_cause_one_statfs_in_100_ms() {
-    let name = "hostility::clients_in_loops_cause_one_statfs_in_100_ms";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let it = Subject::start(node, &volumes("well", 1, healthy()), &[]);
         let (address, start) = (it.exporter.address, Instant::now());
         std::thread::scope(|scope| {

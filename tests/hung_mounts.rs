@@ -9,8 +9,7 @@ const FOR_EVER: &str = "--stat-timeout=1h";
 
 #[test]
 fn the_kernel_asks_a_server_for_its_figures_and_nothing_else() {
-    let name = "hung_mounts::the_kernel_asks_a_server_for_its_figures_and_nothing_else";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let volumes = volumes("healthy", 3, healthy());
         let it = Subject::start(node, &volumes, &[]);
         for _ in 0..3 {
@@ -51,32 +50,27 @@ fn assert_one_scrape_waits(node: &Node, hanging: Behaviour, hung: usize, healthy
 
 #[test]
 fn one_mount_that_hangs_costs_one_scrape_its_time() {
-    let name = "hung_mounts::one_mount_that_hangs_costs_one_scrape_its_time";
-    in_namespace(name, Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Deaf, 1, 9, false));
+    in_namespace(Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Deaf, 1, 9, false));
 }
 
 #[test]
 fn one_mount_whose_server_has_read_the_request_is_no_worse() {
-    let name = "hung_mounts::one_mount_whose_server_has_read_the_request_is_no_worse";
-    in_namespace(name, Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Silent, 1, 9, false));
+    in_namespace(Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Silent, 1, 9, false));
 }
 
 #[test]
 fn mounts_that_answered_once_may_hang_later() {
-    let name = "hung_mounts::mounts_that_answered_once_may_hang_later";
-    in_namespace(name, Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Silent, 5, 5, true));
+    in_namespace(Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Silent, 5, 5, true));
 }
 
 #[test]
 fn every_mount_of_a_node_may_hang() {
-    let name = "hung_mounts::every_mount_of_a_node_may_hang";
-    in_namespace(name, Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Deaf, 30, 0, false));
+    in_namespace(Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Deaf, 30, 0, false));
 }
 
 #[test]
 fn a_node_that_hangs_from_the_start_is_answered_within_the_time() {
-    let name = "hung_mounts::a_node_that_hangs_from_the_start_is_answered_within_the_time";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let (well, deaf) = (volumes("well", 3, healthy()), volumes("deaf", 3, Behaviour::Deaf));
         let silent = volumes("silent", 3, Behaviour::Silent);
         let volumes = [&well[..], &deaf, &silent].concat();

@@ -68,8 +68,7 @@ impl<'a> Ward<'a> {
 
 #[test]
 fn mounts_that_answer_again_are_measured_again() {
-    let name = "hung_recovery::mounts_that_answer_again_are_measured_again";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let ward = Ward::start(node);
         for hanging in [HANGING, HANGING].concat() {
             ward.hang(hanging);
@@ -81,8 +80,7 @@ fn mounts_that_answer_again_are_measured_again() {
 
 #[test]
 fn mounts_that_hang_may_fail_at_last() {
-    let name = "hung_recovery::mounts_that_hang_may_fail_at_last";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let ward = Ward::start(node);
         for hanging in HANGING {
             for (errno, reason) in [(Errno::ESTALE, "stale"), (Errno::EIO, "io")] {
@@ -96,8 +94,7 @@ fn mounts_that_hang_may_fail_at_last() {
 
 #[test]
 fn mounts_whose_hanging_server_dies_are_not_connected() {
-    let name = "hung_recovery::mounts_whose_hanging_server_dies_are_not_connected";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let ward = Ward::start(node);
         for hanging in HANGING {
             ward.hang(hanging);
@@ -118,8 +115,7 @@ fn mounts_whose_hanging_server_dies_are_not_connected() {
 
 #[test]
 fn what_a_mount_says_instead_of_figures_is_told_by_the_next_scrape() {
-    let name = "hung_recovery::what_a_mount_says_instead_of_figures_is_told_by_the_next_scrape";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let ward = Ward::start(node);
         for (errno, reason) in [
             (Errno::ENOTCONN, "not_connected"),
@@ -144,8 +140,7 @@ fn what_a_mount_says_instead_of_figures_is_told_by_the_next_scrape() {
 
 #[test]
 fn mounts_unmounted_lazily_are_gone_and_their_places_free() {
-    let name = "hung_recovery::mounts_unmounted_lazily_are_gone_and_their_places_free";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let ward = Ward::start(node);
         for hanging in HANGING {
             ward.hang(hanging);
@@ -169,8 +164,7 @@ fn mounts_unmounted_lazily_are_gone_and_their_places_free() {
 
 #[test]
 fn mounts_unmounted_by_force_are_gone_with_their_threads() {
-    let name = "hung_recovery::mounts_unmounted_by_force_are_gone_with_their_threads";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let ward = Ward::start(node);
         for hanging in HANGING {
             ward.hang(hanging);

@@ -55,8 +55,7 @@ fn scrape_under_way(it: &Subject, hanging: Behaviour) -> TcpStream {
 
 #[test]
 fn with_mounts_that_nobody_reads_it_is_gone_within_a_second() {
-    let name = "hung_stop::with_mounts_that_nobody_reads_it_is_gone_within_a_second";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let mut it = hanging_node(node, Behaviour::Deaf);
         it.exporter.signal(Signal::SIGTERM);
         let since = Instant::now();
@@ -68,8 +67,7 @@ fn with_mounts_that_nobody_reads_it_is_gone_within_a_second() {
 
 #[test]
 fn with_mounts_that_nobody_answers_its_port_is_free_within_a_second() {
-    let name = "hung_stop::with_mounts_that_nobody_answers_its_port_is_free_within_a_second";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let mut it = hanging_node(node, Behaviour::Silent);
         it.exporter.signal(Signal::SIGTERM);
         let since = Instant::now();
@@ -85,8 +83,7 @@ fn with_mounts_that_nobody_answers_its_port_is_free_within_a_second() {
 
 #[test]
 fn a_scrape_under_way_delays_its_end_no_further() {
-    let name = "hung_stop::a_scrape_under_way_delays_its_end_no_further";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let mut it = hanging_node(node, Behaviour::Deaf);
         let _scrape = scrape_under_way(&it, Behaviour::Deaf);
         it.exporter.signal(Signal::SIGTERM);
@@ -99,8 +96,7 @@ fn a_scrape_under_way_delays_its_end_no_further() {
 
 #[test]
 fn a_client_gets_what_is_measured_by_then_even_if_the_process_cannot_end() {
-    let name = "hung_stop::a_client_gets_what_is_measured_by_then_even_if_the_process_cannot_end";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let it = hanging_node(node, Behaviour::Silent);
         let mut scrape = scrape_under_way(&it, Behaviour::Silent);
         it.exporter.signal(Signal::SIGTERM);

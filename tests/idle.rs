@@ -15,10 +15,9 @@ const QUIET: Duration = Duration::from_millis(300);
 
 #[test]
 fn while_nobody_asks_it_makes_no_system_call() {
-    let name = "idle::while_nobody_asks_it_makes_no_system_call";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         // It must be able to trace, too.
-        if !is_there(name, "strace", &["-f", "-o", "/dev/null", "true"]) {
+        if !is_there("strace", &["-f", "-o", "/dev/null", "true"]) {
             return;
         }
         node.tmpfs_volume("pv", "size=1m");

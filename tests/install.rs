@@ -51,8 +51,7 @@ fn pod_of(manifest: &Manifest) -> Value {
 
 #[test]
 fn kubectl_does_what_the_documents_say() {
-    let name = "install::kubectl_does_what_the_documents_say";
-    let Some(base) = kustomized(name, "manifests") else { return };
+    let Some(base) = kustomized("manifests") else { return };
     let mut met = BTreeSet::new();
     for (document, line) in all("kubectl ") {
         let store = cluster();
@@ -63,7 +62,7 @@ fn kubectl_does_what_the_documents_say() {
                 "apply -f"
             }
             [_, "apply", "-k", directory] => {
-                applied(&store, &line, &kustomized(name, directory).unwrap());
+                applied(&store, &line, &kustomized(directory).unwrap());
                 "apply -k"
             }
             [_, "-n", namespace, "exec", of, "--", ..] => {
@@ -125,8 +124,7 @@ fn set(path: &str, value: &str) -> Value {
 
 #[test]
 fn helm_does_what_the_documents_say() {
-    let name = "install::helm_does_what_the_documents_say";
-    if !is_helm_there(name) {
+    if !is_helm_there() {
         return;
     }
     let mut images = BTreeSet::new();

@@ -11,8 +11,8 @@ const LAST: &str = "kubelet_volume_stats_last_scrape_timestamp_seconds";
 /// An entry with a volume.
 /// A line that is none, long enough that many of them are read fast.
 const LONG_LINE: &str = concat!("#", include_str!("../fixtures/kubelet/stats-summary.json"));
-const UNCHECKED: &str = "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)";
-const FAILED: &str = "the kubelet cannot be asked";
+const UNCHECKED: &str = "kubelet_tls_unverified";
+const FAILED: &str = "kubelet_request_failed";
 
 fn sizes(scrape: &Exposition) -> usize {
     scrape.all("kubelet_volume_stats_capacity_bytes", &[]).len()
@@ -75,11 +75,11 @@ fn every_failure_is_counted_said_and_gets_over() {
         assert!(failed.value(LAST, &[]).is_some(), "{what}: when it answered last is known");
         assert_eq!(failed.value("disk_usage_exporter_stale_kubelet_volumes", &[]), None, "{what}");
         let said = exporter.wait_for_log(FAILED);
-        assert!(said["failure"].as_str().unwrap().contains(expected), "{what}: {said}");
+        assert!(said["error"].as_str().unwrap().contains(expected), "{what}: {said}");
         assert!(said["remedy"].as_str().unwrap_or_default().contains(remedy), "{what}: {said}");
         exporter.scrape_until(what, |scrape| scrape.value(ERRORS, &[]) == Some(2.0));
         exporter.scrape_until(what, |scrape| sizes(scrape) == 3 && success(scrape) == Some(1.0));
-        exporter.wait_for_log("the kubelet answers again");
+        exporter.wait_for_log("kubelet_recovered");
         assert_eq!(exporter.logged(FAILED).len(), 1, "{what} is said once");
         assert!(exporter.scrape().value("disk_usage_exporter_panics_total", &[]) == Some(0.0));
     }
@@ -92,7 +92,7 @@ fn an_answer_without_end_is_read_up_to_its_limit() {
     let exporter =
         Exporter::start(&["--sources=mounts", "--kubelet-volume-stats=missing", &kubelet.endpoint()]);
     let said = exporter.wait_for_log(FAILED);
-    assert!(said["failure"].as_str().unwrap().contains("longer than 16777216 bytes"), "{said}");
+    assert!(said["error"].as_str().unwrap().contains("longer than 16777216 bytes"), "{said}");
 }
 
 #[test]
@@ -124,12 +124,12 @@ fn one_entry_that_cannot_be_understood_costs_itself() {
     kubelet.tell(&Summary::recorded().with("bad", "pod", &bad));
     let scrape = exporter.scrape_until("it is counted", |scrape| scrape.value(ERRORS, &[]) > Some(0.0));
     assert_eq!((sizes(&scrape), success(&scrape)), (3, Some(1.0)));
-    let message = "entries of the kubelet's answer cannot be understood, and are left out";
+    let message = "kubelet_entries_skipped";
     exporter.wait_for_log(message);
     exporter.scrape();
     kubelet.tell(&Summary::recorded());
     exporter.scrape();
-    exporter.wait_for_log("the kubelet answers again");
+    exporter.wait_for_log("kubelet_recovered");
     assert_eq!(exporter.logged(message).len(), 1);
 }
 
@@ -156,18 +156,18 @@ fn a_token_is_read_at_each_request() {
     exporter.scrape_until("it is refused", |scrape| scrape.value(ERRORS, &[]) == Some(2.0));
     let shown = |asked: &Asked| asked.authorization.clone();
     assert_eq!(kubelet.asked().last().and_then(shown), None);
-    let message = "no token for the kubelet; going on without: --token-path names its file";
+    let message = "kubelet_token_missing";
     exporter.wait_for_log(message);
     assert_eq!(exporter.logged(message).len(), 1);
     kubelet.write("token", "second");
     exporter.scrape_until("it is there again", |scrape| sizes(scrape) == 3);
-    exporter.wait_for_log("there is a token for the kubelet now");
+    exporter.wait_for_log("kubelet_token_found");
     // What can be no token is not sent.
     kubelet.write("token", "a\u{7f}b");
     exporter.scrape_until("it is no token", |_| exporter.logged(FAILED).len() == 2);
     assert_eq!(sizes(&exporter.scrape()), 0);
     let said = exporter.logged(FAILED);
-    assert!(said.last().unwrap()["failure"].as_str().unwrap().contains("is none"), "{said:?}");
+    assert!(said.last().unwrap()["error"].as_str().unwrap().contains("is none"), "{said:?}");
 }
 
 #[test]

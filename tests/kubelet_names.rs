@@ -42,8 +42,7 @@ fn capacities(scrape: &Exposition) -> BTreeMap<String, f64> {
 
 #[test]
 fn measured_claims_have_the_kubelets_names_and_its_arithmetic() {
-    let name = "kubelet_names::measured_claims_have_the_kubelets_names_and_its_arithmetic";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let path = node.tmpfs_volume("pv-1", "size=8m,nr_inodes=100");
         std::fs::write(path.join("file"), vec![0; 3 << 20]).unwrap();
         // A second pod with the same claim, a volume of no claim, and one of another.
@@ -88,8 +87,7 @@ fn measured_claims_have_the_kubelets_names_and_its_arithmetic() {
 
 #[test]
 fn mounts_win_and_what_they_cannot_measure_is_not_filled_from_the_kubelet() {
-    let name = "kubelet_names::mounts_win_and_what_they_cannot_measure_is_not_filled_from_the_kubelet";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let kubelet = Kubelet::start();
         let figures = |capacity: u64| json!({"capacityBytes": capacity, "usedBytes": 1, "availableBytes": 1});
         let summary = Summary::recorded().with("well", "a", &figures(7)).with("ill", "b", &figures(8));
@@ -120,8 +118,7 @@ fn mounts_win_and_what_they_cannot_measure_is_not_filled_from_the_kubelet() {
 
 #[test]
 fn of_a_pod_whose_mount_hangs_and_is_of_an_unknown_claim_nothing_is_filled() {
-    let name = "kubelet_names::of_a_pod_whose_mount_hangs_and_is_of_an_unknown_claim_nothing_is_filled";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let kubelet = Kubelet::start();
         // The recorded pod pg-0 has the uid of the first pod, and the claim local-claim.
         let volumes = [("pv-ill".to_owned(), Behaviour::Silent)];
@@ -137,8 +134,7 @@ fn of_a_pod_whose_mount_hangs_and_is_of_an_unknown_claim_nothing_is_filled() {
 
 #[test]
 fn what_the_kubelet_does_not_expose_of_the_mounts_is_missing() {
-    let name = "kubelet_names::what_the_kubelet_does_not_expose_of_the_mounts_is_missing";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let kubelet = Kubelet::start();
         kubelet.expose(&[("shop", "known")]);
         node.tmpfs_volume("pv-1", "size=1m");

@@ -136,8 +136,8 @@ fn one_request_is_under_way_at_a_time_and_the_last_answer_serves_meanwhile() {
         exporter.scrape_until("the end of the request", |scrape| scrape.value(ERRORS, &[]) != errors);
     assert_eq!(failed.value(ERRORS, &[]), errors.map(|errors| errors + 1.0));
     assert_eq!(failed.value("disk_usage_exporter_source_success", &[("source", "kubelet")]), Some(0.0));
-    let said = exporter.wait_for_log("the kubelet cannot be asked");
-    assert!(said["failure"].as_str().unwrap().contains("no answer within 10s"), "{said}");
+    let said = exporter.wait_for_log("kubelet_request_failed");
+    assert!(said["error"].as_str().unwrap().contains("no answer within 10s"), "{said}");
     kubelet.clear_faults();
     exporter.scrape_until("it answers again", |scrape| claims(scrape).len() == 3);
 }
@@ -274,7 +274,7 @@ fn it_is_ready_when_the_kubelet_has_answered_and_not_before() {
     // Nobody has to scrape for that.
     exporter.wait_until_ready();
     assert!(kubelet.count(SUMMARY) >= 3);
-    exporter.wait_for_log("the kubelet answers again");
+    exporter.wait_for_log("kubelet_recovered");
     // From then on it stays so.
     kubelet.fault(SUMMARY, Fault::Close, usize::MAX);
     exporter.scrape();
@@ -284,9 +284,8 @@ fn it_is_ready_when_the_kubelet_has_answered_and_not_before() {
 /// As in a pod that may do nothing, and by the arguments that the Go exporter's chart gives, but for the port.
 #[test]
 fn nobody_in_particular_may_ask_by_the_go_exporters_arguments() {
-    let name = "nobody_in_particular_may_ask_by_the_go_exporters_arguments";
     if !nix::unistd::geteuid().is_root() {
-        return skip(name, "only root can start a program as another user");
+        return skip("only root can start a program as another user");
     }
     let kubelet = Kubelet::start_with(Certificate::OwnMade);
     kubelet.require_tokens(&["token"]);
@@ -334,8 +333,8 @@ fn only_what_the_kubelet_does_not_expose_is_missing() {
     assert!(missing(&failing), "{:?}", claims(&failing));
     exporter.scrape_until("all claims", |scrape| claims(scrape).len() == 3);
     assert!(start.elapsed() > Duration::from_secs(4), "{:?}", start.elapsed());
-    let said = exporter.wait_for_log("the kubelet cannot be asked");
-    assert_eq!((said["page"].as_str(), said["level"].as_str()), (Some(METRICS), Some("ERROR")));
+    let said = exporter.wait_for_log("kubelet_request_failed");
+    assert_eq!((said["path"].as_str(), said["level"].as_str()), (Some(METRICS), Some("ERROR")));
     assert!(said["remedy"].as_str().unwrap().contains("`get` on `nodes/metrics`"), "{said}");
     // The summary's errors are not those of this page.
     let scrape = exporter.scrape();

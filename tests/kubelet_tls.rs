@@ -2,7 +2,7 @@ use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
 use crate::support::kubelet::{Certificate, Kubelet, SUMMARY};
 
-const FAILED: &str = "the kubelet cannot be asked";
+const FAILED: &str = "kubelet_request_failed";
 
 fn sizes(scrape: &Exposition) -> usize {
     scrape.all("kubelet_volume_stats_capacity_bytes", &[]).len()
@@ -30,7 +30,7 @@ fn refused(kubelet: &Kubelet, args: &[&str]) -> (String, String) {
     assert_eq!(kubelet.count(SUMMARY), 0, "nothing is asked of a server that is not trusted");
     let said = exporter.wait_for_log(FAILED);
     let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
-    (text("failure"), text("remedy"))
+    (text("error"), text("remedy"))
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_port_without_tls_is_told_apart() {
     exporter.scrape();
     let said = exporter.wait_for_log(FAILED);
     // What it answers to a handshake depends on how much of it it takes for a request.
-    assert!(said["failure"].as_str().unwrap().starts_with("no "), "{said}");
+    assert!(said["error"].as_str().unwrap().starts_with("no "), "{said}");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn no_certificate_is_checked_only_if_that_is_asked_for() {
         let kubelet = Kubelet::start_with(certificate);
         let exporter = asking(&kubelet, &["--insecure-skip-tls-verify"]);
         assert_eq!(sizes(&exporter.scrape()), 3, "{certificate:?}");
-        let message = "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)";
+        let message = "kubelet_tls_unverified";
         assert_eq!(exporter.wait_for_log(message)["level"], "WARN");
     }
 }
@@ -216,7 +216,7 @@ fn each_situation_of_a_handshake_is_said() {
     exporter.scrape();
     exporter.wait_for_log(FAILED);
     let said = |what: &str| {
-        exporter.logged(FAILED).iter().filter(|said| said["failure"].as_str().unwrap().contains(what)).count()
+        exporter.logged(FAILED).iter().filter(|said| said["error"].as_str().unwrap().contains(what)).count()
     };
     let errors = |scrape: &Exposition| scrape.value("kubelet_volume_stats_scrape_errors_total", &[]).unwrap();
     // It asks for a certificate of the cluster's now, and nobody has approved it: another thing is to be done.

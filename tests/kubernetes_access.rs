@@ -27,8 +27,7 @@ fn a_credential_plugin_that_hangs_stops_nothing_else() {
         "interactiveMode": "Never"});
     let args = cluster.args_as(&json!({"exec": plugin}));
     let exporter = Exporter::start(&with(&args, &["--sources=mounts,kubelet", &kubelet.endpoint()]));
-    exporter
-        .wait_for_log("the API server cannot be asked; what is known stays in use, and it is tried again");
+    exporter.wait_for_log("kubernetes_request_failed");
     // On the same thread.
     exporter.scrape_until("the kubelet's answer", |scrape| {
         scrape.value("disk_usage_exporter_source_success", &[("source", "kubelet")]) == Some(1.0)
@@ -63,9 +62,9 @@ fn a_token_that_is_refused_is_said_and_tried_ever_more_seldom() {
     let cluster = Cluster::of(&["pv-1"]);
     cluster.server.require_tokens(&["another"]);
     let exporter = cluster.start(&[]);
-    let message = "the API server cannot be asked; what is known stays in use, and it is tried again";
+    let message = "kubernetes_request_failed";
     let warned = exporter.wait_for_log(message);
-    assert!(warned["failure"].as_str().unwrap().contains("401"), "{warned}");
+    assert!(warned["error"].as_str().unwrap().contains("401"), "{warned}");
     let scrape = exporter.scrape_until("it is tried again", |scrape| {
         requests(scrape, Resource::PersistentVolumes, "get", "401") >= 2.0
     });
@@ -74,7 +73,7 @@ fn a_token_that_is_refused_is_said_and_tried_ever_more_seldom() {
     // The administrator gives it the right one.
     cluster.server.require_tokens(&["good"]);
     shows_the_claim(&exporter);
-    exporter.wait_for_log("the API server answers again");
+    exporter.wait_for_log("kubernetes_recovered");
 }
 
 #[test]
@@ -90,8 +89,7 @@ fn a_client_certificate_of_a_kubeconfig_is_shown() {
 
 #[test]
 fn in_a_cluster_the_pods_service_account_is_used() {
-    let name = "kubernetes_access::in_a_cluster_the_pods_service_account_is_used";
-    in_namespace(name, Needs::Mounts, |_| {
+    in_namespace(Needs::Mounts, |_| {
         // A place of the test's own for what a pod has there.
         tmpfs(Path::new("/var/run"), "size=1m");
         let cluster = Cluster::of(&["pv-1"]);
@@ -119,9 +117,7 @@ fn in_a_cluster_the_pods_service_account_is_used() {
         let exporter = Exporter::start_with_env(&env[..2], &with(&args, &[]));
         exporter.wait_until_ready();
         shows_the_claim(&exporter);
-        exporter.wait_for_log(
-            "whose pods to look up is not known; set NODE_NAME from spec.nodeName, as manifests/ does",
-        );
+        exporter.wait_for_log("node_name_missing");
         let asked = cluster.server.requests();
         assert!(asked[before..].iter().all(|request| request.verb == Verb::Get));
         assert_eq!(success(&exporter.scrape(), Resource::Pods), None);
@@ -139,9 +135,9 @@ fn a_server_that_is_not_the_trusted_one_learns_no_token() {
     let (ours, theirs) = (cluster.server.address().to_string(), other.server.address().to_string());
     std::fs::write(kubeconfig, text.replace(&ours, &theirs)).unwrap();
     let exporter = Exporter::start(&with(&args, &[]));
-    let message = "the API server cannot be asked; what is known stays in use, and it is tried again";
+    let message = "kubernetes_request_failed";
     let warned = exporter.wait_for_log(message);
-    assert!(warned["failure"].as_str().unwrap().contains("certificate"), "{warned}");
+    assert!(warned["error"].as_str().unwrap().contains("certificate"), "{warned}");
     let scrape = exporter.scrape();
     assert!(requests(&scrape, Resource::Pods, "watch", "tls") >= 1.0);
     assert!(other.server.requests().is_empty());
@@ -247,7 +243,7 @@ fn a_kubeconfig_that_was_only_found_may_be_broken() {
     let output = command(&["--rootfs=/", "metrics"]).env("HOME", home.path()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("going on without the Kubernetes API"), "{said}");
+    assert!(said.contains("kubernetes_unavailable"), "{said}");
 }
 
 #[test]

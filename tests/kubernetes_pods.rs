@@ -312,7 +312,7 @@ async fn events_that_make_no_sense_are_logged_once_a_watch() {
     for watch in 1..=2 {
         (0..3).for_each(|_| node.server.tell_watches("hello\n"));
         pass(SECOND).await;
-        assert_eq!(log.lines("passed over events").len(), watch);
+        assert_eq!(log.lines("pod_events_skipped").len(), watch);
         node.server.end_watches();
         pass(20 * SECOND).await;
     }

@@ -11,7 +11,7 @@ use crate::support::exporter::run;
 use crate::support::exposition::{Exposition, Labels};
 use crate::support::fixture::POD;
 
-const FAILED: &str = "the API server cannot be asked; what is known stays in use, and it is tried again";
+const FAILED: &str = "kubernetes_request_failed";
 
 /// Volumes of the node.
 const NAMES: [&str; 3] = ["pv-1", "pv-2", "pv-3"];
@@ -237,7 +237,7 @@ fn an_outage_costs_no_labels() {
         let all = sources.into_iter().all(|source| success(scrape, source) == Some(1.0));
         all && !scrape.all("pv_disk_usage_up", &[("pv_tier", "gold")]).is_empty()
     });
-    exporter.wait_for_log("the API server answers again");
+    exporter.wait_for_log("kubernetes_recovered");
 }
 
 #[test]
@@ -281,13 +281,18 @@ fn forbidden_is_said_once_with_the_missing_rule() {
     assert_eq!(success(&scrape, Resource::PersistentVolumes), Some(0.0));
     assert_eq!(success(&scrape, Resource::Pods), Some(0.0));
     assert_eq!(requests(&scrape, Resource::PersistentVolumes, "get", "403"), 3.0);
-    for rule in ["get on persistentvolumes", "watch on pods"] {
-        let said = exporter.logged(&format!(
-            "the API server forbids it: give the service account `{rule}`, as manifests/base/rbac.yaml does; going on without"
-        ));
-        assert_eq!(said.len(), 1);
-        assert!(said[0]["failure"].as_str().unwrap().contains("is forbidden"), "{said:?}");
-    }
+    let forbidden = exporter.logged("kubernetes_forbidden");
+    let rules: BTreeSet<_> =
+        forbidden.iter().map(|line| (line["verb"].as_str(), line["resource"].as_str())).collect();
+    assert_eq!(
+        rules,
+        BTreeSet::from([("get", "persistentvolumes"), ("watch", "pods")].map(|(a, b)| (Some(a), Some(b))))
+    );
+    assert_eq!(forbidden.len(), 2, "once each");
+    assert!(
+        forbidden.iter().all(|line| line["error"].as_str().unwrap().contains("is forbidden")),
+        "{forbidden:?}"
+    );
 }
 
 #[test]

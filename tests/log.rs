@@ -36,7 +36,7 @@ fn a_log_that_nobody_reads_costs_nothing_but_itself() {
         assert_eq!(exporter.get("/readyz").status, 200);
     }
     // Who reads it again finds what happens from then on.
-    let lines = || exporter.logged("a mount of the volume cannot be measured").len();
+    let lines = || exporter.logged("volume_failed").len();
     exporter.read_log(true);
     let before = lines();
     while lines() < before + 10 * FAILING {

@@ -29,17 +29,16 @@ fn expected(namespace: &str) -> BTreeSet<[&str; 3]> {
 
 #[test]
 fn each_directory_gives_its_objects_and_no_others() {
-    let name = "each_directory_gives_its_objects_and_no_others";
-    let Some(base) = rendered(name, BASE) else { return };
+    let Some(base) = rendered(BASE) else { return };
     assert_eq!(base.names(), expected("disk-usage-exporter"));
-    assert_eq!(base.0, rendered(name, "manifests/base").unwrap().0);
-    let hardened = rendered(name, HARDENED).unwrap();
+    assert_eq!(base.0, rendered("manifests/base").unwrap().0);
+    let hardened = rendered(HARDENED).unwrap();
     assert_eq!(hardened.names(), base.names());
-    let kubelet_only = rendered(name, KUBELET_ONLY).unwrap();
+    let kubelet_only = rendered(KUBELET_ONLY).unwrap();
     assert_eq!(kubelet_only.names(), base.names());
-    let names = rendered(name, NAMES).unwrap();
+    let names = rendered(NAMES).unwrap();
     assert_eq!(names.names(), base.names());
-    let compat = rendered(name, COMPAT).unwrap();
+    let compat = rendered(COMPAT).unwrap();
     let mut objects = expected("kubelet-volume-stats");
     objects.insert(["Service", "kubelet-volume-stats", "kubelet-volume-stats-exporter"]);
     assert_eq!(compat.names(), objects);
@@ -61,8 +60,7 @@ fn enforced(manifest: &Manifest) -> &Value {
 #[test]
 fn pods_that_ask_the_kubelet_alone_are_restricted() {
     for directory in [KUBELET_ONLY, COMPAT] {
-        let name = "pods_that_ask_the_kubelet_alone_are_restricted";
-        let Some(manifest) = rendered(name, directory) else { return };
+        let Some(manifest) = rendered(directory) else { return };
         assert_eq!(unmet(manifest.template()), BTreeSet::new(), "{directory}");
         assert_eq!(enforced(&manifest), "restricted", "{directory}");
         let context = &manifest.container()["securityContext"];
@@ -85,7 +83,7 @@ fn pods_that_ask_the_kubelet_alone_are_restricted() {
 
 #[test]
 fn pods_that_see_the_mounts_are_not_restricted() {
-    let Some(base) = rendered("pods_that_see_the_mounts_are_not_restricted", BASE) else { return };
+    let Some(base) = rendered(BASE) else { return };
     let expected = [
         "Privileged Containers",
         "HostPath Volumes",
@@ -102,8 +100,7 @@ fn pods_that_see_the_mounts_are_not_restricted() {
 
 #[test]
 fn hardened_pods_are_root_and_no_more() {
-    let name = "hardened_pods_are_root_and_no_more";
-    let Some(hardened) = rendered(name, HARDENED) else { return };
+    let Some(hardened) = rendered(HARDENED) else { return };
     let expected =
         ["HostPath Volumes", "SELinux", "Volume Types", "Running as Non-root", "Running as Non-root user"];
     assert_eq!(unmet(hardened.template()), expected.into());
@@ -121,7 +118,7 @@ fn hardened_pods_are_root_and_no_more() {
     let volume = json!({"name": "kubelet", "hostPath": {"path": path, "type": "Directory"}});
     assert_eq!(list(&hardened.template()["spec"]["volumes"])[0], volume);
     // Nothing else differs.
-    let base = rendered(name, BASE).unwrap();
+    let base = rendered(BASE).unwrap();
     let (mut template, plain) = (hardened.template().clone(), base.template());
     for at in ["/spec/volumes/0", "/spec/containers/0/volumeMounts/0", "/spec/containers/0/securityContext"] {
         *template.pointer_mut(at).unwrap() = plain.pointer(at).unwrap().clone();
@@ -132,7 +129,7 @@ fn hardened_pods_are_root_and_no_more() {
 
 #[test]
 fn pods_go_to_every_linux_node_that_is_real() {
-    let Some(base) = rendered("pods_go_to_every_linux_node_that_is_real", BASE) else { return };
+    let Some(base) = rendered(BASE) else { return };
     let pod = &base.template()["spec"];
     assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]), "all taints");
     let required = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
@@ -159,7 +156,7 @@ fn pods_go_to_every_linux_node_that_is_real() {
 
 #[test]
 fn each_control_finds_what_it_forbids() {
-    let Some(good) = rendered("each_control_finds_what_it_forbids", KUBELET_ONLY) else { return };
+    let Some(good) = rendered(KUBELET_ONLY) else { return };
     let container = "/spec/containers/0";
     let cases = [
         ("HostProcess", "/spec", "securityContext", json!({"windowsOptions": {"hostProcess": true}})),
@@ -211,8 +208,7 @@ fn each_control_finds_what_it_forbids() {
 #[test]
 fn nothing_is_mounted_but_the_token_and_the_clusters_authority() {
     for directory in [KUBELET_ONLY, COMPAT] {
-        let name = "nothing_is_mounted_but_the_token_and_the_clusters_authority";
-        let Some(manifest) = rendered(name, directory) else { return };
+        let Some(manifest) = rendered(directory) else { return };
         let sources = json!([
             {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
             {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
@@ -231,8 +227,7 @@ fn nothing_is_mounted_but_the_token_and_the_clusters_authority() {
 #[test]
 fn the_kubelets_figures_are_all_that_may_be_asked_for() {
     for directory in [KUBELET_ONLY, COMPAT] {
-        let name = "the_kubelets_figures_are_all_that_may_be_asked_for";
-        let Some(manifest) = rendered(name, directory) else { return };
+        let Some(manifest) = rendered(directory) else { return };
         let rules = json!([{"apiGroups": [""], "resources": ["nodes/stats"], "verbs": ["get"]}]);
         assert_eq!(manifest.the("ClusterRole")["rules"], rules, "{directory}");
     }
@@ -240,9 +235,8 @@ fn the_kubelets_figures_are_all_that_may_be_asked_for() {
 
 #[test]
 fn who_measures_may_ask_the_kubelet_for_its_metrics_besides() {
-    let name = "who_measures_may_ask_the_kubelet_for_its_metrics_besides";
-    let Some(names) = rendered(name, NAMES) else { return };
-    let base = rendered(name, BASE).unwrap();
+    let Some(names) = rendered(NAMES) else { return };
+    let base = rendered(BASE).unwrap();
     let metrics = json!({"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]});
     let rules = [list(&base.the("ClusterRole")["rules"]), &[metrics]].concat();
     assert_eq!(list(&names.the("ClusterRole")["rules"]), rules);
@@ -253,16 +247,15 @@ fn who_measures_may_ask_the_kubelet_for_its_metrics_besides() {
 
 #[test]
 fn the_program_accepts_the_overlays_arguments() {
-    let name = "the_program_accepts_the_overlays_arguments";
-    let Some(base) = rendered(name, BASE) else { return };
+    let Some(base) = rendered(BASE) else { return };
     assert_eq!(base.args(), ["--rootfs=/rootfs"]);
-    let kubelet_only = rendered(name, KUBELET_ONLY).unwrap();
+    let kubelet_only = rendered(KUBELET_ONLY).unwrap();
     let asking = ["--sources=kubelet", "--kubelet-endpoint=https://$(HOST_IP):10250"];
     assert_eq!(kubelet_only.args(), asking);
-    let names = rendered(name, NAMES).unwrap();
+    let names = rendered(NAMES).unwrap();
     let missing = ["--sources=mounts", "--kubelet-volume-stats=missing", asking[1]];
     assert_eq!(names.args(), [&base.args()[..], &missing].concat());
-    let compat = rendered(name, COMPAT).unwrap();
+    let compat = rendered(COMPAT).unwrap();
     let as_before = [
         "--kubelet-volume-stats-labels=pod",
         "--metrics-port=8080",
@@ -286,7 +279,7 @@ fn probes_ask_at_ports_that_are_there() {
     for (directory, port) in
         [(BASE, ("pv-metrics", 9274)), (KUBELET_ONLY, ("pv-metrics", 9274)), (COMPAT, ("metrics", 8080))]
     {
-        let Some(manifest) = rendered("probes_ask_at_ports_that_are_there", directory) else { return };
+        let Some(manifest) = rendered(directory) else { return };
         let (name, number) = port;
         assert_eq!(manifest.ports(), [(name, Some(number))].into(), "{directory}");
         for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
@@ -298,7 +291,7 @@ fn probes_ask_at_ports_that_are_there() {
 
 #[test]
 fn the_go_exporters_service_lists_the_pods() {
-    let Some(manifest) = rendered("the_go_exporters_service_lists_the_pods", COMPAT) else { return };
+    let Some(manifest) = rendered(COMPAT) else { return };
     let service = manifest.the("Service");
     let annotations = json!({
         "prometheus.io/scrape": "true",
@@ -323,8 +316,7 @@ fn scrape_job(path: &str) -> Value {
 
 #[test]
 fn scrape_jobs_find_the_pods_and_keep_their_labels() {
-    let name = "scrape_jobs_find_the_pods_and_keep_their_labels";
-    let Some(base) = rendered(name, BASE) else { return };
+    let Some(base) = rendered(BASE) else { return };
     let namespace = &base.the("DaemonSet")["metadata"]["namespace"];
     let ports = base.ports();
     let label = |of: &str| json!([format!("__meta_kubernetes_pod_{of}")]);
@@ -341,7 +333,7 @@ fn scrape_jobs_find_the_pods_and_keep_their_labels() {
         assert_eq!(job["relabel_configs"], relabelings, "{path}");
     }
     let compat = scrape_job("manifests/overlays/kubelet-only-compat/prometheus-scrape.yaml");
-    let service = rendered(name, COMPAT).unwrap().the("Service")["metadata"].clone();
+    let service = rendered(COMPAT).unwrap().the("Service")["metadata"].clone();
     assert_eq!(compat["honor_labels"], true);
     assert_eq!(compat["kubernetes_sd_configs"][0]["namespaces"]["names"], json!([service["namespace"]]));
     assert_eq!(compat["relabel_configs"][0]["regex"], service["name"]);

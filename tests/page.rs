@@ -74,8 +74,7 @@ fn the_page_is_html_for_nobody_else() {
 
 #[test]
 fn a_volume_that_hangs_is_shown_as_hung() {
-    let name = "page::a_volume_that_hangs_is_shown_as_hung";
-    in_namespace(name, Needs::Fuse, |node| {
+    in_namespace(Needs::Fuse, |node| {
         let volumes = [volumes("well", 1, healthy()), volumes("ill", 1, Behaviour::Deaf)].concat();
         let it = Subject::start(node, &volumes, &["--stat-timeout=1s"]);
         for _ in 0..2 {
@@ -144,7 +143,7 @@ fn pages_that_wait_delay_neither_probes_nor_what_needs_no_collection() {
 
 #[test]
 fn a_browser_shows_what_a_person_looks_for() {
-    let Some(browser) = Browser::start("page::a_browser_shows_what_a_person_looks_for") else { return };
+    let Some(browser) = Browser::start() else { return };
     let (_fixture, exporter) = node();
     browser.open(exporter.address);
     let rows = browser.run("return [...document.querySelectorAll('tbody tr')].map((row) => row.innerText)");
@@ -172,7 +171,7 @@ fn a_browser_shows_what_a_person_looks_for() {
 
 #[test]
 fn typing_leaves_the_rows_that_fit() {
-    let Some(browser) = Browser::start("page::typing_leaves_the_rows_that_fit") else { return };
+    let Some(browser) = Browser::start() else { return };
     let (_fixture, exporter) = node();
     browser.open(exporter.address);
     let shown = || {
@@ -193,8 +192,7 @@ fn typing_leaves_the_rows_that_fit() {
 
 #[test]
 fn a_phone_shows_all_without_scrolling_sideways_and_dark_is_dark() {
-    let name = "page::a_phone_shows_all_without_scrolling_sideways_and_dark_is_dark";
-    let Some(browser) = Browser::start(name) else { return };
+    let Some(browser) = Browser::start() else { return };
     let mut fixture = Fixture::new();
     fixture.mount_unwritten(&"x".repeat(253), answering());
     fixture.mount_unwritten("stuck", json!("hang"));
@@ -222,7 +220,7 @@ fn a_phone_shows_all_without_scrolling_sideways_and_dark_is_dark() {
 
 #[test]
 fn no_figure_takes_the_room_of_names() {
-    let Some(browser) = Browser::start("page::no_figure_takes_the_room_of_names") else { return };
+    let Some(browser) = Browser::start() else { return };
     let mut fixture = Fixture::new();
     let most = json!({"frsize": u32::MAX, "blocks": u64::MAX, "bfree": u64::MAX, "bavail": u64::MAX,
         "files": u64::MAX, "ffree": 0});
@@ -241,7 +239,7 @@ fn no_figure_takes_the_room_of_names() {
 
 #[test]
 fn it_is_complete_without_javascript() {
-    let Some(browser) = Browser::start_without_scripts("page::it_is_complete_without_javascript") else {
+    let Some(browser) = Browser::start_without_scripts() else {
         return;
     };
     let (_fixture, exporter) = node();

@@ -26,8 +26,7 @@ pub(crate) fn ext4(node: &Node, name: &str, options: &str) -> (PathBuf, PathBuf)
 
 #[test]
 fn ext4_with_a_reserve_and_one_that_failed() {
-    let name = "real_devices::ext4_with_a_reserve_and_one_that_failed";
-    in_namespace(name, Needs::Root, |node| {
+    in_namespace(Needs::Root, |node| {
         let (reserve, _) = ext4(node, "reserve", "rw");
         fs::write(reserve.join("file"), vec![1; 4 << 20]).unwrap();
         let (failed, device) = ext4(node, "failed", "errors=remount-ro");
@@ -54,7 +53,7 @@ fn ext4_with_a_reserve_and_one_that_failed() {
 
 #[test]
 fn block_devices_have_their_size() {
-    in_namespace("real_devices::block_devices_have_their_size", Needs::Root, |node| {
+    in_namespace(Needs::Root, |node| {
         let (mounted, device) = ext4(node, "fs", "rw");
         let devices = node.kubelet().join("plugins/kubernetes.io/csi/volumeDevices");
         let place = devices.join(format!("raw/dev/{}", PODS[1]));
@@ -96,8 +95,7 @@ fn bind_device(device: &Path, place: &Path) {
 
 #[test]
 fn a_device_without_a_name_in_its_path_is_named_by_the_pods_link() {
-    let name = "real_devices::a_device_without_a_name_in_its_path_is_named_by_the_pods_link";
-    in_namespace(name, Needs::Root, |node| {
+    in_namespace(Needs::Root, |node| {
         let devices = ["one", "two"].map(|name| ext4(node, name, "rw"));
         let kubelet = node.kubelet();
         let links = kubelet.join(format!("pods/{}/volumeDevices/kubernetes.io~iscsi", PODS[1]));
@@ -137,8 +135,7 @@ fn a_device_without_a_name_in_its_path_is_named_by_the_pods_link() {
 
 #[test]
 fn a_device_is_never_taken_for_a_file_system() {
-    let name = "real_devices::a_device_is_never_taken_for_a_file_system";
-    in_namespace(name, Needs::Root, |node| {
+    in_namespace(Needs::Root, |node| {
         let (mounted, device) = ext4(node, "fs", "rw");
         let place = node.path().join("volumes/raw");
         bind_device(&device, &place);

@@ -74,7 +74,7 @@ fn fill(path: &Path) {
 
 #[test]
 fn figures_are_those_of_statvfs() {
-    in_namespace("real_mounts::figures_are_those_of_statvfs", Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let some = node.tmpfs_volume("some", "size=8m");
         fs::write(some.join("file"), vec![1; 3 << 20]).unwrap();
         let full = node.tmpfs_volume("full", "size=1m");
@@ -108,8 +108,7 @@ fn figures_are_those_of_statvfs() {
 
 #[test]
 fn the_next_scrape_sees_what_changed_and_reads_nothing_else() {
-    let name = "real_mounts::the_next_scrape_sees_what_changed_and_reads_nothing_else";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let first = node.tmpfs_volume("first", "size=1m");
         let exporter = exporter();
         let scrape = exporter.scrape();
@@ -131,7 +130,7 @@ fn the_next_scrape_sees_what_changed_and_reads_nothing_else() {
 
 #[test]
 fn a_mount_over_a_mount_hides_it() {
-    in_namespace("real_mounts::a_mount_over_a_mount_hides_it", Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let path = node.tmpfs_volume("twice", "size=1m");
         tmpfs(&path, "size=2m");
         let exporter = exporter();
@@ -153,8 +152,7 @@ fn record_table(node: &Node) -> PathBuf {
 
 #[test]
 fn a_path_that_is_not_that_mount_has_no_figures() {
-    let name = "real_mounts::a_path_that_is_not_that_mount_has_no_figures";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let path = node.tmpfs_volume("gone", "size=1m");
         node.tmpfs_volume("there", "size=1m");
         let table = record_table(node);
@@ -176,8 +174,8 @@ fn a_path_that_is_not_that_mount_has_no_figures() {
         assert_eq!(names(&scrape), [""; 0], "a table that cannot be read shows no volume");
         assert_eq!(scrape.value("disk_usage_exporter_source_success", &[("source", "mounts")]), Some(0.0));
         assert_eq!(scrape.all("disk_usage_exporter_volumes", &[]), []);
-        let failing = "a mount of the volume cannot be measured";
-        let again = "every mount of the volume can be measured again";
+        let failing = "volume_failed";
+        let again = "volume_recovered";
         assert_eq!(exporter.logged(failing).len(), 1, "once, not at every scrape");
         assert_eq!(exporter.logged(again).len(), 1);
         let line = exporter.wait_for_log(failing);
@@ -187,8 +185,7 @@ fn a_path_that_is_not_that_mount_has_no_figures() {
 
 #[test]
 fn a_container_sees_the_host_below_its_rootfs() {
-    let name = "real_mounts::a_container_sees_the_host_below_its_rootfs";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let rootfs = node.path().join("rootfs");
         let host_path = format!("/var/lib/kubelet/pods/{}/volumes/kubernetes.io~nfs/inside", PODS[0]);
         let inside = rootfs.join(&host_path[1..]);
@@ -204,7 +201,7 @@ fn a_container_sees_the_host_below_its_rootfs() {
 
 #[test]
 fn mounts_that_do_not_propagate_are_told() {
-    in_namespace("real_mounts::mounts_that_do_not_propagate_are_told", Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let host = node.path().join("host");
         fs::create_dir(&host).unwrap();
         tmpfs(&host, "size=1m");
@@ -241,15 +238,14 @@ fn mounts_that_do_not_propagate_are_told() {
         };
         assert_eq!(told(&blind), (String::new(), Some(0.0), Some(1.0)));
         assert_eq!(told(&seeing), ("late".into(), Some(1.0), Some(0.0)));
-        blind.wait_for_log("mounts made on the host from now on will not be seen here: mount the host's directory with mountPropagation HostToContainer");
+        blind.wait_for_log("mounts_not_propagated");
     });
 }
 
 #[test]
 fn a_file_can_be_a_mount() {
     // A bind mount of a file is a mount like any other: the proof must hold for it too.
-    let name = "real_mounts::a_file_can_be_a_mount";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let path = node.tmpfs_volume("of-a-file", "size=1m");
         fs::write(path.join("file"), "x").unwrap();
         let place = node.kubelet().join(format!("pods/{}/volumes/kubernetes.io~nfs/file", PODS[1]));
@@ -264,8 +260,7 @@ fn a_file_can_be_a_mount() {
 
 #[test]
 fn a_half_written_note_of_the_kubelet_is_read_again() {
-    let name = "real_mounts::a_half_written_note_of_the_kubelet_is_read_again";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let note = |mode: &str| {
             format!(
                 r#"{{"driverName":"d","volumeHandle":"h","specVolID":"pv","volumeLifecycleMode":"{mode}"}}"#

@@ -63,8 +63,7 @@ fn total(snapshot: &Snapshot, pv_name: &str) -> Option<u128> {
 
 #[test]
 fn a_volume_unmounted_after_the_table_was_read_is_left_out() {
-    let name = "real_races::a_volume_unmounted_after_the_table_was_read_is_left_out";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         node.tmpfs_volume("there", "size=2m");
         for proof in PROOFS {
             let path = node.tmpfs_volume("gone", "size=1m");
@@ -79,7 +78,7 @@ fn a_volume_unmounted_after_the_table_was_read_is_left_out() {
 
 #[test]
 fn a_scrape_without_an_unmount_reads_the_table_once() {
-    in_namespace("real_races::a_scrape_without_an_unmount_reads_the_table_once", Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         node.tmpfs_volume("there", "size=2m");
         for proof in PROOFS {
             let elsewhere = node.path().join("elsewhere");
@@ -95,8 +94,7 @@ fn a_scrape_without_an_unmount_reads_the_table_once() {
 
 #[test]
 fn another_mount_in_its_place_is_measured_as_pods_see_it() {
-    let name = "real_races::another_mount_in_its_place_is_measured_as_pods_see_it";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         for proof in PROOFS {
             let path = node.tmpfs_volume("swapped", "size=1m");
             let swapped = path.clone();
@@ -112,8 +110,7 @@ fn another_mount_in_its_place_is_measured_as_pods_see_it() {
 
 #[test]
 fn the_disk_below_never_answers_however_fast_a_volume_comes_and_goes() {
-    let name = "real_races::the_disk_below_never_answers_however_fast_a_volume_comes_and_goes";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         for proof in PROOFS {
             let path = node.tmpfs_volume("restless", "size=1m");
             let mut collector = collector(None, KernelProbe::new("/".into(), proof));
@@ -160,8 +157,7 @@ fn while_another_thread(
 
 #[test]
 fn a_table_of_another_process_is_proven_too() {
-    let name = "real_races::a_table_of_another_process_is_proven_too";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         // Two foreign tables: a copy, whose ids mean nothing here, and one without ids.
         let copy = node.path().join("copy");
         for (proof, table) in PROOFS

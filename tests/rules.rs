@@ -53,7 +53,7 @@ fn promtool(args: &[&str]) {
 
 #[test]
 fn the_shipped_rules_pass_their_unit_tests() {
-    if is_there("rules::the_shipped_rules_pass_their_unit_tests", "promtool", &["--version"]) {
+    if is_there("promtool", &["--version"]) {
         let found = std::fs::read_dir(root().join("manifests/rules")).unwrap().count();
         assert_eq!(found, FILES.len());
         for file in FILES {
@@ -200,12 +200,10 @@ fn subjects(alerts: &[Value]) -> Vec<String> {
 
 #[test]
 fn a_volume_that_fills_up_reaches_the_alertmanager_once() {
-    let name = "rules::a_volume_that_fills_up_reaches_the_alertmanager_once";
-    if !is_there(name, "prometheus", &["--version"]) || !is_there(name, alertmanager::PROGRAM, &["--version"])
-    {
+    if !is_there("prometheus", &["--version"]) || !is_there(alertmanager::PROGRAM, &["--version"]) {
         return;
     }
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         const SIZE: usize = 4 << 20;
         // One volume in two pods, and two that are directories of one file system.
         let own = node.tmpfs_volume("pv-1", &format!("size={SIZE}"));

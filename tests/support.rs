@@ -31,8 +31,14 @@ pub(crate) mod virtual_node;
 /// How long a test waits for an event before it fails.
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
 
+/// The full name of the test that this thread runs: libtest gives each a thread of that name.
+pub(crate) fn current_test() -> String {
+    std::thread::current().name().expect("called on the test's own thread").to_owned()
+}
+
 /// Says that a test was not run; under `CI=true` that is a failure.
-pub(crate) fn skip(test: &str, why: &str) {
+pub(crate) fn skip(why: &str) {
+    let test = current_test();
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} must not be skipped in CI: {why}");
     eprintln!("SKIPPED {test}: {why}");
 }

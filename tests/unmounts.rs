@@ -18,7 +18,7 @@ const HELD: usize = 1_000;
 /// does for some microseconds. Scrapes back to back make ten collections a second.
 #[test]
 fn unmounts_are_hardly_refused_under_scrapes_back_to_back() {
-    in_namespace("unmounts::unmounts_are_hardly_refused_under_scrapes_back_to_back", Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let refusals = unmount_while_scraped(node, 3, Duration::ZERO, 10_000);
         assert!(
             times(&refusals) <= refusals.len() / 100,
@@ -32,8 +32,7 @@ fn unmounts_are_hardly_refused_under_scrapes_back_to_back() {
 
 #[test]
 fn at_one_scrape_a_second_at_most_one_of_20_000_unmounts_is_refused() {
-    let name = "unmounts::at_one_scrape_a_second_at_most_one_of_20_000_unmounts_is_refused";
-    in_namespace(name, Needs::Mounts, |node| {
+    in_namespace(Needs::Mounts, |node| {
         let refusals = unmount_while_scraped(node, 1, Duration::from_secs(1), 20_000);
         assert!(times(&refusals) <= 1, "{} of {} unmounts", times(&refusals), refusals.len());
     });

@@ -71,8 +71,9 @@ fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> R
     validate_ca_file(args)?;
     if args.insecure_skip_tls_verify && args.kubelet_endpoint.scheme_str() == Some("https") {
         tracing::warn!(
+            event = "kubelet_tls_unverified",
             endpoint = %args.kubelet_endpoint,
-            "the kubelet's certificate is not checked: whoever answers in its place gets the token (--insecure-skip-tls-verify)"
+            "the kubelet's certificate is not verified (--insecure-skip-tls-verify): an impostor would receive the token"
         );
     }
     Ok(Kubelet::new(args.clone(), config.sources, node_name, clients, host_files))
@@ -95,7 +96,7 @@ fn open_metadata(
     };
     let KubernetesArgs { node_name, label_refresh, .. } = &config.kubernetes;
     let node_name = node_name.clone().or_else(|| host_name(&access));
-    tracing::info!(credentials = %access, node_name, "labels come from the Kubernetes API");
+    tracing::info!(event = "kubernetes_enabled", credentials = %access, node_name, "reading labels from the Kubernetes API");
     let settings = ApiSettings { node_name, label_refresh: *label_refresh, selections };
     let (metadata, status, work) = cluster::follow(settings, || cluster::connect(access));
     clients.spawn(work);
@@ -117,7 +118,10 @@ fn access(config: &Config) -> Result<Option<Access>, AppError> {
         Ok(_) => Ok(Some(access)),
         Err(error) if required || kubeconfig.is_some() => Err(AppError::Access(error)),
         Err(error) => {
-            tracing::warn!(%error, "going on without the Kubernetes API; --kubernetes=off says that this is meant");
+            tracing::warn!(
+                event = "kubernetes_unavailable", %error,
+                "running without the Kubernetes API; --kubernetes=off silences this warning"
+            );
             Ok(None)
         }
     }
@@ -127,7 +131,8 @@ fn access(config: &Config) -> Result<Option<Access>, AppError> {
 fn host_name(access: &Access) -> Option<String> {
     if *access == Access::InCluster {
         tracing::warn!(
-            "whose pods to look up is not known; set NODE_NAME from spec.nodeName, as manifests/ does"
+            event = "node_name_missing",
+            "the node's name is unknown, so its pods cannot be watched: set NODE_NAME from spec.nodeName, as manifests/ does"
         );
         return None;
     }

@@ -79,7 +79,11 @@ impl Objects {
     fn add(&mut self, value: &RawValue, kind_of_list: Option<&str>, depth: usize, selections: &Selections) {
         let Ok(head) = serde_json::from_str::<Head<'_>>(value.get()) else {
             self.has_foreign = true;
-            tracing::warn!(item = begin(value), "left out what is no object");
+            tracing::warn!(
+                event = "object_unrecognized",
+                item = begin(value),
+                "skipped an item that is no object"
+            );
             return;
         };
         let kind = head.kind.as_deref().or(kind_of_list).unwrap_or_default();
@@ -98,7 +102,7 @@ impl Objects {
             let metadata = head.metadata.and_then(Fields::of).unwrap_or_default();
             let name = [metadata.name("namespace"), metadata.name("name")];
             let name = name.into_iter().flatten().collect::<Vec<_>>().join("/");
-            tracing::warn!(kind, name, %error, "left out an object that does not parse");
+            tracing::warn!(event = "object_malformed", kind, name, %error, "skipped an object that does not parse");
         }
     }
 

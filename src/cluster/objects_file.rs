@@ -76,12 +76,12 @@ impl ObjectsFile {
         match read {
             Ok(metadata) => {
                 if !had_success {
-                    tracing::info!(path = %self.path.display(), "the objects file can be read again");
+                    tracing::info!(event = "objects_file_recovered", path = %self.path.display(), "the objects file can be read again");
                 }
                 self.metadata = Arc::new(metadata);
             }
             Err(error) if had_success => {
-                tracing::error!(%error, "the objects file cannot be read; its last objects stay in use");
+                tracing::error!(event = "objects_file_unreadable", %error, "cannot read the objects file: keeping its last objects");
                 let metadata = Arc::make_mut(&mut self.metadata);
                 metadata.sources.iter_mut().for_each(|source| source.success = false);
             }

@@ -142,7 +142,7 @@ impl PodWatcher {
                     self.api.count(PODS, Some(&failure));
                     // Once: where one event makes no sense, all may.
                     if !std::mem::replace(&mut is_warned, true) {
-                        tracing::warn!(%failure, "passed over events of the watch of pods");
+                        tracing::warn!(event = "pod_events_skipped", error = %failure, "skipped events of the pod watch that do not parse");
                     }
                     continue;
                 }

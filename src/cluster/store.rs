@@ -190,7 +190,11 @@ impl Store {
                 let mounts = self.channels.mounted.borrow();
                 if is_complete && self.pods.is_empty() && mounts.iter().any(|mount| mount.pod_uid.is_some()) {
                     let node_name = &self.settings.node_name;
-                    tracing::warn!(node_name, "the cluster has no pod on this node: is --node-name right?");
+                    tracing::warn!(
+                        event = "node_has_no_pods",
+                        node_name,
+                        "no pods found on this node: check --node-name"
+                    );
                 }
                 is_complete
             }
@@ -216,13 +220,13 @@ impl Store {
         let pv_name = pv_name.filter(|_| failure.is_of_one_object());
         if failure.is_forbidden() {
             tracing::error!(
-                resource, %failure,
-                "the API server forbids it: give the service account `{verb} on {resource}`, as manifests/base/rbac.yaml does; going on without"
+                event = "kubernetes_forbidden", resource, verb, error = %failure,
+                "the API server refused the request: allow the service account to `{verb} {resource}`, as manifests/base/rbac.yaml does"
             );
         } else {
             tracing::warn!(
-                resource, pv_name, %failure,
-                "the API server cannot be asked; what is known stays in use, and it is tried again"
+                event = "kubernetes_request_failed", resource, pv_name, error = %failure,
+                "request to the API server failed: keeping the last known objects and retrying"
             );
         }
     }
@@ -230,7 +234,11 @@ impl Store {
     /// Logs that everything about a resource is answered again.
     fn log_recovery(&mut self, resource: ApiResource) {
         if self.logged.remove(&resource).is_some() {
-            tracing::info!(resource = resource.name, "the API server answers again");
+            tracing::info!(
+                event = "kubernetes_recovered",
+                resource = resource.name,
+                "the API server answers again"
+            );
         }
     }
 

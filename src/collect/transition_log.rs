@@ -32,12 +32,13 @@ impl TransitionLog {
             let measured = snapshot.volumes.iter().filter(|volume| volume.measurement().is_some()).count();
             let (claims, pending) = (snapshot.claims.len(), snapshot.pending);
             tracing::info!(
+                event = "first_collection",
                 mounts = snapshot.table.as_ref().map(|table| table.rows),
                 volumes,
                 measured,
                 pending,
                 claims,
-                "collected for the first time"
+                "completed the first collection"
             );
         }
         let changes = self.diff(snapshot);
@@ -48,13 +49,25 @@ impl TransitionLog {
                     volume.into_iter().for_each(warn);
                 }
                 Change::Recovered(pv_name) => {
-                    tracing::info!(pv_name, "every mount of the volume can be measured again");
+                    tracing::info!(
+                        event = "volume_recovered",
+                        pv_name,
+                        "every mount of the volume can be measured again"
+                    );
                 }
-                Change::Gone(pv_name) => tracing::info!(pv_name, "the failing volume is no longer mounted"),
+                Change::Gone(pv_name) => tracing::info!(
+                    event = "failing_volume_unmounted",
+                    pv_name,
+                    "the failing volume is no longer mounted"
+                ),
             }
         }
         if let Some(more @ 1..) = changes.len().checked_sub(MAX_LOGGED_CHANGES) {
-            tracing::warn!(more, "volumes that begin or cease to fail, besides: the metrics name them");
+            tracing::warn!(
+                event = "volume_changes_omitted",
+                more,
+                "more volumes started or stopped failing: pv_disk_usage_error names them"
+            );
         }
     }
 
@@ -87,7 +100,14 @@ fn warn(volume: &MeasuredVolume) {
             // As text, so that the log's formatter escapes it.
             let mountpoint = &*mount.mountpoint.to_string_lossy();
             let reason = reason.as_str();
-            tracing::warn!(pv_name, reason, error, mountpoint, "a mount of the volume cannot be measured");
+            tracing::warn!(
+                event = "volume_failed",
+                pv_name,
+                reason,
+                error,
+                mountpoint,
+                "cannot measure a mount of the volume"
+            );
         }
     }
 }

@@ -104,15 +104,21 @@ impl<T: Send + Sync> CachedEndpoint<T> {
             (Some(Outcome::Failure(before, _)), Outcome::Failure(error, _)) if error.is_like(&before) => {}
             (_, Outcome::Failure(error, _)) => {
                 let remedy = error.remedy(rbac_resource);
-                tracing::error!(page = path, failure = %error, remedy, "the kubelet cannot be asked");
+                tracing::error!(
+                    event = "kubelet_request_failed", path, %error, remedy,
+                    "request to the kubelet failed"
+                );
             }
             (Some(Outcome::Malformed), Outcome::Malformed)
             | (None | Some(Outcome::Success), Outcome::Success) => {}
             (_, Outcome::Malformed) => tracing::warn!(
-                page = path,
-                "entries of the kubelet's answer cannot be understood, and are left out"
+                event = "kubelet_entries_skipped",
+                path,
+                "skipped entries of the kubelet's response that do not parse"
             ),
-            (_, Outcome::Success) => tracing::info!(page = path, "the kubelet answers again"),
+            (_, Outcome::Success) => {
+                tracing::info!(event = "kubelet_recovered", path, "the kubelet answers again");
+            }
         }
     }
 

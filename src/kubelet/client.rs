@@ -131,9 +131,12 @@ impl KubeletClient {
         if is_missing != self.is_token_missing.swap(is_missing, Ordering::Relaxed) {
             if is_missing {
                 let error = read.as_ref().err().map(ToString::to_string);
-                tracing::warn!(%path, error, "no token for the kubelet; going on without: --token-path names its file");
+                tracing::warn!(
+                    event = "kubelet_token_missing", %path, error,
+                    "no token for the kubelet: sending requests without one; set --token-path"
+                );
             } else {
-                tracing::info!(%path, "there is a token for the kubelet now");
+                tracing::info!(event = "kubelet_token_found", %path, "found a token for the kubelet");
             }
         }
         if is_missing {

@@ -111,7 +111,7 @@ impl PoolShared {
             // Without another thread the mounts wait for those there are: they may be skipped, not lost.
             if let Err(error) = thread.spawn(move || shared.work()) {
                 THREAD_REFUSED.call_once(
-                    || tracing::error!(%error, "no thread to measure mounts; some may be skipped"),
+                    || tracing::error!(event = "probe_thread_failed", %error, "cannot start a probe thread: some mounts may be skipped"),
                 );
                 return;
             }

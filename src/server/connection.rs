@@ -60,10 +60,10 @@ impl Server {
         async move {
             tokio::select! {
                 biased;
-                _ = evicted => tracing::debug!("closing a connection in favor of others"),
+                _ = evicted => tracing::debug!(event = "connection_evicted", "closing a connection in favor of others"),
                 ended = stopping.watch(http.serve_connection(TokioIo::new(stream), service)) => {
                     if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection ended early");
+                        tracing::debug!(event = "connection_failed", %error, "connection ended early");
                     }
                 }
             }

@@ -48,7 +48,7 @@ impl Limits {
         let files = Resource::RLIMIT_NOFILE;
         let raised = getrlimit(files).and_then(|(_, hard)| setrlimit(files, hard, hard));
         if let Err(error) = raised {
-            tracing::debug!(%error, "cannot raise the limit of open files");
+            tracing::debug!(event = "open_files_limit_unchanged", %error, "cannot raise the limit of open files");
         }
         let (descriptors, _) = getrlimit(files).unwrap_or_default();
         Self { connections: max_connections(descriptors), ..Self::default() }

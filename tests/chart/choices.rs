@@ -6,7 +6,7 @@ use crate::support::manifest::{list, text};
 
 #[test]
 fn pods_have_the_priority_that_is_asked_for() {
-    if !is_helm_there("pods_have_the_priority_that_is_asked_for") {
+    if !is_helm_there() {
         return;
     }
     let of = |class: Value| {
@@ -23,7 +23,7 @@ fn pods_have_the_priority_that_is_asked_for() {
 
 #[test]
 fn what_the_kubelet_has_elsewhere_is_mounted_in_its_place() {
-    if !is_helm_there("what_the_kubelet_has_elsewhere_is_mounted_in_its_place") {
+    if !is_helm_there() {
         return;
     }
     let root = "/var/lib/k0s/kubelet";

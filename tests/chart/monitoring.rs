@@ -26,7 +26,7 @@ fn rules(path: &str, field: &str) -> Vec<Value> {
 
 #[test]
 fn monitors_do_what_the_scrape_jobs_do() {
-    if !is_helm_there("monitors_do_what_the_scrape_jobs_do") {
+    if !is_helm_there() {
         return;
     }
     for (kind, endpoints) in [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")] {
@@ -67,7 +67,7 @@ fn monitors_do_what_the_scrape_jobs_do() {
 
 #[test]
 fn rules_and_dashboards_are_taken_as_they_are() {
-    if !is_helm_there("rules_and_dashboards_are_taken_as_they_are") {
+    if !is_helm_there() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -102,7 +102,7 @@ fn rules_and_dashboards_are_taken_as_they_are() {
 
 #[test]
 fn the_shipped_rules_and_dashboards_are_all_there() {
-    if !is_helm_there("the_shipped_rules_and_dashboards_are_all_there") {
+    if !is_helm_there() {
         return;
     }
     let manifest = with(json!({"prometheusRule": {"enabled": true}, "dashboards": {"enabled": true}}));

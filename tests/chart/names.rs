@@ -12,8 +12,7 @@ fn release(names: [&str; 2], values: Value) -> Manifest {
 
 #[test]
 fn what_looks_like_something_else_stays_text() {
-    let name = "what_looks_like_something_else_stays_text";
-    if !is_helm_there(name) {
+    if !is_helm_there() {
         return;
     }
     let labels = json!({"app.kubernetes.io/name": "own", "a": "null"});
@@ -36,7 +35,7 @@ fn what_looks_like_something_else_stays_text() {
         "dashboards": {"enabled": true, "labels": labels},
     });
     let manifest = release(["1e3", "007"], values);
-    assert_known(name, manifest.0.iter().cloned());
+    assert_known(manifest.0.iter().cloned());
     assert_eq!(manifest.the("DaemonSet")["metadata"]["namespace"], "007");
     // A user's labels win, but not over those by which pods are found.
     assert_eq!(manifest.the("PodMonitor")["metadata"]["labels"]["app.kubernetes.io/name"], "own");
@@ -52,7 +51,7 @@ fn what_looks_like_something_else_stays_text() {
 
 #[test]
 fn releases_of_long_names_do_not_meet() {
-    if !is_helm_there("releases_of_long_names_do_not_meet") {
+    if !is_helm_there() {
         return;
     }
     let values = json!({
@@ -71,7 +70,7 @@ fn releases_of_long_names_do_not_meet() {
 
 #[test]
 fn an_upgrade_changes_nothing_that_cannot_be_changed() {
-    let Some(charted) = charted("an_upgrade_changes_nothing_that_cannot_be_changed") else { return };
+    let Some(charted) = charted() else { return };
     let fixed = |kind: &str, at: &str| -> BTreeSet<String> {
         let renamed =
             |values: &Value| ["nameOverride", "fullnameOverride"].iter().any(|name| values[name].is_string());

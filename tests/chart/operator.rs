@@ -22,8 +22,8 @@ json.dump([fault for fault in map(fault, json.load(sys.stdin)) if fault], sys.st
 "#;
 
 /// Whether the operator's definitions are here; if not, the test is skipped.
-pub(super) fn is_known_here(test: &str) -> bool {
-    is_there(test, "python3", &["-c", "import cloudcoil.models.prometheus_operator"])
+pub(super) fn is_known_here() -> bool {
+    is_there("python3", &["-c", "import cloudcoil.models.prometheus_operator"])
 }
 
 /// What is wrong with objects of the operator's.
@@ -35,8 +35,7 @@ pub(super) fn faults(objects: &[Value]) -> Vec<String> {
 
 #[test]
 fn what_the_operator_would_refuse_is_found() {
-    let name = "what_the_operator_would_refuse_is_found";
-    if !is_helm_there(name) || !is_known_here(name) {
+    if !is_helm_there() || !is_known_here() {
         return;
     }
     let good = with(json!({"monitor": {"kind": "PodMonitor"}})).the("PodMonitor").clone();

@@ -34,17 +34,17 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// Starts it, where it is installed; if not, the test is skipped.
-    pub(crate) fn start(test: &str) -> Option<Self> {
-        Self::start_with(test, &[])
+    pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&[])
     }
 
     /// The same, but it runs no scripts, nor those of `run`.
-    pub(crate) fn start_without_scripts(test: &str) -> Option<Self> {
-        Self::start_with(test, &["--blink-settings=scriptEnabled=false"])
+    pub(crate) fn start_without_scripts() -> Option<Self> {
+        Self::start_with(&["--blink-settings=scriptEnabled=false"])
     }
 
-    fn start_with(test: &str, more: &[&str]) -> Option<Self> {
-        if !is_there(test, "chromedriver", &["--version"]) || !is_there(test, "chromium", &["--version"]) {
+    fn start_with(more: &[&str]) -> Option<Self> {
+        if !is_there("chromedriver", &["--version"]) || !is_there("chromium", &["--version"]) {
             return None;
         }
         let mut driver = Command::new("chromedriver");

@@ -159,20 +159,20 @@ impl Exporter {
         self.child.id()
     }
 
-    /// Waits for a line of the log with this message.
-    pub(crate) fn wait_for_log(&self, message: &str) -> Value {
-        self.log.wait_for(message)
+    /// Waits for a line of the log about this event.
+    pub(crate) fn wait_for_log(&self, event: &str) -> Value {
+        self.log.wait_for(event)
     }
 
-    /// The lines of the log with this message, so far.
-    pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
+    /// The lines of the log about this event, so far.
+    pub(crate) fn logged(&self, event: &str) -> Vec<Value> {
         let lines = self.log.lines.lock().unwrap();
-        lines.iter().filter(|line| line["message"] == message).cloned().collect()
+        lines.iter().filter(|line| line["event"] == event).cloned().collect()
     }
 
-    /// The resources that lines of the log with this message are about.
-    pub(crate) fn logged_resources(&self, message: &str) -> BTreeSet<String> {
-        self.logged(message).iter().map(|line| line["resource"].to_string()).collect()
+    /// The resources that lines of the log about this event name.
+    pub(crate) fn logged_resources(&self, event: &str) -> BTreeSet<String> {
+        self.logged(event).iter().map(|line| line["resource"].to_string()).collect()
     }
 
     /// Reads the log no longer, but for some lines, or reads it again.
@@ -252,15 +252,15 @@ impl Drop for Exporter {
 }
 
 impl Log {
-    fn wait_for(&self, message: &str) -> Value {
+    fn wait_for(&self, event: &str) -> Value {
         let start = Instant::now();
         let mut lines = self.lines.lock().unwrap();
         loop {
-            if let Some(line) = lines.iter().find(|line| line["message"] == message) {
+            if let Some(line) = lines.iter().find(|line| line["event"] == event) {
                 return line.clone();
             }
             let left = PATIENCE.saturating_sub(start.elapsed());
-            assert!(!left.is_zero(), "no {message:?} in the log: {lines:#?}");
+            assert!(!left.is_zero(), "no {event:?} in the log: {lines:#?}");
             lines = self.grown.wait_timeout(lines, left).unwrap().0;
         }
     }

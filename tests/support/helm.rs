@@ -32,8 +32,8 @@ pub(crate) fn chart() -> PathBuf {
 }
 
 /// Whether Helm is there; if not, the test is skipped.
-pub(crate) fn is_helm_there(test: &str) -> bool {
-    is_there(test, "python3", &["-c", "import helm_python"])
+pub(crate) fn is_helm_there() -> bool {
+    is_there("python3", &["-c", "import helm_python"])
 }
 
 /// What Helm makes of a chart with each of these values, or why it refuses them.

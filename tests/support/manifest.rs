@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::tool::is_there;
 
 /// What `kubectl apply -k` would apply; `None` where there is no `kubectl`.
-pub(crate) fn kustomized(test: &str, directory: &str) -> Option<Manifest> {
-    is_there(test, "kubectl", &["kustomize", "--help"]).then(|| {
+pub(crate) fn kustomized(directory: &str) -> Option<Manifest> {
+    is_there("kubectl", &["kustomize", "--help"]).then(|| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
         let output = Command::new("kubectl").arg("kustomize").arg(path).output().unwrap();
         assert!(output.status.success(), "{directory}: {}", String::from_utf8_lossy(&output.stderr));

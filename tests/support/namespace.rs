@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
-use super::{fuse, skip};
+use super::{current_test, fuse, skip};
 
 const INSIDE: &str = "DISK_USAGE_EXPORTER_TEST_INSIDE";
 
@@ -21,17 +21,17 @@ pub(crate) enum Needs {
     Root,
 }
 
-/// Runs a test in a mount namespace. `name` is the test's own full name.
-pub(crate) fn in_namespace(name: &str, needs: Needs, test: impl FnOnce(&Node)) {
+/// Runs a test in a mount namespace.
+pub(crate) fn in_namespace(needs: Needs, test: impl FnOnce(&Node)) {
     if std::env::var_os(INSIDE).is_some() {
         return test(&Node::new());
     }
     let is_root = nix::unistd::geteuid().is_root();
     if needs == Needs::Root && !is_root {
-        return skip(name, "it needs loop devices, and so root");
+        return skip("it needs loop devices, and so root");
     }
     if let Some(why) = (needs == Needs::Fuse).then(fuse::missing).flatten() {
-        return skip(name, &why);
+        return skip(&why);
     }
     let mut flags = vec!["--mount", "--propagation=private"];
     if !is_root {
@@ -39,12 +39,12 @@ pub(crate) fn in_namespace(name: &str, needs: Needs, test: impl FnOnce(&Node)) {
     }
     let possible = Command::new("unshare").args(&flags).arg("true").output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        return skip(name, "`unshare` makes no mount namespace here, neither as root nor as a user");
+        return skip("`unshare` makes no mount namespace here, neither as root nor as a user");
     }
     let output = Command::new("unshare")
         .args(&flags)
         .arg(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
+        .args([&current_test(), "--exact", "--nocapture"])
         .env(INSIDE, "1")
         .output()
         .unwrap();

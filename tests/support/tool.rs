@@ -6,10 +6,10 @@ use std::process::{Command, Output, Stdio};
 use super::skip;
 
 /// Whether a program is there and answers; if not, the test is skipped.
-pub(crate) fn is_there(test: &str, program: &str, args: &[&str]) -> bool {
+pub(crate) fn is_there(program: &str, args: &[&str]) -> bool {
     let there = Command::new(program).args(args).output().is_ok_and(|output| output.status.success());
     if !there {
-        skip(test, &format!("`{program} {}` does not work here", args.join(" ")));
+        skip(&format!("`{program} {}` does not work here", args.join(" ")));
     }
     there
 }

@@ -32,10 +32,6 @@ const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Does what the settings say; what it comes to is for the shell.
-///
-/// # Errors
-///
-/// If it cannot.
 pub fn run(config: Config) -> Result<ExitCode, AppError> {
     match config.command {
         Some(Command::Completions { shell }) => print::write_stdout(config::completions(shell).as_bytes())?,

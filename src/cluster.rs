@@ -105,10 +105,6 @@ impl ApiStatus {
     }
 
     /// Waits until the server has answered something, if only with no.
-    ///
-    /// # Errors
-    ///
-    /// If it did not in this time: the last failure, where anything was asked.
     pub async fn wait_until_reached(&self, within: Duration) -> Result<(), Option<RequestError>> {
         let _ = timeout(within, self.server.clone().wait_for(Result::is_ok)).await;
         self.server.borrow().clone()

@@ -74,7 +74,11 @@ impl Collector {
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.metrics.register(registry);
         if let Some(mounts) = &self.mounts {
+            mounts.node.register_metrics(registry);
             mounts.metadata.register_metrics(registry);
+        }
+        if let Some(kubelet) = &self.kubelet {
+            kubelet.register_metrics(registry);
         }
     }
 
@@ -145,7 +149,6 @@ impl Collector {
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
         let reported = summary.as_ref().map(|summary| summary.as_slice()).unwrap_or_default();
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
-            errors: status.errors,
             answered: status.answered,
             stale: summary.is_some().then(|| claims::count_stale(reported, time)),
         });

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-pub use catalogue::{FAMILIES, Family, Kind};
+pub use catalogue::{FAMILIES, Family};
 pub use negotiate::{Encoding, Format, negotiate};
 pub use series::Series;
 

@@ -31,10 +31,6 @@ impl Health {
     }
 
     /// Whether the program is ready.
-    ///
-    /// # Errors
-    ///
-    /// Why it is not.
     pub fn ready(&self) -> Result<(), &'static str> {
         if !self.has_collected() {
             Err("no source of figures has answered yet; the log tells why")

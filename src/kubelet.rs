@@ -19,6 +19,8 @@ use std::time::Instant;
 pub use cached_endpoint::EndpointStatus;
 pub use tls::{CaFileError, validate_ca_file};
 
+use prometheus_client::registry::Registry;
+
 use crate::config::{KubeletArgs, Sources};
 use crate::runtime::{BlockingWorker, Clients, Deadline};
 use crate::volume::{ClaimKey, ReportedVolume};
@@ -59,6 +61,17 @@ impl Kubelet {
             summary: summary.then(|| CachedEndpoint::new(&summary::PAGE, interval, clients, &client)),
             exposed_claims: metrics
                 .then(|| CachedEndpoint::new(&exposed_claims::PAGE, interval, clients, &client)),
+        }
+    }
+
+    /// Registers the metrics of reading the summary.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        if let Some(summary) = &self.summary {
+            registry.register(
+                "kubelet_volume_stats_scrape_errors",
+                "Attempts to read the kubelet's /stats/summary that failed, and entries of it that could not be parsed",
+                summary.errors(),
+            );
         }
     }
 

@@ -27,10 +27,6 @@ pub fn lost_lines() -> Counter {
 }
 
 /// Logs from now on, until what is returned is dropped.
-///
-/// # Errors
-///
-/// If the system gives no thread for it.
 pub fn start(config: LogConfig) -> io::Result<Flush> {
     let (lines, flush) = start_writing(io::stderr())?;
     let builder = tracing_subscriber::fmt()

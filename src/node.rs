@@ -21,6 +21,8 @@ pub use mounts::layout::DEFAULT_KUBELET_ROOT;
 pub use mounts::mount_table::NoTable;
 pub use probe::{KernelProbe, MountRootProof, TimedResult};
 
+use prometheus_client::registry::Registry;
+
 use crate::runtime::{BlockingWorker, Deadline};
 use crate::snapshot::MountTableStatus;
 use crate::volume::{Probe, VolumeMount};
@@ -61,10 +63,6 @@ pub struct Node {
 
 impl Node {
     /// Opens the node's mount table.
-    ///
-    /// # Errors
-    ///
-    /// If none can be read.
     pub fn open(
         settings: NodeSettings,
         probe: Arc<dyn Probe>,
@@ -91,6 +89,15 @@ impl Node {
             kubelet_roots: Vec::new(),
             pool: ProbePool::new(probe),
         })
+    }
+
+    /// Registers the metrics of the mount table.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        registry.register(
+            "disk_usage_exporter_mount_table_reads",
+            "Readings of the mount table; an unchanged one is not read again for a minute",
+            self.table.reads.clone(),
+        );
     }
 
     /// The state of the table at the last scan.
@@ -130,7 +137,7 @@ impl Node {
         match reading {
             Ok(bytes) => self.apply_table(&bytes),
             Err(error) => {
-                if self.status.readable || self.status.reads == 0 {
+                if self.status.readable || self.table.reads.get() == 0 {
                     let table = self.table.path.as_os_str().as_bytes().escape_ascii().to_string();
                     tracing::error!(
                         event = "mount_table_unreadable", table, %error,
@@ -141,7 +148,6 @@ impl Node {
                 self.status = MountTableStatus::default();
             }
         }
-        self.status.reads = self.table.reads;
         self.count_unpropagated();
     }
 

@@ -4,7 +4,7 @@ mod column;
 mod escape;
 mod notices;
 mod page;
-mod page_rows;
+mod page_row;
 mod row;
 mod table;
 

@@ -12,10 +12,6 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// Catches the signals.
-    ///
-    /// # Errors
-    ///
-    /// If the system does not let them be caught.
     pub fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }

@@ -182,8 +182,6 @@ pub struct MountTableStatus {
     pub rows: usize,
     /// Lines of the last reading that are no rows.
     pub malformed: usize,
-    /// Readings since the program's start.
-    pub reads: u64,
     /// Whether mounts made on the host appear here; `None` where it cannot be told.
     pub propagation: Option<bool>,
     /// Volumes in the host's own table that are not in this one; `None` where that table cannot be read.
@@ -193,8 +191,6 @@ pub struct MountTableStatus {
 /// What is known of reading the kubelet's figures.
 #[derive(Debug, Clone, Copy)]
 pub struct KubeletStatus {
-    /// Attempts that failed, and entries that could not be understood, since the start.
-    pub errors: u64,
     /// When it answered last.
     pub answered: Option<SystemTime>,
     /// Volumes of its answer, if that is known, that it measured too long ago.

@@ -23,10 +23,6 @@ pub(super) struct ApiConnection {
 impl ApiConnection {
     /// Waits for a first answer of a server that is required, within a time that began at `started`. Where nothing is
     /// mounted, nothing is requested and nothing is missing.
-    ///
-    /// # Errors
-    ///
-    /// If the server could not be reached by then.
     pub(super) async fn wait_if_required(&self, started: Instant, within: Duration) -> Result<(), AppError> {
         if !self.is_required {
             return Ok(());

@@ -32,10 +32,6 @@ impl Access {
     }
 
     /// Reads the credentials.
-    ///
-    /// # Errors
-    ///
-    /// If there is nothing that could be used.
     pub fn load(&self) -> Result<kube::Config, AccessError> {
         let Self::Kubeconfig(paths) = self else { return Ok(kube::Config::incluster()?) };
         // Without the lines of the file that a parser quotes: they may be secret.

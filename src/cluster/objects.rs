@@ -47,10 +47,6 @@ struct Head<'a> {
 }
 
 /// Parses Kubernetes objects; errors name the path.
-///
-/// # Errors
-///
-/// If they are no Kubernetes objects.
 pub fn parse_objects(bytes: &[u8], path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
     let whole: &RawValue =
         serde_json::from_slice(bytes).map_err(|error| ObjectsError::Json(path.to_owned(), error))?;

@@ -35,10 +35,6 @@ pub struct ObjectsFile {
 
 impl ObjectsFile {
     /// Reads the file, the first time in place.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read, or holds no Kubernetes objects. An object that does not parse only loses itself.
     pub fn open(path: &Path, selections: Selections, worker: &BlockingWorker) -> Result<Self, ObjectsError> {
         let stamp = stamp(path);
         let metadata = Arc::new(read(path, &selections)?);

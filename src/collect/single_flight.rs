@@ -61,10 +61,6 @@ pub struct CollectionPanicked;
 impl<K: Copy + Eq + Hash + Send + 'static, B: Clone + Send + 'static> SingleFlight<K, B> {
     /// Starts the thread. `collect` is told how long the scrape before took; `encode` runs once for each representation.
     /// `cancel` ends collections before their deadline.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses a thread.
     pub fn start<S: AsRef<Snapshot>>(
         cancel: CancelHandle,
         mut collect: impl FnMut(&Deadline, Option<Duration>) -> S + Send + 'static,
@@ -77,10 +73,6 @@ impl<K: Copy + Eq + Hash + Send + 'static, B: Clone + Send + 'static> SingleFlig
     }
 
     /// Requests the encoded result of a collection that ends after this call, and may have begun before.
-    ///
-    /// # Errors
-    ///
-    /// If the collection panicked.
     pub fn scrape(
         &self,
         request: ScrapeRequest<K>,

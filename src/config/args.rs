@@ -47,10 +47,6 @@ impl Args {
     }
 
     /// Reads a command line and the environment. Flags may stand before or after the command.
-    ///
-    /// # Errors
-    ///
-    /// If they are wrong, or only help is asked for.
     pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> clap::error::Result<Self> {
         let matches = Self::command_line().try_get_matches_from(line)?;
         let mut args = Self::from_arg_matches(&matches)?;

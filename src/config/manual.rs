@@ -19,10 +19,6 @@ pub fn completions(shell: Shell) -> String {
 }
 
 /// The manual page: one for all commands, for what is printed is one page.
-///
-/// # Errors
-///
-/// None that memory does not make.
 pub fn man() -> io::Result<Vec<u8>> {
     let mut command = Args::command().disable_help_subcommand(true);
     command.build();

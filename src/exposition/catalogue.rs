@@ -1,98 +1,65 @@
-//! The families that are made from a snapshot: full name, type and help. The registry's follow them.
+//! The families that are made from a snapshot, all of them gauges: full name and help. The registry's follow them.
 
-/// A metric's type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Goes up and down.
-    Gauge,
-    /// Only goes up; the name ends in `_total`.
-    Counter,
-}
-
-impl Kind {
-    /// As `# TYPE` writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-        }
-    }
-}
-
-/// A metric family.
+/// A family of gauges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Family {
     /// The samples' name.
     pub name: &'static str,
-    /// Its type.
-    pub kind: Kind,
     /// Unit and source of the figure.
     pub help: &'static str,
 }
 
 impl Family {
-    /// The family's name in `OpenMetrics`: a counter's without `_total`.
-    pub fn openmetrics_name(&self) -> &'static str {
-        match self.kind {
-            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
-            Kind::Gauge => self.name,
-        }
-    }
-
     /// The unit, where the family's name ends in it.
     pub fn unit(&self) -> Option<&'static str> {
-        let name = self.openmetrics_name();
-        ["seconds", "bytes"]
-            .into_iter()
-            .find(|unit| name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')))
+        let is_unit = |unit: &&str| self.name.strip_suffix(*unit).is_some_and(|rest| rest.ends_with('_'));
+        ["seconds", "bytes"].into_iter().find(is_unit)
     }
 }
 
 macro_rules! catalogue {
-    ($($id:ident = $kind:ident $name:literal $help:literal;)*) => {
-        $(pub(super) const $id: Family = Family { name: $name, kind: Kind::$kind, help: $help };)*
+    ($($id:ident = $name:literal $help:literal;)*) => {
+        $(pub(super) const $id: Family = Family { name: $name, help: $help };)*
         /// All families, in the order of the exposition.
         pub const FAMILIES: &[Family] = &[$($id),*];
     };
 }
 
 catalogue! {
-    BYTES_TOTAL = Gauge "pv_disk_usage_bytes_total" "Size of the volume in bytes: f_blocks times f_frsize of statvfs; of a block volume the size of its device.";
-    BYTES_USED = Gauge "pv_disk_usage_bytes_used" "Bytes in use on the volume: f_blocks less f_bfree of statvfs, times f_frsize.";
-    BYTES_AVAILABLE = Gauge "pv_disk_usage_bytes_available" "Bytes that pods may still write to the volume: f_bavail times f_frsize of statvfs.";
-    PERCENT_USED = Gauge "pv_disk_usage_percent_used" "Bytes in use in percent of bytes in use and available, as df prints it.";
-    INODES = Gauge "pv_disk_usage_inodes" "Inodes of the volume: f_files of statvfs.";
-    INODES_USED = Gauge "pv_disk_usage_inodes_used" "Inodes in use on the volume: f_files less f_ffree of statvfs.";
-    INODES_AVAILABLE = Gauge "pv_disk_usage_inodes_available" "Free inodes of the volume: f_ffree of statvfs.";
-    INODES_PERCENT_USED = Gauge "pv_disk_usage_inodes_percent_used" "Inodes in use in percent of all inodes.";
-    READONLY = Gauge "pv_disk_usage_readonly" "1 if every mount of the volume is read-only now, by statvfs or by the mount table's super options; else 0.";
-    UP = Gauge "pv_disk_usage_up" "1 if the volume was measured in this scrape, 0 if none of its mounts could be.";
-    ERROR = Gauge "pv_disk_usage_error" "1 for each reason for which a mount of the volume could not be measured in this scrape.";
-    MOUNT_INFO = Gauge "pv_disk_usage_mount_info" "1 for each mount of the volume, from the mount table; root is the directory of its file system that is mounted.";
-    VOLUME_INFO = Gauge "pv_disk_usage_volume_info" "1 for each volume, with what its PersistentVolume, or else vol_data.json, says of it.";
-    CLAIM_REQUESTED_BYTES = Gauge "pv_disk_usage_claim_requested_bytes" "Bytes that the volume's PersistentVolumeClaim requests.";
-    KUBELET_CAPACITY_BYTES = Gauge "kubelet_volume_stats_capacity_bytes" "Capacity in bytes of the volume";
-    KUBELET_AVAILABLE_BYTES = Gauge "kubelet_volume_stats_available_bytes" "Number of available bytes in the volume";
-    KUBELET_USED_BYTES = Gauge "kubelet_volume_stats_used_bytes" "Number of used bytes in the volume";
-    KUBELET_INODES = Gauge "kubelet_volume_stats_inodes" "Maximum number of inodes in the volume";
-    KUBELET_INODES_FREE = Gauge "kubelet_volume_stats_inodes_free" "Number of free inodes in the volume";
-    KUBELET_INODES_USED = Gauge "kubelet_volume_stats_inodes_used" "Number of used inodes in the volume";
-    KUBELET_ABNORMAL = Gauge "kubelet_volume_stats_health_status_abnormal" "Abnormal volume health status. The count is either 1 or 0. 1 indicates the volume is unhealthy, 0 indicates volume is healthy";
-    KUBELET_SCRAPE_ERRORS = Counter "kubelet_volume_stats_scrape_errors_total" "Attempts to read the kubelet's /stats/summary that failed, and entries of it that could not be understood.";
-    KUBELET_LAST_SCRAPE = Gauge "kubelet_volume_stats_last_scrape_timestamp_seconds" "When the kubelet's /stats/summary was read the last time, in seconds since 1970-01-01 UTC.";
-    TIMING_COLLECT = Gauge "pv_disk_usage_timing_collect_seconds" "Seconds that this collection took: reading the mount table, measuring and joining.";
-    TIMING_TOTAL = Gauge "pv_disk_usage_timing_total_seconds" "Seconds that the last finished scrape before this one took, from the request to the written answer.";
-    SOURCE_SUCCESS = Gauge "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
-    VOLUMES = Gauge "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s.";
-    AMBIGUOUS_VOLUMES = Gauge "disk_usage_exporter_ambiguous_volumes" "Names left out because the mounts that carry them are of different volumes: pods' own volumes.";
-    MOUNTS = Gauge "disk_usage_exporter_mounts" "Rows of the mount table at its last reading.";
-    MOUNT_TABLE_READS = Counter "disk_usage_exporter_mount_table_reads_total" "Readings of the mount table; an unchanged one is not read again for a minute.";
-    MALFORMED_MOUNT_LINES = Gauge "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";
-    MOUNT_PROPAGATION = Gauge "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";
-    UNPROPAGATED_MOUNTS = Gauge "disk_usage_exporter_unpropagated_mounts" "Volumes in the mount table of the host's first process that are not in the one that is read here.";
-    STALE_KUBELET_VOLUMES = Gauge "disk_usage_exporter_stale_kubelet_volumes" "Volumes of claims in the kubelet's /stats/summary whose figures are not exposed, for the kubelet measured them more than 10 minutes ago.";
-    METADATA_AGE = Gauge "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
-    BUILD_INFO = Gauge "disk_usage_exporter_build_info" "1, with the version and source revision of this program.";
+    BYTES_TOTAL = "pv_disk_usage_bytes_total" "Size of the volume in bytes: f_blocks times f_frsize of statvfs; of a block volume the size of its device.";
+    BYTES_USED = "pv_disk_usage_bytes_used" "Bytes in use on the volume: f_blocks less f_bfree of statvfs, times f_frsize.";
+    BYTES_AVAILABLE = "pv_disk_usage_bytes_available" "Bytes that pods may still write to the volume: f_bavail times f_frsize of statvfs.";
+    PERCENT_USED = "pv_disk_usage_percent_used" "Bytes in use in percent of bytes in use and available, as df prints it.";
+    INODES = "pv_disk_usage_inodes" "Inodes of the volume: f_files of statvfs.";
+    INODES_USED = "pv_disk_usage_inodes_used" "Inodes in use on the volume: f_files less f_ffree of statvfs.";
+    INODES_AVAILABLE = "pv_disk_usage_inodes_available" "Free inodes of the volume: f_ffree of statvfs.";
+    INODES_PERCENT_USED = "pv_disk_usage_inodes_percent_used" "Inodes in use in percent of all inodes.";
+    READONLY = "pv_disk_usage_readonly" "1 if every mount of the volume is read-only now, by statvfs or by the mount table's super options; else 0.";
+    UP = "pv_disk_usage_up" "1 if the volume was measured in this scrape, 0 if none of its mounts could be.";
+    ERROR = "pv_disk_usage_error" "1 for each reason for which a mount of the volume could not be measured in this scrape.";
+    MOUNT_INFO = "pv_disk_usage_mount_info" "1 for each mount of the volume, from the mount table; root is the directory of its file system that is mounted.";
+    VOLUME_INFO = "pv_disk_usage_volume_info" "1 for each volume, with what its PersistentVolume, or else vol_data.json, says of it.";
+    CLAIM_REQUESTED_BYTES = "pv_disk_usage_claim_requested_bytes" "Bytes that the volume's PersistentVolumeClaim requests.";
+    KUBELET_CAPACITY_BYTES = "kubelet_volume_stats_capacity_bytes" "Capacity in bytes of the volume";
+    KUBELET_AVAILABLE_BYTES = "kubelet_volume_stats_available_bytes" "Number of available bytes in the volume";
+    KUBELET_USED_BYTES = "kubelet_volume_stats_used_bytes" "Number of used bytes in the volume";
+    KUBELET_INODES = "kubelet_volume_stats_inodes" "Maximum number of inodes in the volume";
+    KUBELET_INODES_FREE = "kubelet_volume_stats_inodes_free" "Number of free inodes in the volume";
+    KUBELET_INODES_USED = "kubelet_volume_stats_inodes_used" "Number of used inodes in the volume";
+    KUBELET_ABNORMAL = "kubelet_volume_stats_health_status_abnormal" "Abnormal volume health status. The count is either 1 or 0. 1 indicates the volume is unhealthy, 0 indicates volume is healthy";
+    KUBELET_LAST_SCRAPE = "kubelet_volume_stats_last_scrape_timestamp_seconds" "When the kubelet's /stats/summary was read the last time, in seconds since 1970-01-01 UTC.";
+    TIMING_COLLECT = "pv_disk_usage_timing_collect_seconds" "Seconds that this collection took: reading the mount table, measuring and joining.";
+    TIMING_TOTAL = "pv_disk_usage_timing_total_seconds" "Seconds that the last finished scrape before this one took, from the request to the written answer.";
+    SOURCE_SUCCESS = "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
+    VOLUMES = "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s.";
+    AMBIGUOUS_VOLUMES = "disk_usage_exporter_ambiguous_volumes" "Names left out because the mounts that carry them are of different volumes: pods' own volumes.";
+    MOUNTS = "disk_usage_exporter_mounts" "Rows of the mount table at its last reading.";
+    MALFORMED_MOUNT_LINES = "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";
+    MOUNT_PROPAGATION = "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";
+    UNPROPAGATED_MOUNTS = "disk_usage_exporter_unpropagated_mounts" "Volumes in the mount table of the host's first process that are not in the one that is read here.";
+    STALE_KUBELET_VOLUMES = "disk_usage_exporter_stale_kubelet_volumes" "Volumes of claims in the kubelet's /stats/summary whose figures are not exposed, for the kubelet measured them more than 10 minutes ago.";
+    METADATA_AGE = "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
+    BUILD_INFO = "disk_usage_exporter_build_info" "1, with the version and source revision of this program.";
 }
 
 #[cfg(test)]
@@ -101,15 +68,13 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn names_are_unique_in_both_formats_and_valid() {
+    fn names_are_unique_and_valid() {
         let names: HashSet<_> = FAMILIES.iter().map(|family| family.name).collect();
-        let openmetrics: HashSet<_> = FAMILIES.iter().map(Family::openmetrics_name).collect();
-        assert_eq!((names.len(), openmetrics.len()), (FAMILIES.len(), FAMILIES.len()));
+        assert_eq!(names.len(), FAMILIES.len());
         for family in FAMILIES {
             assert!(family.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", family.name);
-            let is_counter = family.kind == Kind::Counter;
-            let inherited = family.name == "pv_disk_usage_bytes_total";
-            assert_eq!(family.name.ends_with("_total"), is_counter || inherited, "{}", family.name);
+            let is_inherited = family.name == "pv_disk_usage_bytes_total";
+            assert_eq!(family.name.ends_with("_total"), is_inherited, "{}", family.name);
             // The kubelet's own have no full stop.
             let is_kubelets = family.name.starts_with("kubelet_");
             assert!(

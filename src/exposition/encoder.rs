@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
-use super::catalogue::{Family, Kind};
+use super::catalogue::Family;
 use super::labels::LabelSet;
 use super::negotiate::Format;
 
@@ -52,13 +52,9 @@ impl<W: Write> FamilyWriter<'_, W> {
     }
 
     fn write_head(&mut self, family: Family) -> io::Result<()> {
-        let Family { help, kind, .. } = family;
-        let (name, unit) = match self.format {
-            Format::Text => (family.name, None),
-            Format::OpenMetrics => (family.openmetrics_name(), family.unit()),
-        };
-        writeln!(self.out, "# HELP {name} {help}")?;
-        writeln!(self.out, "# TYPE {name} {}", Kind::as_str(kind))?;
+        let Family { name, help } = family;
+        writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} gauge")?;
+        let unit = family.unit().filter(|_| self.format == Format::OpenMetrics);
         unit.map_or(Ok(()), |unit| writeln!(self.out, "# UNIT {name} {unit}"))
     }
 

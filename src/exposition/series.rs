@@ -154,7 +154,6 @@ fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
     let kubelet = snapshot.kubelet;
     let build = [("version", env!("CARGO_PKG_VERSION").into()), ("revision", crate::REVISION.into())];
     vec![
-        one(c::KUBELET_SCRAPE_ERRORS, kubelet.map(|kubelet| kubelet.errors.into())),
         one(c::KUBELET_LAST_SCRAPE, kubelet.and_then(|kubelet| kubelet.answered).map(seconds_since_1970)),
         one(c::TIMING_COLLECT, Some(seconds(snapshot.collect_time))),
         one(c::TIMING_TOTAL, snapshot.previous_total_time.map(seconds)),
@@ -162,7 +161,6 @@ fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
         (c::VOLUMES, states.filter(|_| readable.is_some()).collect()),
         one(c::AMBIGUOUS_VOLUMES, readable.map(|_| count(snapshot.ambiguous))),
         one(c::MOUNTS, in_table(|table| table.rows)),
-        one(c::MOUNT_TABLE_READS, table.map(|table| table.reads.into())),
         one(c::MALFORMED_MOUNT_LINES, in_table(|table| table.malformed)),
         one(c::MOUNT_PROPAGATION, table.and_then(|table| table.propagation).map(Value::from)),
         one(c::UNPROPAGATED_MOUNTS, table.and_then(|table| table.unpropagated).map(count)),

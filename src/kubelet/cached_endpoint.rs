@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use prometheus_client::metrics::counter::Counter;
+
 use super::client::{KubeletClient, KubeletPage, Parsed};
 use super::error::KubeletError;
 use crate::runtime::{Clients, Deadline, catch_panic};
@@ -30,8 +32,6 @@ pub(super) struct CachedEndpoint<T: 'static> {
 pub struct EndpointStatus {
     /// The last request succeeded.
     pub success: bool,
-    /// Requests that failed and entries that could not be parsed, since the start.
-    pub errors: u64,
     /// When the last answer was received.
     pub answered: Option<SystemTime>,
 }
@@ -41,7 +41,8 @@ struct History<T> {
     is_requesting: bool,
     answer: Option<Answer<T>>,
     outcome: Option<Outcome>,
-    errors: u64,
+    /// Requests that failed, and entries that could not be parsed.
+    errors: Counter,
 }
 
 struct Answer<T> {
@@ -66,7 +67,8 @@ impl<T: Send + Sync> CachedEndpoint<T> {
         clients: &Clients,
         client: &Arc<KubeletClient>,
     ) -> Self {
-        let history = History { is_requesting: false, answer: None, outcome: None, errors: 0 };
+        let history =
+            History { is_requesting: false, answer: None, outcome: None, errors: Counter::default() };
         let (clients, client) = (clients.clone(), Arc::clone(client));
         Self { page, interval, clients, client, history: Arc::new(Mutex::new(history)), reported: None }
     }
@@ -145,9 +147,12 @@ impl<T: Send + Sync> CachedEndpoint<T> {
         let history = self.history();
         EndpointStatus {
             success: history.has_succeeded(),
-            errors: history.errors,
             answered: history.answer.as_ref().map(|answer| answer.received_at),
         }
+    }
+
+    pub(super) fn errors(&self) -> Counter {
+        self.history().errors.clone()
     }
 
     fn history(&self) -> MutexGuard<'_, History<T>> {
@@ -177,11 +182,11 @@ impl<T> History<T> {
             Ok(Parsed { value, malformed }) => {
                 let (value, received_at) = (Arc::new(value), SystemTime::now());
                 self.answer = Some(Answer { value, requested, received, received_at });
-                self.errors += malformed as u64;
+                self.errors.inc_by(malformed as u64);
                 if malformed > 0 { Outcome::Malformed } else { Outcome::Success }
             }
             Err(error) => {
-                self.errors += 1;
+                self.errors.inc();
                 Outcome::Failure(error, received)
             }
         });

@@ -35,10 +35,6 @@ pub struct CaFileError {
 }
 
 /// Whether the file that was named can be used.
-///
-/// # Errors
-///
-/// If it cannot.
 pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), CaFileError> {
     match &args.kubelet_ca_file {
         Some(path) if !args.insecure_skip_tls_verify => {

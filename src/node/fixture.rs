@@ -46,10 +46,6 @@ enum ErrorName {
 
 impl Fixture {
     /// Reads `statvfs.json` of a fixture's directory.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read, or is no such file.
     pub fn load(directory: &Path) -> Result<Self, FixtureError> {
         let path = directory.join("statvfs.json");
         let bytes = std::fs::read(&path);

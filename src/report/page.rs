@@ -1,13 +1,14 @@
-//! The web page. It is complete without its script, and asks nothing of other servers.
+//! The web page, from `templates/page.html`. It is complete without its script, and asks nothing of other servers.
 
-use std::io::{self, Write};
+use std::io;
 
+use askama::Template;
 use bytes::Bytes;
 
-use super::escape::Html;
+use super::escape::Visible;
 use super::notices::notices;
-use super::page_rows::{Fullness, write_rows};
-use super::row::{rows, sort_by_percent};
+use super::page_row::Fullness;
+use super::row::{Row, rows, sort_by_percent};
 use crate::compression;
 use crate::snapshot::{Snapshot, VolumeState};
 
@@ -27,86 +28,48 @@ pub struct Page {
     pub fixture: Option<String>,
 }
 
+#[derive(Template)]
+#[template(path = "page.html")]
+struct PageTemplate<'a> {
+    node: Visible<'a>,
+    fixture: Option<Visible<'a>>,
+    /// How many volumes are in each state that needs attention.
+    failures: Vec<(usize, &'static str)>,
+    notices: Vec<String>,
+    rows: Vec<Row<'a>>,
+    version: &'static str,
+    measured_at: String,
+}
+
 impl Page {
     /// The page's HTML.
     pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Vec<Bytes> {
-        compression::encode(gzip, |out| self.write_html(snapshot, out))
+        let page = self.template(snapshot);
+        compression::encode(gzip, |out| page.write_into(out).map_err(io::Error::from))
     }
 
-    fn write_html(&self, snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> {
+    fn template<'a>(&'a self, snapshot: &'a Snapshot) -> PageTemplate<'a> {
+        let Self { node, fixture } = self;
+        let node = if fixture.is_some() { "a recorded node" } else { node.as_deref().unwrap_or("this node") };
         let mut rows = rows(snapshot);
         sort_by_percent(&mut rows, |row| Some(Fullness::of(row)?.percent));
-        self.write_head(out)?;
-        write_counts(snapshot, rows.len(), out)?;
-        for notice in notices(snapshot) {
-            writeln!(out, "<p class=\"notice\">{}</p>", Html(&notice))?;
-        }
-        if !rows.is_empty() {
-            out.write_all(FILTER)?;
-            write_rows(&rows, out)?;
-        }
-        write_foot(out)
-    }
-
-    fn write_head(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { node, fixture } = self;
-        let node = match (fixture, node) {
-            (Some(_), _) => "a recorded node",
-            (None, Some(node)) => node,
-            (None, None) => "this node",
-        };
-        let node = Html(node);
-        write!(
-            out,
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<title>Volumes of {node}</title>\n\
-             <link rel=\"icon\" href=\"/icon.svg\" type=\"image/svg+xml\">\n\
-             <link rel=\"stylesheet\" href=\"/style.css\">\n<script src=\"/filter.js\" defer></script>\n</head>\n\
-             <body>\n<h1>Volumes of <bdi>{node}</bdi></h1>\n"
-        )?;
-        let Some(fixture) = fixture else { return Ok(()) };
-        let fixture = Html(fixture);
-        writeln!(
-            out,
-            "<p class=\"notice\">These are not this machine's volumes, but those of the recorded node \
-             <code>{fixture}</code>.</p>"
-        )
-    }
-}
-
-/// How many volumes there are, and how many of them failed.
-fn write_counts(snapshot: &Snapshot, rows: usize, out: &mut impl Write) -> io::Result<()> {
-    let noun = if rows == 1 { "volume" } else { "volumes" };
-    write!(out, "<ul class=\"counts\">\n<li><b>{rows}</b> {noun}\n")?;
-    let states = [
-        (VolumeState::Hung, "hung"),
-        (VolumeState::Failed, "failed"),
-        (VolumeState::Skipped, "not asked in time"),
-    ];
-    for (state, words) in states {
-        let count = snapshot.volumes.iter().filter(|measured| measured.state() == state).count();
-        if count > 0 {
-            writeln!(out, "<li class=\"bad\"><b>{count}</b> {words}")?;
+        let states = [
+            (VolumeState::Hung, "hung"),
+            (VolumeState::Failed, "failed"),
+            (VolumeState::Skipped, "not asked in time"),
+        ];
+        let count = |state| snapshot.volumes.iter().filter(|measured| measured.state() == state).count();
+        let failures = states.into_iter().map(|(state, words)| (count(state), words));
+        PageTemplate {
+            node: Visible::new(node),
+            fixture: fixture.as_deref().map(Visible::new),
+            failures: failures.filter(|(count, _)| *count > 0).collect(),
+            notices: notices(snapshot),
+            rows,
+            version: env!("CARGO_PKG_VERSION"),
+            measured_at: format!("{:.0}", jiff::Timestamp::now()),
         }
     }
-    writeln!(out, "</ul>")
-}
-
-/// The script shows it.
-const FILTER: &[u8] = b"<p class=\"filter\" hidden><input type=\"search\" autocomplete=\"off\" spellcheck=\"false\" \
-    aria-label=\"Filter\" placeholder=\"Filter: claim, pod, driver, hung \xe2\x80\xa6\"> <output></output></p>\n";
-
-fn write_foot(out: &mut impl Write) -> io::Result<()> {
-    let (version, now) = (env!("CARGO_PKG_VERSION"), jiff::Timestamp::now());
-    write!(
-        out,
-        "<footer>\n<p><a href=\"/metrics\">/metrics</a> for Prometheus, \
-         <a href=\"/healthz\">/healthz</a> whether the program is alive, \
-         <a href=\"/readyz\">/readyz</a> whether it has measured the volumes yet\n\
-         <p>disk-usage-exporter {version}, measured at <time>{now:.0}</time>. Percent are of what pods can use, as \
-         <code>df</code> has it.\n</footer>\n</body>\n</html>\n"
-    )
 }
 
 #[cfg(test)]

@@ -30,10 +30,6 @@ pub struct JobLost;
 
 impl BlockingWorker {
     /// Starts the thread.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses a thread.
     pub fn start(name: &str) -> io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel::<Work>(MAX_WAITING_JOBS);
         let run = move || queue.into_iter().for_each(|work| work());
@@ -75,10 +71,6 @@ impl<T> Job<T> {
     }
 
     /// Waits for the result as a task does.
-    ///
-    /// # Errors
-    ///
-    /// If the job is lost.
     pub async fn result(self) -> Result<T, JobLost> {
         self.0.await.map_err(|_| JobLost)
     }

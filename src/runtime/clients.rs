@@ -18,10 +18,6 @@ pub struct Clients(Handle);
 
 impl Clients {
     /// Starts the thread.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses a thread or the runtime's descriptors.
     pub fn start() -> io::Result<Self> {
         let runtime =
             Builder::new_current_thread().enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build()?;
@@ -39,10 +35,6 @@ impl Clients {
 }
 
 /// Runs a future, and catches its panic.
-///
-/// # Errors
-///
-/// If it panics. The panic hook has logged and counted it.
 pub async fn catch_panic<T>(future: impl Future<Output = T>) -> thread::Result<T> {
     let mut future = pin!(future);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {

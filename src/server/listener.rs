@@ -27,10 +27,6 @@ pub fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<(TcpS
 
 /// Opens the port on the first address that allows it, or on every interface: IPv6 with IPv4 mapped, or IPv4 alone
 /// where there is no IPv6.
-///
-/// # Errors
-///
-/// If the port cannot be opened.
 pub fn listen(host: Option<&[IpAddr]>, port: u16) -> io::Result<TcpListener> {
     let everywhere = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);

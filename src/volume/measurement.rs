@@ -125,10 +125,6 @@ pub type ProbeResult = Result<Measurement, ProbeError>;
 /// What measures a mount: the kernel, or a fixture. May block indefinitely.
 pub trait Probe: Send + Sync {
     /// Measures one mount.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no measurement.
     fn probe(&self, mount: &VolumeMount) -> ProbeResult;
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use prometheus_client::metrics::counter::Counter;
 
 use crate::node::host_path::Rootfs;
 
@@ -22,7 +23,7 @@ pub(crate) struct MountTable {
     live: Option<File>,
     read_at: Option<Instant>,
     /// Readings so far.
-    pub(crate) reads: u64,
+    pub(crate) reads: Counter,
 }
 
 /// No table could be opened.
@@ -58,7 +59,12 @@ impl MountTable {
         }
         let file = File::open(path)?;
         let is_live = fstatfs(&file)?.filesystem_type() == PROC_SUPER_MAGIC;
-        Ok(Self { path: path.to_owned(), live: is_live.then_some(file), read_at: None, reads: 0 })
+        Ok(Self {
+            path: path.to_owned(),
+            live: is_live.then_some(file),
+            read_at: None,
+            reads: Counter::default(),
+        })
     }
 
     /// Whether this is the kernel's, of the mount namespace that this process is in: mount ids can be compared.
@@ -97,7 +103,7 @@ impl MountTable {
             }
             None => bytes = std::fs::read(&self.path)?,
         }
-        self.reads += 1;
+        self.reads.inc();
         self.read_at = Some(now);
         Ok(bytes)
     }
@@ -119,7 +125,7 @@ mod tests {
         assert!(!read(0) && !read(59));
         assert!(read(60));
         assert!(!read(119));
-        assert_eq!(table.reads, 2);
+        assert_eq!(table.reads.get(), 2);
     }
 
     #[test]

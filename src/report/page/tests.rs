@@ -55,8 +55,8 @@ fn what_failed_comes_first_then_the_fullest_then_what_has_a_size_only() {
     let classes = between(&html, "<tr class=\"", "\"");
     assert_eq!(classes, ["failed", "failed", "full", "nearly", "well", "well", "well"]);
     assert_eq!(between(&html, " <small>of ", "</small>"), ["100 inodes"], "only where they are tighter");
-    assert_eq!(between(&html, "<td class=\"figure size\">", "\n")[5..], ["100Ki", "64Mi"]);
-    assert_eq!(between(&html, "<b>", "</ul>")[0], "7</b> volumes\n<li class=\"bad\">");
+    assert_eq!(between(&html, "<td class=\"figure size\">", "</td>")[5..], ["100Ki", "64Mi"]);
+    assert_eq!(between(&html, "<b>", "</ul>")[0], "7</b> volumes</li>\n<li class=\"bad\">");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn why_something_failed_is_said_in_words() {
     let errno = |reason, errno| Err(ProbeError { reason, errno: Some(errno) });
     let why = |answers: &[ProbeResult]| {
         let html = page_of(vec![status("pv", answers)]);
-        between(&html, "<p class=\"why\">", "\n").join("; ")
+        between(&html, "<p class=\"why\">", "</p>").join("; ")
     };
     let reasons = [
         (Reason::Timeout, "did not answer in time"),
@@ -117,7 +117,7 @@ fn names_of_others_are_text_wherever_they_stand() {
     let html = String::from_utf8(page.write(&snapshot, false).concat()).unwrap();
     assert!(!html.contains("<b onload") && !html.contains("id='y'") && !html.contains("\"x\""), "{html}");
     assert!(html.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{html:?}");
-    let escaped = r"&lt;b onload=&quot;x&quot; id=&#39;y&#39;&gt;&amp;\u{1b}\u{202e}\r\n";
+    let escaped = r"&#60;b onload=&#34;x&#34; id=&#39;y&#39;&#62;&#38;\u{1b}\u{202e}\r\n";
     // The fixture; of the volume its three names, its pod's, and six of its mount; of the claim the namespace and a pod.
     assert_eq!(html.matches(escaped).count(), 1 + 3 + 1 + 6 + 2, "{html}");
 }
@@ -143,7 +143,7 @@ fn claims_that_only_the_kubelet_knows_have_rows_of_their_own() {
     let volumes = vec![MeasuredVolume::new(Arc::new(mounted), [usage(1, 1)])];
     let claims =
         vec![claim("db", "db-0", None), claim("db", "db-1", None), claim("mounted", "web-0", Some(true))];
-    let kubelet = Some(KubeletStatus { errors: 0, answered: None, stale: Some(2) });
+    let kubelet = Some(KubeletStatus { answered: None, stale: Some(2) });
     let html = page(&Snapshot { volumes, claims, kubelet, ..Snapshot::default() });
     assert_eq!(
         between(&html, "<th scope=\"row\"><bdi>", "</bdi>"),

@@ -1,5 +1,6 @@
 //! The domain: volumes, their mounts, what was measured of them and what the cluster knows about them.
 
+mod identity;
 mod kubelet_stats;
 mod label_filter;
 mod measurement;

@@ -82,6 +82,11 @@ impl CachedObjects {
         self.pv.contents.as_ref()?.claim.as_ref()
     }
 
+    /// The uid of the `PersistentVolume`, as it was last seen.
+    pub(super) fn pv_uid(&self) -> Option<&String> {
+        self.pv.contents.as_ref()?.uid.as_ref()
+    }
+
     pub(super) fn is_failing(&self) -> bool {
         self.pv.is_failing || self.claim.is_failing
     }

@@ -30,6 +30,8 @@ pub(super) struct CachedVolume {
     pods: BTreeSet<String>,
     /// Those of them for which the answers hold.
     answered: Arc<BTreeSet<String>>,
+    /// Those of them that still have an earlier volume of the name: unmounting it hangs.
+    earlier: Arc<BTreeSet<String>>,
     pub(super) backoff: Backoff,
     /// Of answers that an object is absent or forbidden.
     absences: Backoff,
@@ -53,6 +55,7 @@ impl CachedVolume {
             objects: CachedObjects::UNKNOWN,
             pods: BTreeSet::new(),
             answered: Arc::default(),
+            earlier: Arc::default(),
             backoff: Backoff::new(Duration::from_secs(1), MAX_OBJECT_BACKOFF_WINDOW),
             absences: Backoff::new(ABSENT_PAUSE, label_refresh.max(ABSENT_PAUSE)),
             awaits_pods: false,
@@ -67,7 +70,11 @@ impl CachedVolume {
 
     /// Whether something about its mounts was never answered.
     pub(super) fn is_unanswered(&self) -> bool {
-        !self.pods.is_subset(&self.answered) || !self.metadata().is_some_and(|volume| volume.is_answered())
+        self.has_unanswered_pods() || !self.metadata().is_some_and(|volume| volume.is_answered())
+    }
+
+    fn has_unanswered_pods(&self) -> bool {
+        self.pods.iter().any(|uid| !self.answered.contains(uid) && !self.earlier.contains(uid))
     }
 
     /// Sets the pods that mount it now. Answers also hold for a pod that shares the volume with one for which they hold. A
@@ -81,10 +88,13 @@ impl CachedVolume {
             (Some(pod), Some(claim)) => pod.uses(&claim.key) != Some(false),
             (pod, _) => pod.is_some() || !pods_known.is_awaited,
         };
-        let holds = |uid: &&String| self.answered.contains(*uid) || (is_shared && uses_claim(uid));
+        let holds = |uid: &&String| {
+            self.answered.contains(*uid) || (is_shared && uses_claim(uid) && !self.earlier.contains(*uid))
+        };
         let answered = Arc::new(pods.iter().filter(holds).cloned().collect());
         let is_new = !pods.is_subset(&self.pods);
-        (self.pods, self.answered) = (pods, answered);
+        let earlier = Arc::new(self.earlier.intersection(&pods).cloned().collect());
+        (self.pods, self.answered, self.earlier) = (pods, answered, earlier);
         let is_pod_known = |uid: &String| uid.is_empty() || pods_known.get(uid).is_some();
         let is_known = !pods_known.is_awaited || self.pods.iter().all(is_pod_known);
         if is_new && self.is_unanswered() {
@@ -105,7 +115,8 @@ impl CachedVolume {
     ) -> impl Future<Output = Answers> + Send + use<> {
         (self.awaits_pods, self.is_looked_up) = (false, true);
         // Pods that were asked about before cannot tell anything new.
-        let users = self.pods.iter().filter(|uid| !uid.is_empty() && !self.answered.contains(*uid));
+        let is_new = |uid: &&String| !self.answered.contains(*uid) && !self.earlier.contains(*uid);
+        let users = self.pods.iter().filter(|uid| !uid.is_empty()).filter(is_new);
         let users = users.map(|uid| pods_known.get(uid).cloned());
         let users: Vec<_> = users.filter(|pod| pod.is_some() || pods_known.is_awaited).collect();
         let (pods, mut objects) = (self.pods.clone(), self.objects.clone());
@@ -118,6 +129,7 @@ impl CachedVolume {
     /// Records the outcome of a lookup.
     pub(super) fn record(&mut self, answers: Answers, pods_known: &PodIndex) {
         let Answers { pods, objects, failures: _ } = answers;
+        let uid_before = self.objects.pv_uid().cloned();
         self.objects = objects;
         if self.objects.pv.is_failing {
             return;
@@ -125,8 +137,26 @@ impl CachedVolume {
         if self.objects.pv.missing.is_some() && !self.is_about_mounts(pods_known) {
             self.objects.forget_earlier_volume();
         }
-        let holds = |uid: &&String| pods.contains(*uid) || self.answered.contains(*uid);
+        let is_other_volume =
+            uid_before.is_some() && self.objects.pv_uid().is_some_and(|uid| Some(uid) != uid_before.as_ref());
+        if is_other_volume {
+            self.set_earlier(pods_known);
+        }
+        let holds = |uid: &&String| {
+            (pods.contains(*uid) || self.answered.contains(*uid)) && !self.earlier.contains(*uid)
+        };
         self.answered = Arc::new(self.pods.iter().filter(holds).cloned().collect());
+    }
+
+    /// Another volume has the name now: pods that had the one before, and are known not to use the claim of the new one, still
+    /// have that.
+    fn set_earlier(&mut self, pods_known: &PodIndex) {
+        let claim = self.objects.claim_ref().map(|claim| &claim.key);
+        let uses_no = |uid: &&String| {
+            pods_known.get(uid).is_some_and(|pod| claim.is_none_or(|claim| pod.uses(claim) == Some(false)))
+        };
+        let earlier = self.answered.iter().filter(uses_no).chain(&*self.earlier).cloned();
+        self.earlier = Arc::new(earlier.collect());
     }
 
     /// Whether the cached objects are of the volume that is mounted now.
@@ -137,7 +167,7 @@ impl CachedVolume {
 
     /// The pause after an answer.
     pub(super) fn next_pause(&mut self, label_refresh: Duration) -> Duration {
-        if !self.pods.is_subset(&self.answered) {
+        if self.has_unanswered_pods() {
             return Duration::ZERO;
         }
         self.backoff.reset();
@@ -160,6 +190,7 @@ impl CachedVolume {
             pv: pv.lookup()?,
             claim: claim.lookup(),
             pods: Some(Arc::clone(&self.answered)),
+            earlier_pods: Arc::clone(&self.earlier),
         })
     }
 }

@@ -1,6 +1,9 @@
 //! From the objects of the Kubernetes API to what is used of them.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::volume::{self, ClaimKey, ClaimRef, Selections, VolumeSource, parse_quantity};
@@ -18,6 +21,7 @@ pub(super) fn persistent_volume(
 ) -> volume::PersistentVolume {
     let spec = object.spec.unwrap_or_default();
     volume::PersistentVolume {
+        uid: object.metadata.uid,
         labels: selections.pv_labels.select(object.metadata.labels.unwrap_or_default()),
         claim: claim_ref(&spec),
         storage_class: spec.storage_class_name.clone().filter(|name| !name.is_empty()),
@@ -36,11 +40,12 @@ pub(super) fn claim_ref(spec: &PersistentVolumeSpec) -> Option<ClaimRef> {
 
 /// What is used of a `PersistentVolumeClaim`.
 pub(super) fn claim(object: PersistentVolumeClaim, selections: &Selections) -> volume::Claim {
-    let requests = object.spec.and_then(|spec| spec.resources?.requests);
+    let bytes = |quantities: BTreeMap<String, Quantity>| parse_quantity(&quantities.get("storage")?.0);
     volume::Claim {
         uid: object.metadata.uid,
         labels: selections.pvc_labels.select(object.metadata.labels.unwrap_or_default()),
-        requested_bytes: requests.and_then(|requests| parse_quantity(&requests.get("storage")?.0)),
+        requested_bytes: object.spec.and_then(|spec| spec.resources?.requests).and_then(bytes),
+        capacity_bytes: object.status.and_then(|status| status.capacity).and_then(bytes),
     }
 }
 

@@ -140,7 +140,15 @@ impl Objects {
         };
         let volume = |(name, pv): (String, PersistentVolume)| {
             let claim = claim_of(&pv);
-            (name, VolumeMetadata { pv: Lookup::Found(Arc::new(pv)), claim, pods: None })
+            (
+                name,
+                VolumeMetadata {
+                    pv: Lookup::Found(Arc::new(pv)),
+                    claim,
+                    pods: None,
+                    earlier_pods: Arc::default(),
+                },
+            )
         };
         Metadata {
             volumes: Arc::new(self.pvs.into_iter().map(volume).collect()),

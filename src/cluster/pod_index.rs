@@ -26,7 +26,8 @@ struct IndexedPod {
 /// The pods. One that is gone is kept while a volume of it is mounted, so that labels do not flap.
 #[derive(Debug, Default)]
 pub(super) struct PodIndex {
-    by_uid: HashMap<String, IndexedPod>,
+    /// Of several that claim a uid, the kubelet's own is the one that stays.
+    by_uid: HashMap<String, Vec<IndexedPod>>,
     /// The watch has started from the beginning, and has not sent every pod yet.
     is_restarting: bool,
     /// Pods that are not known yet will be told.
@@ -51,7 +52,7 @@ impl PodIndex {
     }
 
     fn change_presence(&mut self, from: Presence, to: Presence) {
-        let entries = self.by_uid.values_mut().filter(|entry| entry.presence == from);
+        let entries = self.by_uid.values_mut().flatten().filter(|entry| entry.presence == from);
         entries.for_each(|entry| entry.presence = to);
     }
 
@@ -62,40 +63,38 @@ impl PodIndex {
         let Some(pod) = pod.map(Arc::new) else { return false };
         let mut is_changed = false;
         for uid in path_uids {
-            let known = self.by_uid.get(&uid);
-            // Any pod can have any annotation: it replaces neither the pod of that very uid nor another one that is there.
-            let is_own = owner.as_ref() == Some(&uid);
-            let is_taken = |known: &IndexedPod| {
-                known.owner != owner
-                    && !is_own
-                    && (known.presence == Presence::Shown || known.owner.as_ref() == Some(&uid))
-            };
-            if known.is_some_and(is_taken) {
-                continue;
-            }
-            let same = known.map(|known| &known.pod).filter(|known| **known == pod);
-            is_changed |= same.is_none();
+            let entries = self.by_uid.entry(uid.clone()).or_default();
+            let before = resolve(&uid, entries).cloned();
+            // What is gone makes room, but for the pod of that very uid.
+            entries.retain(|entry| {
+                entry.owner != owner
+                    && (entry.presence != Presence::Gone || entry.owner.as_ref() == Some(&uid))
+            });
+            let same = before.as_ref().filter(|known| ***known == *pod);
             let pod = Arc::clone(same.unwrap_or(&pod));
-            self.by_uid.insert(uid, IndexedPod { owner: owner.clone(), pod, presence: Presence::Shown });
+            entries.push(IndexedPod { owner: owner.clone(), pod, presence: Presence::Shown });
+            is_changed |= resolve(&uid, entries) != before.as_ref();
         }
         is_changed
     }
 
     /// The pod was deleted; whether it was known.
     pub(super) fn remove(&mut self, pod: &SlimPod) -> bool {
-        let entries = self.by_uid.values_mut().filter(|entry| entry.owner == pod.uid);
+        let entries = self.by_uid.values_mut().flatten().filter(|entry| entry.owner == pod.uid);
         entries.map(|entry| entry.presence = Presence::Gone).count() > 0
     }
 
     /// Drops pods that are gone and mount nothing here.
     pub(super) fn drop_gone(&mut self, mounting: &HashSet<&str>) {
-        let is_kept =
-            |uid: &str, entry: &IndexedPod| entry.presence != Presence::Gone || mounting.contains(uid);
-        self.by_uid.retain(|uid, entry| is_kept(uid, entry));
+        self.by_uid.retain(|uid, entries| {
+            let is_kept = |entry: &IndexedPod| entry.presence != Presence::Gone || mounting.contains(&**uid);
+            entries.retain(is_kept);
+            !entries.is_empty()
+        });
     }
 
     pub(super) fn get(&self, uid: &str) -> Option<&Arc<Pod>> {
-        self.by_uid.get(uid).map(|entry| &entry.pod)
+        resolve(uid, self.by_uid.get(uid)?)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -104,6 +103,17 @@ impl PodIndex {
 
     /// All pods.
     pub(super) fn to_map(&self) -> HashMap<String, Arc<Pod>> {
-        self.by_uid.iter().map(|(uid, entry)| (uid.clone(), Arc::clone(&entry.pod))).collect()
+        let pods = self.by_uid.iter();
+        pods.filter_map(|(uid, entries)| Some((uid.clone(), Arc::clone(resolve(uid, entries)?)))).collect()
     }
+}
+
+/// Of the pods that claim a uid, the one that has it: the pod of that very uid, else the only one that is there, else the only
+/// one that was.
+fn resolve<'a>(uid: &str, entries: &'a [IndexedPod]) -> Option<&'a Arc<Pod>> {
+    let own = entries.iter().find(|entry| entry.owner.as_deref() == Some(uid));
+    let is_only = |entries: Vec<&'a IndexedPod>| (entries.len() == 1).then(|| entries[0]);
+    let present = entries.iter().filter(|entry| entry.presence != Presence::Gone).collect();
+    let only = || is_only(present).or_else(|| is_only(entries.iter().collect()));
+    own.or_else(only).map(|entry| &entry.pod)
 }

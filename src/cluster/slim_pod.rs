@@ -69,11 +69,11 @@ impl<'de> Deserialize<'de> for SlimPod {
         let volumes = spec.as_ref().and_then(|spec| spec.0.get("volumes"));
         let volumes = volumes.map(|volumes| serde_json::from_str::<Option<Vec<&RawValue>>>(volumes.get()));
         let uid = metadata.name("uid");
-        // A static pod's directory is named after the hash in its annotations.
-        let hashes =
-            ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"].map(|key| annotations.name(key));
+        // A static pod's directory is named after the hash that this annotation of its mirror pod has. Anybody can give a pod
+        // `config.hash`, but the kubelet deletes pods with this one that are not its own.
+        let hash = annotations.name("kubernetes.io/config.mirror");
         Ok(Self {
-            path_uids: [uid.clone()].into_iter().chain(hashes).flatten().collect(),
+            path_uids: [uid.clone(), hash].into_iter().flatten().collect(),
             uid,
             resource_version: metadata.name("resourceVersion"),
             is_well_formed: spec.is_some() && volumes.as_ref().is_none_or(Result::is_ok),

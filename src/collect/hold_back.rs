@@ -82,7 +82,12 @@ mod tests {
                 uid: None,
             };
             let pv = PersistentVolume { claim: Some(reference), ..PersistentVolume::default() };
-            let volume = VolumeMetadata { pv: Lookup::Found(Arc::new(pv)), claim, pods: None };
+            let volume = VolumeMetadata {
+                pv: Lookup::Found(Arc::new(pv)),
+                claim,
+                pods: None,
+                earlier_pods: Arc::default(),
+            };
             Arc::make_mut(&mut self.1.volumes).insert(name.into(), volume);
         }
 

@@ -6,14 +6,7 @@ use std::time::Instant;
 
 use super::hold_back::HoldBack;
 use crate::snapshot::MeasuredVolume;
-use crate::volume::{
-    self, BoundClaim, Lookup, Metadata, PersistentVolume, Pod, PodMount, ProbeResult, Volume, VolumeMetadata,
-    VolumeMount,
-};
-
-/// Plugins whose volumes CSI drivers have taken over: the object names the old one, the path the new.
-const MIGRATED: [&str; 8] =
-    ["aws-ebs", "azure-disk", "azure-file", "cinder", "gce-pd", "portworx-volume", "rbd", "vsphere-volume"];
+use crate::volume::{self, BoundClaim, Metadata, PodMount, ProbeResult, Volume, VolumeMetadata, VolumeMount};
 
 /// The volumes that are certainly `PersistentVolume`s, kept while neither mounts nor metadata change.
 #[derive(Debug, Default)]
@@ -91,55 +84,62 @@ impl Grouped {
     }
 }
 
-/// Groups mounts by the name of their volume, and adds what is known of it. Pods' own volumes are left out: those that
-/// the pod objects list, and names whose mounts are not of one volume.
+/// Groups mounts by the name of their volume, and adds what is known of it. Left out are pods' own volumes, mounts that are
+/// not of the volume that has their name, and names whose mounts are, as far as can be told, of several volumes.
 fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
     let mut by_name: BTreeMap<&str, Vec<Arc<VolumeMount>>> = BTreeMap::new();
-    for mount in mounts.iter().filter(|mount| !is_inline(mount, metadata)) {
+    for mount in mounts.iter().filter(|mount| !metadata.is_inline(mount)) {
         by_name.entry(&mount.name).or_default().push(Arc::clone(mount));
     }
     let mut grouped = Grouped::default();
     for (pv_name, mounts) in by_name {
-        let (mut mounts, unproven): (Vec<_>, Vec<_>) =
-            mounts.into_iter().partition(|mount| is_proven(mount, metadata));
+        let known = mounts.iter().find_map(|mount| metadata.volume(mount));
+        let (mounts, others) = of_volume(mounts, known, metadata);
+        let (mut mounts, unlisted): (Vec<_>, Vec<_>) =
+            mounts.into_iter().partition(|mount| !may_be_unlisted(mount, metadata));
         // One that is known well tells about the others, and gives the figures if it can.
         mounts.sort_by_key(|mount| mount.csi.is_none());
         let is_one_volume = mounts.iter().all(|mount| is_same_volume(mount, &mounts[0]));
-        grouped.ambiguous += usize::from(!is_one_volume || !unproven.is_empty());
-        grouped.leave_out(&unproven);
+        grouped.ambiguous += usize::from(!is_one_volume || !unlisted.is_empty());
+        grouped.leave_out(&others);
+        grouped.leave_out(&unlisted);
         if !is_one_volume {
             grouped.leave_out(&mounts);
         } else if !mounts.is_empty() {
-            grouped.volumes.push(Arc::new(volume(pv_name, mounts, metadata)));
+            grouped.volumes.push(Arc::new(volume(pv_name, mounts, known, metadata)));
         }
     }
     grouped
 }
 
-/// Whether a mount cannot be of one of the volumes of its pod that are not kept.
-fn is_proven(mount: &VolumeMount, metadata: &Metadata) -> bool {
-    mount.csi.is_some() || !metadata.pod(mount).is_some_and(|pod| pod.has_more_volumes)
+type Mounts = Vec<Arc<VolumeMount>>;
+
+/// Splits the mounts of a name, about which this is known, into those that may be of its `PersistentVolume` and the others. A
+/// mount that is proven to be of it also tells about those that are known by their paths alone.
+fn of_volume(mounts: Mounts, known: Option<&VolumeMetadata>, metadata: &Metadata) -> (Mounts, Mounts) {
+    let pv = known.and_then(|known| known.pv.found());
+    let is_other = |mount: &VolumeMount| {
+        metadata.is_of_earlier_volume(mount) || pv.is_some_and(|pv| metadata.contradicts(pv, mount))
+    };
+    let uses_claim = |mount: &VolumeMount| metadata.pod(mount)?.uses(&known?.claim_ref()?.key);
+    let is_proven = |mount: &VolumeMount| mount.csi.is_some() || uses_claim(mount) == Some(true);
+    let proven = mounts.iter().find(|mount| !is_other(mount) && is_proven(mount)).cloned();
+    let may_be_of = |mount: &Arc<VolumeMount>| {
+        let agrees = |proven| is_proven(mount) || is_same_volume(mount, proven);
+        !is_other(mount) && proven.as_ref().is_none_or(|proven| agrees(proven))
+    };
+    mounts.into_iter().partition(may_be_of)
 }
 
-fn is_inline(mount: &VolumeMount, metadata: &Metadata) -> bool {
-    metadata.pod(mount).is_some_and(|pod| pod.has_inline(mount) || is_migrated_inline(mount, pod, metadata))
-}
-
-/// Whether a mount is, as far as can be told, of a volume that the pod lists with the old plugin and a CSI driver serves:
-/// the kubelet makes up a name for it. A name that is absent may also be of a `PersistentVolume` that was deleted while
-/// it is mounted.
-fn is_migrated_inline(mount: &VolumeMount, pod: &Pod, metadata: &Metadata) -> bool {
-    mount.plugin == "csi"
-        && metadata.volume(mount).is_some_and(|volume| volume.pv == Lookup::Absent)
-        && pod.inline_volumes.iter().any(|(plugin, _)| MIGRATED.contains(&plugin.as_str()))
+/// Whether a mount may be of one of the volumes of its pod that are not kept.
+fn may_be_unlisted(mount: &VolumeMount, metadata: &Metadata) -> bool {
+    mount.csi.is_none() && metadata.pod(mount).is_some_and(|pod| pod.has_more_volumes)
 }
 
 fn is_same_volume(a: &VolumeMount, b: &VolumeMount) -> bool {
     let same_storage = match (&a.csi, &b.csi) {
         (Some(a), Some(b)) => a == b,
-        // What one of them is cannot be told yet: no reason to hide the one that can.
-        (Some(_), None) | (None, Some(_)) => true,
-        (None, None) => is_same_storage(a, b),
+        _ => is_same_storage(a, b),
     };
     std::ptr::eq(a, b) || (a.plugin == b.plugin && a.mode == b.mode && same_storage)
 }
@@ -153,27 +153,16 @@ fn is_same_storage(a: &VolumeMount, b: &VolumeMount) -> bool {
     a.root == b.root && (same_number || (names_a_place && a.device == b.device))
 }
 
-fn volume(pv_name: &str, mounts: Vec<Arc<VolumeMount>>, metadata: &Metadata) -> Volume {
-    let known = mounts.iter().find_map(|mount| metadata.volume(mount));
-    let pv = known.and_then(|known| known.pv.found());
-    let pv = pv.filter(|pv| mounts.iter().all(|mount| may_be_of(mount, pv))).cloned();
+fn volume(
+    pv_name: &str,
+    mounts: Vec<Arc<VolumeMount>>,
+    known: Option<&VolumeMetadata>,
+    metadata: &Metadata,
+) -> Volume {
+    let pv = known.and_then(|known| known.pv.found()).cloned();
     let claim = known.filter(|_| pv.is_some()).map(bound_claim).unwrap_or_default();
     let with_pod = |mount: Arc<VolumeMount>| PodMount { pod: metadata.pod(&mount).cloned(), mount };
     Volume { pv_name: pv_name.to_owned(), mounts: mounts.into_iter().map(with_pod).collect(), pv, claim }
-}
-
-/// Whether a mount may be of this `PersistentVolume`: a pod's own volume can have the name of another one's.
-fn may_be_of(mount: &VolumeMount, pv: &PersistentVolume) -> bool {
-    let Some(source) = pv.source.as_ref().filter(|_| !mount.plugin.is_empty()) else {
-        return true;
-    };
-    match &mount.csi {
-        Some(csi) if source.plugin == "csi" => {
-            csi.driver == source.kind && source.instance.as_ref().is_none_or(|handle| *handle == csi.handle)
-        }
-        _ if mount.plugin == "csi" && MIGRATED.contains(&source.plugin.as_str()) => true,
-        _ => mount.plugin == source.plugin,
-    }
 }
 
 fn bound_claim(volume: &VolumeMetadata) -> BoundClaim {

@@ -12,6 +12,8 @@ pub type Labels = BTreeMap<String, String>;
 /// What a `PersistentVolume` object says, as far as it is used here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PersistentVolume {
+    /// The object's uid.
+    pub uid: Option<String>,
     /// Its labels.
     pub labels: Labels,
     /// The claim it is bound to, or was.
@@ -71,6 +73,15 @@ pub struct Claim {
     pub labels: Labels,
     /// The bytes it asks for.
     pub requested_bytes: Option<u128>,
+    /// The bytes that its volume has, by its status.
+    pub capacity_bytes: Option<u128>,
+}
+
+impl Claim {
+    /// Whether its volume is still to be enlarged to what it asks for.
+    pub fn is_resizing(&self) -> bool {
+        self.requested_bytes.zip(self.capacity_bytes).is_some_and(|(requested, has)| requested > has)
+    }
 }
 
 /// What a `Pod` object says, as far as it is used here.
@@ -92,6 +103,11 @@ impl Pod {
     /// Whether a mount is of one of its own volumes.
     pub fn has_inline(&self, mount: &VolumeMount) -> bool {
         self.inline_volumes.contains(&(mount.plugin.clone(), mount.name.clone()))
+    }
+
+    /// Whether it certainly uses no claim: then no `PersistentVolume` is mounted for it.
+    pub fn uses_no_claim(&self) -> bool {
+        self.claims.is_empty() && !self.has_more_volumes
     }
 
     /// Whether one of its volumes uses this claim; `None` if that is not known.
@@ -132,6 +148,8 @@ pub struct VolumeMetadata {
     /// The uids of the pods whose mounts these answers are about, `""` for a mount of no pod; `None` for all. The name may
     /// be another volume's by the time that another pod mounts it.
     pub pods: Option<Arc<BTreeSet<String>>>,
+    /// The uids of pods that still have an earlier `PersistentVolume` of this name mounted.
+    pub earlier_pods: Arc<BTreeSet<String>>,
 }
 
 impl VolumeMetadata {
@@ -179,22 +197,43 @@ impl Metadata {
     }
 
     /// What is known of the volume of this mount. Answers about an earlier volume of its name do not count, unless its pod
-    /// uses the claim that they name.
+    /// uses the claim that they name and nothing about the mount contradicts them.
     pub fn volume(&self, mount: &VolumeMount) -> Option<&VolumeMetadata> {
         let volume = self.volumes.get(&mount.name)?;
         let pod_uid = mount.pod_uid.as_deref().unwrap_or_default();
         let is_of_mount = volume.pods.as_ref().is_none_or(|pods| pods.contains(pod_uid));
-        let is_used = || self.pod(mount)?.uses(&volume.claim_ref()?.key);
-        (is_of_mount || is_used() == Some(true)).then_some(volume)
+        let is_used = || self.pod(mount).and_then(|pod| pod.uses(&volume.claim_ref()?.key)) == Some(true);
+        let may_be_of = || volume.pv.found().is_none_or(|pv| !self.contradicts(pv, mount));
+        (is_of_mount || (is_used() && may_be_of())).then_some(volume)
+    }
+
+    /// Whether a mount is certainly not of this volume.
+    pub fn contradicts(&self, pv: &PersistentVolume, mount: &VolumeMount) -> bool {
+        pv.contradicts(mount, self.pod(mount).map(|pod| &**pod))
+    }
+
+    /// Whether a mount is of a pod that still has an earlier `PersistentVolume` of its name.
+    pub fn is_of_earlier_volume(&self, mount: &VolumeMount) -> bool {
+        let pod_uid = mount.pod_uid.as_deref().unwrap_or_default();
+        self.volumes.get(&mount.name).is_some_and(|volume| volume.earlier_pods.contains(pod_uid))
+    }
+
+    /// Whether there is no `PersistentVolume` of this mount's name, or none among all that will ever be told.
+    pub(super) fn is_absent(&self, mount: &VolumeMount) -> bool {
+        match self.volume(mount) {
+            Some(volume) => volume.pv == Lookup::Absent,
+            None => {
+                !self.awaits_volumes && !self.volumes.is_empty() && !self.volumes.contains_key(&mount.name)
+            }
+        }
     }
 
     /// Whether nothing more will be known of this mount soon.
     pub fn is_answered(&self, mount: &VolumeMount) -> bool {
-        let pod = self.pod(mount);
-        if pod.is_some_and(|pod| pod.has_inline(mount)) {
+        if self.is_inline(mount) || self.is_of_earlier_volume(mount) {
             return true;
         }
-        let is_pod_known = !self.awaits_pods || pod.is_some() || mount.pod_uid.is_none();
+        let is_pod_known = !self.awaits_pods || self.pod(mount).is_some() || mount.pod_uid.is_none();
         let is_volume_known =
             || !self.awaits_volumes || self.volume(mount).is_some_and(VolumeMetadata::is_answered);
         is_pod_known && is_volume_known()

@@ -1,7 +1,8 @@
 use super::*;
 use crate::volume::samples::mount;
-use crate::volume::{Claim, CsiVolume, VolumeMode, VolumeSource};
+use crate::volume::{Claim, CsiVolume, Lookup, PersistentVolume, Pod, VolumeMode};
 
+mod identity;
 mod objects;
 
 fn grouped(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>, usize) {
@@ -12,7 +13,7 @@ fn grouped(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>
 
 /// What the cluster says of one name.
 fn with_volume(name: &str, pv: Lookup<PersistentVolume>, claim: Option<Lookup<Claim>>) -> Metadata {
-    let volume = VolumeMetadata { pv, claim, pods: None };
+    let volume = VolumeMetadata { pv, claim, pods: None, earlier_pods: Arc::default() };
     Metadata { volumes: Arc::new([(name.to_owned(), volume)].into()), ..Metadata::default() }
 }
 
@@ -32,12 +33,6 @@ fn one_pv_in_several_pods_is_one_volume() {
     assert_eq!(grouped(&mounts, &none), (vec![("a".into(), 1), ("b".into(), 2)], 0));
     let fuse = [csi("pv", "1", "h", (0, 51)), csi("pv", "2", "h", (0, 52))];
     assert_eq!(grouped(&fuse, &none), (vec![("pv".into(), 2)], 0), "the handle tells, not the device");
-    let unknown = VolumeMount { csi: None, ..csi("pv", "3", "", (0, 53)) };
-    for mounts in [[fuse[0].clone(), unknown.clone()], [unknown, fuse[0].clone()]] {
-        assert_eq!(grouped(&mounts, &none), (vec![("pv".into(), 2)], 0), "a half-written vol_data.json");
-        let volume = &group(&mounts.map(Arc::new), &none).volumes[0];
-        assert!(volume.mounts[0].mount.csi.is_some(), "who is known gives the figures");
-    }
     let mut unshared = [mount("pv", "nfs", "1"), mount("pv", "nfs", "2")];
     unshared[1].device_number = Some((0, 51));
     assert_eq!(grouped(&unshared, &none), (vec![("pv".into(), 2)], 0), "one export, mounted twice");
@@ -71,36 +66,6 @@ fn names_of_different_volumes_are_ambiguous() {
     vague[0].device_number = None;
     assert_eq!(grouped(&vague[..1], &none), (vec![("data".into(), 1)], 0), "a mount is of its own volume");
     assert_eq!(grouped(&vague, &none), (vec![], 1), "a source that names no place tells nothing");
-}
-
-#[test]
-fn a_pv_of_another_kind_that_has_the_name_is_not_taken_for_the_volumes() {
-    let source = |plugin: &str, kind: &str, instance: &str| VolumeSource {
-        plugin: plugin.into(),
-        kind: kind.into(),
-        instance: Some(instance.into()),
-    };
-    let is_taken = |mount: VolumeMount, source: Option<VolumeSource>| {
-        let pv = PersistentVolume { source, ..PersistentVolume::default() };
-        let metadata = with_volume(&mount.name, Lookup::Found(Arc::new(pv)), None);
-        group(&[Arc::new(mount)], &metadata).volumes[0].pv.is_some()
-    };
-    let nfs = || mount("data", "nfs", "1");
-    assert!(is_taken(nfs(), Some(source("nfs", "nfs", "nas:/e"))));
-    assert!(is_taken(nfs(), None));
-    assert!(!is_taken(nfs(), Some(source("csi", "ebs.csi.aws.com", "vol-1"))));
-    assert!(!is_taken(nfs(), Some(source("iscsi", "iscsi", "x"))));
-    let csi = || csi("data", "1", "h", (8, 0));
-    assert!(is_taken(csi(), Some(source("csi", "d", "h"))));
-    assert!(!is_taken(csi(), Some(source("csi", "d", "other"))));
-    assert!(!is_taken(csi(), Some(source("csi", "other", "h"))));
-    assert!(is_taken(csi(), Some(source("gce-pd", "gce-pd", "disk"))), "migrated to CSI");
-    assert!(!is_taken(csi(), Some(source("nfs", "nfs", "nas:/e"))));
-    assert!(is_taken(VolumeMount { csi: None, ..csi() }, Some(source("csi", "d", "h"))), "not known yet");
-    assert!(
-        is_taken(mount("data", "", "1"), Some(source("nfs", "nfs", "nas:/e"))),
-        "by a regular expression"
-    );
 }
 
 #[test]

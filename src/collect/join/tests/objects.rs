@@ -13,6 +13,7 @@ fn pod(name: &str, inline: &[(&str, &str)]) -> Arc<Pod> {
         namespace: "shop".into(),
         name: name.into(),
         inline_volumes: inline.iter().map(own).collect(),
+        claims: ["another".to_owned()].into(),
         ..Pod::default()
     })
 }

@@ -221,27 +221,36 @@ async fn a_watch_that_broke_is_opened_again_within_ten_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn pods_are_told_by_their_uids() {
-    let pod_with_hash = |uid: &str, hash: Option<&str>| {
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    let pod_with = |uid: &str, annotation: &str, hash: &str| {
         let mut object: Value = pod(uid, &[""; 0]);
         object["metadata"]["name"] = json!(format!("name-of-{uid}"));
-        object["metadata"]["annotations"] = json!({"kubernetes.io/config.hash": hash});
+        object["metadata"]["annotations"] = json!({annotation: hash});
         object
     };
+    // A static pod is known by the hash that its mirror pod has; any pod can have another annotation, and be there before.
+    let thief = pod_with("thief", "kubernetes.io/config.hash", "hash");
+    let late_thief = pod_with("late-thief", "kubernetes.io/config.hash", "hash");
+    let of_victim = pod_with("thief-of-victim", MIRROR, "victim");
+    let objects =
+        [thief, of_victim, pod_with("static", MIRROR, "hash"), pod_with("victim", "other", ""), late_thief];
     let node = watching(&[]).await;
-    // A static pod is known by the hash in its annotation, which does not take the place of another pod.
-    node.server.put_all([
-        pod_with_hash("victim", None),
-        pod_with_hash("thief", Some("victim")),
-        pod_with_hash("static", Some("hash")),
-    ]);
-    pass(SECOND).await;
-    // Nor of a static pod that is there.
-    node.server.put(pod_with_hash("second-thief", Some("hash")));
-    pass(SECOND).await;
-    let pods = Arc::clone(&node.handle.metadata().pods);
-    let name = |uid: &str| pods[uid].name.as_str();
-    let names = ["victim", "thief", "static", "hash"].map(name);
+    for object in objects {
+        node.server.put(object);
+        pass(SECOND).await;
+    }
+    let name = |uid: &str| Some(node.handle.metadata().pods.get(uid)?.name.clone());
+    let names = ["victim", "thief", "static", "hash"].map(|uid| name(uid).unwrap());
     assert_eq!(names, ["name-of-victim", "name-of-thief", "name-of-static", "name-of-static"]);
+    // A false mirror pod stays until the kubelet deletes it; until then none is believed, whichever came first.
+    for (uid, others) in [("m1", ["m2", "m3"]), ("m3", ["m1", "m2"])] {
+        ["m1", "m2", "m3"].iter().for_each(|uid| node.server.put(pod_with(uid, MIRROR, "mirrored")));
+        pass(SECOND).await;
+        assert_eq!(name("mirrored"), None);
+        others.iter().for_each(|uid| node.server.remove(Resource::Pods, "shop", &format!("name-of-{uid}")));
+        pass(SECOND).await;
+        assert_eq!(name("mirrored"), Some(format!("name-of-{uid}")));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,3 +100,5 @@ mod server_timeouts;
 mod support;
 /// Volumes unmount as if the program were not there.
 mod unmounts;
+/// Which mounts are of the volume that has their name.
+mod volume_identity;

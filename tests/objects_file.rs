@@ -106,7 +106,7 @@ fn what_has_no_such_objects_is_an_error_that_says_so() {
 fn an_annotation_does_not_take_the_place_of_another_pod() {
     let named = |name: &str, uid: &str, hash: &str| {
         json!({"kind": "Pod", "metadata": {"name": name, "namespace": "n", "uid": uid,
-            "annotations": {"kubernetes.io/config.hash": hash}}, "spec": {}})
+            "annotations": {"kubernetes.io/config.mirror": hash}}, "spec": {}})
     };
     let (victim, thief) = (pod("victim"), named("thief", "u", "victim"));
     for items in [[&victim, &thief], [&thief, &victim]] {
@@ -300,12 +300,12 @@ fn with_volumes(volumes: &Value) -> Option<Pod> {
 }
 
 #[test]
-fn a_static_pod_has_the_uids_of_its_annotations() {
+fn a_static_pod_has_the_uid_of_its_mirror_pods_annotation() {
     const HASH: &str = "kubernetes.io/config.hash";
     const MIRROR: &str = "kubernetes.io/config.mirror";
     for (annotations, expected) in [
-        (json!({HASH: "h", MIRROR: "m", "kubernetes.io/config.source": "file"}), vec!["h", "m", "u"]),
-        (json!({HASH: "h", MIRROR: null}), vec!["h", "u"]),
+        (json!({HASH: "h", MIRROR: "m", "kubernetes.io/config.source": "file"}), vec!["m", "u"]),
+        (json!({HASH: "h", MIRROR: null}), vec!["u"]),
         (json!({"other": {"a": [1]}}), vec!["u"]),
         (json!(7), vec!["u"]),
     ] {

@@ -156,6 +156,7 @@ fn a_name_that_is_no_pvs_is_a_migrated_volume_of_a_pod_that_has_one() {
         } else {
             with_volume(absent, Lookup::Absent, None)
         };
+        metadata.awaits_volumes = true;
         if let Some(own) = own {
             metadata.pods = Arc::new([("1".to_owned(), pod("p", own))].into());
         }

@@ -10,7 +10,7 @@ use super::convert;
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
 use crate::volume::{
-    Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, Pod, Selections, is_valid_object_name,
+    Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, Pod, Selections, VolumeMount, is_valid_object_name,
 };
 
 /// An object, as far as it is known.
@@ -87,6 +87,11 @@ impl CachedObjects {
         self.pv.contents.as_ref()?.uid.as_ref()
     }
 
+    /// Whether a mount is certainly not of the volume that is known.
+    pub(super) fn contradict(&self, mount: &VolumeMount, pod: Option<&Pod>) -> bool {
+        self.pv.contents.as_ref().is_some_and(|pv| pv.contradicts(mount, pod))
+    }
+
     pub(super) fn is_failing(&self) -> bool {
         self.pv.is_failing || self.claim.is_failing
     }
@@ -97,22 +102,17 @@ impl CachedObjects {
         *self = Self { pv: CachedObject { missing, ..CachedObject::UNKNOWN }, ..Self::UNKNOWN };
     }
 
-    /// Gets the `PersistentVolume`, then its claim; returns the errors, refusals included. Where one of the users, the pods
-    /// that no answer is about yet, uses another claim or is not known, the server's cache may still have an earlier volume
-    /// of that name.
+    /// Gets the `PersistentVolume`, then its claim; returns the errors, refusals included. Where it cannot be what is mounted,
+    /// the server's cache may still have an earlier volume of that name.
     pub(super) async fn look_up(
         &mut self,
         name: &str,
-        users: &[Option<Arc<Pod>>],
+        may_be_mounted: &(impl Fn(&PersistentVolume) -> bool + Sync),
         api: &ApiClient,
         selections: &Selections,
     ) -> Vec<(ApiResource, RequestError)> {
-        let use_claim = |claim: &ClaimKey| {
-            users.iter().all(|pod| pod.as_ref().is_some_and(|pod| pod.uses(claim) != Some(false)))
-        };
-        let is_current = |pv: &v1::PersistentVolume| {
-            pv.spec.as_ref().and_then(convert::claim_ref).is_none_or(|claim| use_claim(&claim.key))
-        };
+        let is_current =
+            |pv: &v1::PersistentVolume| may_be_mounted(&convert::persistent_volume(pv.clone(), selections));
         let pvs = Api::<v1::PersistentVolume>::all(api.kube.clone());
         let outcome = api.look_up(PVS, pvs, name, self.pv.version, is_current).await;
         let used = |(version, pv)| (version, convert::persistent_volume(pv, selections));

@@ -11,7 +11,7 @@ use super::pod_index::PodIndex;
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource};
 use crate::runtime::backoff::{Backoff, jittered};
-use crate::volume::{Selections, VolumeMetadata};
+use crate::volume::{ClaimRef, PersistentVolume, Pod, Selections, VolumeMetadata, VolumeMount};
 
 /// The pause before an absent or forbidden object is looked up again; it doubles each time.
 const ABSENT_PAUSE: Duration = Duration::from_mins(1);
@@ -26,7 +26,9 @@ const RETENTION: Duration = Duration::from_mins(10);
 #[derive(Debug)]
 pub(super) struct CachedVolume {
     pub(super) objects: CachedObjects,
-    /// The pods that mount it; none once it is unmounted.
+    /// Its mounts; none once it is unmounted.
+    mounts: Vec<Arc<VolumeMount>>,
+    /// The pods of these.
     pods: BTreeSet<String>,
     /// Those of them for which the answers hold.
     answered: Arc<BTreeSet<String>>,
@@ -53,6 +55,7 @@ impl CachedVolume {
     pub(super) fn new(now: Instant, label_refresh: Duration) -> Self {
         Self {
             objects: CachedObjects::UNKNOWN,
+            mounts: Vec::new(),
             pods: BTreeSet::new(),
             answered: Arc::default(),
             earlier: Arc::default(),
@@ -77,24 +80,30 @@ impl CachedVolume {
         self.pods.iter().any(|uid| !self.answered.contains(uid) && !self.earlier.contains(uid))
     }
 
-    /// Sets the pods that mount it now. Answers also hold for a pod that shares the volume with one for which they hold. A
-    /// volume that is mounted again may be another one with the same name: it is looked up at once.
-    pub(super) fn set_pods(&mut self, pods: BTreeSet<String>, pods_known: &PodIndex, now: Instant) {
+    /// Sets what is mounted now. Answers also hold for a pod that shares the volume with one for which they hold. A volume that
+    /// is mounted again may be another one with the same name: it is looked up at once.
+    pub(super) fn set_mounts(&mut self, mounts: Vec<Arc<VolumeMount>>, pods_known: &PodIndex, now: Instant) {
+        let pods: BTreeSet<String> = mounts.iter().map(|mount| pod_uid(mount).to_owned()).collect();
         if pods.is_empty() && self.is_mounted() {
             self.due = now + RETENTION;
         }
         let is_shared = pods.iter().any(|uid| self.answered.contains(uid));
-        let uses_claim = |uid: &str| match (pods_known.get(uid), self.objects.claim_ref()) {
-            (Some(pod), Some(claim)) => pod.uses(&claim.key) != Some(false),
-            (pod, _) => pod.is_some() || !pods_known.is_awaited,
+        let uses_claim =
+            |pod: &Pod| self.objects.claim_ref().is_none_or(|claim| pod.uses(&claim.key) != Some(false));
+        let shares = |uid: &str| {
+            let pod = pods_known.get(uid);
+            let is_contradicted = |mount: &VolumeMount| self.objects.contradict(mount, pod.map(|pod| &**pod));
+            let mut mounts_of_pod = mounts.iter().filter(|mount| pod_uid(mount) == uid);
+            is_shared
+                && pod.is_some_and(|pod| uses_claim(pod))
+                && !mounts_of_pod.any(|mount| is_contradicted(mount))
         };
-        let holds = |uid: &&String| {
-            self.answered.contains(*uid) || (is_shared && uses_claim(uid) && !self.earlier.contains(*uid))
-        };
+        let holds =
+            |uid: &&String| self.answered.contains(*uid) || (!self.earlier.contains(*uid) && shares(uid));
         let answered = Arc::new(pods.iter().filter(holds).cloned().collect());
         let is_new = !pods.is_subset(&self.pods);
         let earlier = Arc::new(self.earlier.intersection(&pods).cloned().collect());
-        (self.pods, self.answered, self.earlier) = (pods, answered, earlier);
+        (self.mounts, self.pods, self.answered, self.earlier) = (mounts, pods, answered, earlier);
         let is_pod_known = |uid: &String| uid.is_empty() || pods_known.get(uid).is_some();
         let is_known = !pods_known.is_awaited || self.pods.iter().all(is_pod_known);
         if is_new && self.is_unanswered() {
@@ -115,13 +124,23 @@ impl CachedVolume {
     ) -> impl Future<Output = Answers> + Send + use<> {
         (self.awaits_pods, self.is_looked_up) = (false, true);
         // Pods that were asked about before cannot tell anything new.
-        let is_new = |uid: &&String| !self.answered.contains(*uid) && !self.earlier.contains(*uid);
-        let users = self.pods.iter().filter(|uid| !uid.is_empty()).filter(is_new);
-        let users = users.map(|uid| pods_known.get(uid).cloned());
-        let users: Vec<_> = users.filter(|pod| pod.is_some() || pods_known.is_awaited).collect();
+        let is_new = |uid: &str| !self.answered.contains(uid) && !self.earlier.contains(uid);
+        let users = self.mounts.iter().filter(|mount| is_new(pod_uid(mount)));
+        let users: Vec<_> =
+            users.map(|mount| (Arc::clone(mount), pods_known.get(pod_uid(mount)).cloned())).collect();
+        let is_awaited = pods_known.is_awaited;
+        let may_be_mounted = move |pv: &PersistentVolume| {
+            users.iter().all(|(mount, pod)| {
+                let uses = |claim: &ClaimRef| match pod {
+                    Some(pod) => pod.uses(&claim.key) != Some(false),
+                    None => mount.pod_uid.is_none() || !is_awaited,
+                };
+                pv.claim.as_ref().is_none_or(uses) && !pv.contradicts(mount, pod.as_deref())
+            })
+        };
         let (pods, mut objects) = (self.pods.clone(), self.objects.clone());
         async move {
-            let failures = objects.look_up(&name, &users, &api, &selections).await;
+            let failures = objects.look_up(&name, &may_be_mounted, &api, &selections).await;
             Answers { pods, objects, failures }
         }
     }
@@ -148,12 +167,14 @@ impl CachedVolume {
         self.answered = Arc::new(self.pods.iter().filter(holds).cloned().collect());
     }
 
-    /// Another volume has the name now: pods that had the one before, and are known not to use the claim of the new one, still
-    /// have that.
+    /// Another volume has the name now: pods that had the one before, and do not use the claim of the new one, still have that.
+    /// Where a pod is not known, it tells that another one has mounted the name since.
     fn set_earlier(&mut self, pods_known: &PodIndex) {
         let claim = self.objects.claim_ref().map(|claim| &claim.key);
-        let uses_no = |uid: &&String| {
-            pods_known.get(uid).is_some_and(|pod| claim.is_none_or(|claim| pod.uses(claim) == Some(false)))
+        let has_new = self.has_unanswered_pods();
+        let uses_no = |uid: &&String| match pods_known.get(uid) {
+            Some(pod) => claim.is_none_or(|claim| pod.uses(claim) == Some(false)),
+            None => has_new,
         };
         let earlier = self.answered.iter().filter(uses_no).chain(&*self.earlier).cloned();
         self.earlier = Arc::new(earlier.collect());
@@ -193,4 +214,9 @@ impl CachedVolume {
             earlier_pods: Arc::clone(&self.earlier),
         })
     }
+}
+
+/// A mount's pod, or `""` for none.
+fn pod_uid(mount: &VolumeMount) -> &str {
+    mount.pod_uid.as_deref().unwrap_or_default()
 }

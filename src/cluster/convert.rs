@@ -32,7 +32,7 @@ pub(super) fn persistent_volume(
 }
 
 /// The claim that a `PersistentVolume` names.
-pub(super) fn claim_ref(spec: &PersistentVolumeSpec) -> Option<ClaimRef> {
+fn claim_ref(spec: &PersistentVolumeSpec) -> Option<ClaimRef> {
     let reference = spec.claim_ref.clone()?;
     let key = ClaimKey { namespace: reference.namespace?, name: reference.name? };
     Some(ClaimRef { key, uid: reference.uid })

@@ -1,6 +1,6 @@
 //! The store: one task that owns the metadata of the volumes of this node, looks it up and publishes it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -152,12 +152,12 @@ impl Store {
         let now = Instant::now();
         let mounts = self.channels.mounted.borrow_and_update().clone();
         self.pods.drop_gone(&mounts.iter().filter_map(|mount| mount.pod_uid.as_deref()).collect());
-        let mut wanted: HashMap<&str, BTreeSet<String>> = HashMap::new();
+        let mut wanted: HashMap<&str, Vec<Arc<VolumeMount>>> = HashMap::new();
         for mount in &mounts {
             let pod = mount.pod_uid.as_ref().and_then(|uid| self.pods.get(uid));
             // What is mounted can have any name.
             if is_valid_object_name(&mount.name) && !pod.is_some_and(|pod| pod.has_inline(mount)) {
-                wanted.entry(&mount.name).or_default().insert(mount.pod_uid.clone().unwrap_or_default());
+                wanted.entry(&mount.name).or_default().push(Arc::clone(mount));
             }
         }
         for name in wanted.keys() {
@@ -165,7 +165,7 @@ impl Store {
             self.volumes.entry((*name).to_owned()).or_insert_with(new);
         }
         for (name, volume) in &mut self.volumes {
-            volume.set_pods(wanted.remove(name.as_str()).unwrap_or_default(), &self.pods, now);
+            volume.set_mounts(wanted.remove(name.as_str()).unwrap_or_default(), &self.pods, now);
         }
     }
 

@@ -132,9 +132,11 @@ async fn become_ready(
     let started = Instant::now();
     collect_until_first_answer(scrapes, stat_timeout, health).await;
     if let Some(api) = &api {
-        while !health.has_settled() {
+        if !health.has_settled() {
             api.status.wait_until_answered(HOLD_BACK).await;
             collect_until_first_answer(scrapes, stat_timeout, health).await;
+            // Volumes that came after the first collection may be held back still, and there may always be some.
+            health.set_settled();
         }
         api.wait_if_required(started, REQUIRED_API_TIMEOUT).await?;
     }

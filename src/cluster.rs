@@ -43,6 +43,8 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 pub struct MetadataHandle {
     mounted: watch::Sender<Vec<Arc<VolumeMount>>>,
     metadata: watch::Receiver<Arc<Metadata>>,
+    /// The names of volumes that were resized, if metadata comes from the API server.
+    resized: Option<mpsc::Sender<String>>,
     /// Of the API server, if metadata comes from there.
     metrics: Option<ApiMetrics>,
     objects_file: Option<ObjectsFile>,
@@ -50,7 +52,7 @@ pub struct MetadataHandle {
 
 impl MetadataHandle {
     fn new(metadata: watch::Receiver<Arc<Metadata>>) -> Self {
-        Self { mounted: watch::Sender::default(), metadata, metrics: None, objects_file: None }
+        Self { mounted: watch::Sender::default(), metadata, resized: None, metrics: None, objects_file: None }
     }
 
     /// No metadata: volumes are known by their mounts alone.
@@ -72,6 +74,14 @@ impl MetadataHandle {
             file.refresh();
         }
         self.metadata()
+    }
+
+    /// Tells that the size of a volume has changed: what its claim asks for will be read again.
+    pub fn report_resize(&self, pv_name: &str) {
+        if let Some(resized) = &self.resized {
+            // Where too many were resized at once, the others are refreshed when they are due.
+            let _ = resized.try_send(pv_name.to_owned());
+        }
     }
 
     /// The latest metadata.
@@ -122,14 +132,20 @@ pub fn follow(
     let (metadata, receiver) = watch::channel(Arc::new(first));
     let (server, server_status) = watch::channel(Err(None));
     let metrics = ApiMetrics::default();
-    let handle = MetadataHandle { metrics: Some(metrics.clone()), ..MetadataHandle::new(receiver.clone()) };
+    let (resized, resizes) = mpsc::channel(MAX_EVENTS);
+    let handle = MetadataHandle {
+        metrics: Some(metrics.clone()),
+        resized: Some(resized),
+        ..MetadataHandle::new(receiver.clone())
+    };
     let mounted = handle.mounted.subscribe();
     let status = ApiStatus { mounted: mounted.clone(), metadata: receiver, server: server_status };
     let work = async move {
         let api = ApiClient { kube: connect(), metrics };
         let (events, pod_events) = mpsc::channel(MAX_EVENTS);
         let mut watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
-        let mut store = Store::new(api, settings, StoreChannels { mounted, pod_events, metadata, server });
+        let mut store =
+            Store::new(api, settings, StoreChannels { mounted, resizes, pod_events, metadata, server });
         // A panic is logged and counted by the panic hook. Both then start again, with what the store knew.
         let mut run = async || {
             tokio::select! {

@@ -7,6 +7,7 @@ mod hold_back;
 mod join;
 mod metrics;
 mod mounts;
+mod settling_claims;
 mod single_flight;
 mod transition_log;
 
@@ -27,9 +28,9 @@ use crate::node::Node;
 use crate::runtime::Deadline;
 use crate::snapshot::{KubeletStatus, Snapshot, SourceStatus};
 use crate::volume::KubeletSeriesOptions;
-use join::JoinedVolumes;
 use metrics::CollectorMetrics;
 use mounts::Mounts;
+use settling_claims::SettlingClaims;
 use transition_log::TransitionLog;
 
 /// What a collector reads, and which series it makes of it.
@@ -50,6 +51,7 @@ pub struct Collector {
     kubelet: Option<Kubelet>,
     kubelet_directory: PathBuf,
     names: Option<KubeletSeriesOptions>,
+    settling: SettlingClaims,
     log: TransitionLog,
     metrics: CollectorMetrics,
 }
@@ -58,13 +60,13 @@ impl Collector {
     /// A collector of these sources.
     pub fn new(inputs: CollectorInputs) -> Self {
         let CollectorInputs { mounts, kubelet, kubelet_directory, names } = inputs;
-        let mounts =
-            mounts.map(|(node, metadata)| Mounts { node, metadata, joined: JoinedVolumes::default() });
+        let mounts = mounts.map(|(node, metadata)| Mounts::new(node, metadata));
         Self {
             mounts,
             kubelet,
             kubelet_directory,
             names,
+            settling: SettlingClaims::default(),
             log: TransitionLog::default(),
             metrics: CollectorMetrics::default(),
         }
@@ -82,7 +84,7 @@ impl Collector {
         }
     }
 
-    /// Makes a snapshot. Waits for mounts and the kubelet until the deadline, and for nothing else.
+    /// Makes a snapshot. Waits for mounts until the deadline, for the kubelet as far as needed, and for nothing else.
     pub fn collect(&mut self, deadline: &Deadline) -> Snapshot {
         let start = Instant::now();
         if let Some(mounts) = &mut self.mounts {
@@ -93,7 +95,10 @@ impl Collector {
         let volumes =
             self.mounts.as_mut().map(|mounts| mounts.measure(deadline, &self.metrics)).unwrap_or_default();
         let all_measured = !deadline.is_over();
-        let has_answered = self.wait_for_kubelet(deadline);
+        let has_answered = match &mut self.kubelet {
+            Some(kubelet) if self.mounts.is_some() => kubelet.wait_for_lacking(start, deadline),
+            _ => self.wait_for_kubelet(deadline),
+        };
         let mounts = self.mounts.as_ref();
         let metadata = mounts.map(|mounts| mounts.metadata.metadata()).unwrap_or_default();
         let age = |oldest| SystemTime::now().duration_since(oldest).unwrap_or_default();
@@ -143,23 +148,29 @@ impl Collector {
     }
 
     /// Adds the series of the kubelet's names, and how reading the kubelet's summary goes.
-    fn add_kubelet_volume_stats(&self, snapshot: &mut Snapshot, start: Instant) {
+    fn add_kubelet_volume_stats(&mut self, snapshot: &mut Snapshot, start: Instant) {
         let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
         let reported = summary.as_ref().map(|summary| summary.as_slice()).unwrap_or_default();
+        let max_age = kubelet.map(Kubelet::max_age).unwrap_or_default();
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             answered: status.answered,
-            stale: summary.is_some().then(|| claims::count_stale(reported, time)),
+            stale: summary.is_some().then(|| claims::count_stale(reported, max_age, time)),
         });
         if let Some(names) = self.names {
             let exposed = kubelet.and_then(|kubelet| kubelet.exposed_claims(start));
             let nothing = HashSet::new();
+            let settling = names
+                .only_missing_after
+                .map(|delay| self.settling.update(&snapshot.volumes, reported, delay, start));
             let sources = claims::ClaimStatsInputs {
                 volumes: &snapshot.volumes,
                 left_out_pods: self.mounts.as_ref().map_or(&nothing, |mounts| &mounts.joined.left_out_pods),
                 reported,
+                max_age,
                 exposed: exposed.as_ref(),
+                settling: &settling.unwrap_or_default(),
             };
             snapshot.claims = claims::claim_stats(names, sources, time);
         }

@@ -54,7 +54,7 @@ impl TryFrom<Args> for Config {
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
         let is_df = matches!(args.command, Some(Command::Df { .. }));
-        let sources = args.kubelet.check(is_df)?;
+        let sources = args.kubelet.check(is_df, args.command.is_none())?;
         check_combinations(&args, sources)?;
         let Args { command, serving, log, node, kubelet, kubernetes } = args;
         let (stat_timeout, fixture) = (node.stat_timeout, node.fixture.clone());

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Ready once a source of figures has answered a collection and no volume is held back any more; ready ever after.
+/// Ready once a source of figures has answered a collection and none of its volumes is held back any more; ready ever after.
 #[derive(Debug, Default)]
 pub struct Health {
     collected: AtomicBool,
@@ -20,12 +20,12 @@ impl Health {
         self.collected.load(Ordering::Acquire)
     }
 
-    /// A collection has ended in which nothing is pending.
+    /// A collection has ended in which nothing is pending, at least of what the first one found.
     pub fn set_settled(&self) {
         self.settled.store(true, Ordering::Release);
     }
 
-    /// Whether a collection has ended in which nothing was pending.
+    /// Whether such a collection has ended.
     pub fn has_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
     }

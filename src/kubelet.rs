@@ -14,7 +14,7 @@ mod tls;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use cached_endpoint::EndpointStatus;
 pub use tls::{CaFileError, validate_ca_file};
@@ -31,6 +31,7 @@ use client::KubeletClient;
 pub struct Kubelet {
     summary: Option<CachedEndpoint<Vec<ReportedVolume>>>,
     exposed_claims: Option<CachedEndpoint<HashSet<ClaimKey>>>,
+    max_age: Duration,
 }
 
 /// The claims that the kubelet exposes itself.
@@ -55,12 +56,14 @@ impl Kubelet {
     ) -> Self {
         let (summary, metrics, interval) =
             (sources.kubelet, sources.needs_exposed_claims(), args.scrape_interval);
+        let max_age = args.kubelet_max_age;
         tracing::info!(event = "kubelet_enabled", endpoint = %args.kubelet_endpoint, summary, metrics, "reading from the kubelet");
         let client = Arc::new(KubeletClient::new(args, node_name, host_files.clone()));
         Self {
             summary: summary.then(|| CachedEndpoint::new(&summary::PAGE, interval, clients, &client)),
             exposed_claims: metrics
                 .then(|| CachedEndpoint::new(&exposed_claims::PAGE, interval, clients, &client)),
+            max_age,
         }
     }
 
@@ -86,6 +89,19 @@ impl Kubelet {
         let summary = self.summary.as_mut().is_none_or(|summary| summary.wait(deadline));
         let exposed = self.exposed_claims.as_mut().is_none_or(|exposed| exposed.wait(deadline));
         summary && exposed
+    }
+
+    /// The same for a collection that began at `start` and has other figures: it waits only where there is no answer that it
+    /// could use, and never for a kubelet that is known to hang.
+    pub fn wait_for_lacking(&mut self, start: Instant, deadline: &Deadline) -> bool {
+        let summary = self.summary.as_mut().is_none_or(|summary| summary.wait_if_lacking(start, deadline));
+        let exposed = self.exposed_claims.as_mut();
+        exposed.is_none_or(|exposed| exposed.wait_if_lacking(start, deadline)) && summary
+    }
+
+    /// How old figures of the kubelet may be.
+    pub fn max_age(&self) -> Duration {
+        self.max_age
     }
 
     /// The stats that a collection that began at `start` can use.

@@ -131,33 +131,3 @@ fn of_a_pod_whose_mount_hangs_and_is_of_an_unknown_claim_nothing_is_filled() {
         it.exporter.scrape_until("it answers", |scrape| capacities(scrape).contains_key("local-claim"));
     });
 }
-
-#[test]
-fn what_the_kubelet_does_not_expose_of_the_mounts_is_missing() {
-    in_namespace(Needs::Mounts, |node| {
-        let kubelet = Kubelet::start();
-        kubelet.expose(&[("shop", "known")]);
-        node.tmpfs_volume("pv-1", "size=1m");
-        node.tmpfs_volume("pv-2", "size=1m");
-        let claims = objects(node, &[("pv-1", "known", PODS[0]), ("pv-2", "lost", PODS[0])]);
-        let missing = "--kubelet-volume-stats=missing";
-        let args = [
-            "--rootfs=/",
-            "--sources=mounts",
-            missing,
-            &kubelet.endpoint(),
-            &claims,
-            "--scrape-interval=1ns",
-        ];
-        let exporter = Exporter::start(&args);
-        let scrape = exporter.scrape();
-        assert_eq!(capacities(&scrape).into_keys().collect::<Vec<_>>(), ["lost"]);
-        let sources = scrape.label("disk_usage_exporter_source_success", "source");
-        assert_eq!(sources, ["mounts", "kubelet_metrics", "objects"]);
-        // Its summary is no source here: nothing is asked or told of it.
-        assert!(kubelet.asked().iter().all(|asked| asked.path == "/metrics"));
-        assert_eq!(series(&scrape, "kubelet_volume_stats_scrape_errors_total"), []);
-        kubelet.expose(&[]);
-        exporter.scrape_until("the kubelet lost it", |scrape| capacities(scrape).len() == 2);
-    });
-}

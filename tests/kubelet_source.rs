@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
-use crate::support::kubelet::{Certificate, Fault, Kubelet, METRICS, SUMMARY, Summary};
+use crate::support::kubelet::{Certificate, Fault, Kubelet, SUMMARY, Summary};
 use crate::support::skip;
 
 /// The six families of figures.
@@ -311,63 +311,4 @@ fn printing_waits_for_the_kubelet() {
     let printed = Exposition::parse(&String::from_utf8(output.stdout).unwrap());
     assert_eq!(claims(&printed), ["csi-block", "csi-fs", "local-claim"]);
     assert_eq!(kubelet.count(SUMMARY), 1);
-}
-
-#[test]
-fn only_what_the_kubelet_does_not_expose_is_missing() {
-    let kubelet = Kubelet::start();
-    kubelet.expose(&[("shop", "csi-fs"), ("bank", "local-claim")]);
-    let args = ["--kubelet-volume-stats=missing", "--scrape-interval=2s", "--stat-timeout=500ms"];
-    let exporter = only(&kubelet, &args);
-    let success = |scrape: &Exposition| {
-        scrape.value("disk_usage_exporter_source_success", &[("source", "kubelet_metrics")])
-    };
-    let missing = |scrape: &Exposition| claims(scrape) == ["csi-block", "local-claim"];
-    let scrape = exporter.scrape();
-    assert!(missing(&scrape), "{:?}", claims(&scrape));
-    assert_eq!(success(&scrape), Some(1.0));
-    // If it cannot be asked its last answer holds for three intervals, then everything is exposed.
-    kubelet.fault(METRICS, Fault::forbidden("metrics"), usize::MAX);
-    let start = Instant::now();
-    let failing = exporter.scrape_until("a failure", |scrape| success(scrape) == Some(0.0));
-    assert!(missing(&failing), "{:?}", claims(&failing));
-    exporter.scrape_until("all claims", |scrape| claims(scrape).len() == 3);
-    assert!(start.elapsed() > Duration::from_secs(4), "{:?}", start.elapsed());
-    let said = exporter.wait_for_log("kubelet_request_failed");
-    assert_eq!((said["path"].as_str(), said["level"].as_str()), (Some(METRICS), Some("ERROR")));
-    assert!(said["remedy"].as_str().unwrap().contains("`get` on `nodes/metrics`"), "{said}");
-    // The summary's errors are not those of this page.
-    let scrape = exporter.scrape();
-    assert_eq!(scrape.value(ERRORS, &[]), Some(0.0));
-    kubelet.clear_faults();
-    exporter.scrape_until("only what is missing", missing);
-}
-
-#[test]
-fn while_it_is_not_known_what_the_kubelet_exposes_nothing_is() {
-    let kubelet = Kubelet::start();
-    kubelet.fault(METRICS, Fault::Hang, 1);
-    let exporter = only(&kubelet, &["--kubelet-volume-stats=missing", "--stat-timeout=100ms"]);
-    let scrape = exporter.scrape_until("the summary", |scrape| scrape.value(LAST, &[]).is_some());
-    assert_eq!(claims(&scrape), [""; 0]);
-    // Forbidden is an answer: there is nothing to wait for.
-    let kubelet = Kubelet::start();
-    kubelet.fault(METRICS, Fault::forbidden("metrics"), usize::MAX);
-    let exporter = only(&kubelet, &["--kubelet-volume-stats=missing"]);
-    assert_eq!(claims(&exporter.scrape()).len(), 3);
-}
-
-/// A kubelet that answers, if later than a scrape waits, is no reason to expose what it exposes.
-#[test]
-fn what_the_kubelet_exposes_is_not_forgotten_between_rare_scrapes() {
-    let kubelet = Kubelet::start();
-    kubelet.expose(&[("shop", "csi-fs"), ("shop", "local-claim")]);
-    let args = ["--kubelet-volume-stats=missing", "--scrape-interval=500ms", "--stat-timeout=500ms"];
-    let exporter = only(&kubelet, &args);
-    kubelet.fault(METRICS, Fault::Late(Duration::from_secs(1)), usize::MAX);
-    exporter.scrape_until("what is missing", |scrape| claims(scrape) == ["csi-block"]);
-    for _ in 0..2 {
-        std::thread::sleep(Duration::from_secs(4));
-        assert_eq!(claims(&exporter.scrape()), ["csi-block"]);
-    }
 }

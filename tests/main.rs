@@ -9,6 +9,8 @@ mod absurd_figures;
 mod alerts;
 /// What Helm makes of the chart.
 mod chart;
+/// What a claim asks for, when its volume is enlarged.
+mod claim_resize;
 /// The command line: errors, exit codes, the log.
 mod cli;
 /// The project's own rules: sizes, the README's tables, the manifests.
@@ -41,8 +43,12 @@ mod idle;
 mod imports;
 /// Installing it as the documents say, with `kubectl` and Helm.
 mod install;
+/// The kubelet beside mounts: it delays nothing that they tell.
+mod kubelet_beside_mounts;
 /// The kubelet, gone, hanging or talking nonsense.
 mod kubelet_failures;
+/// Claims that the kubelet does not expose itself.
+mod kubelet_missing;
 /// The kubelet's names for what is mounted, with and without the kubelet's own figures.
 mod kubelet_names;
 /// The kubelet's own figures, and how often it is asked for them.
@@ -81,6 +87,8 @@ mod page;
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
+/// When the program is ready.
+mod readiness;
 /// Against a real cluster, where there is one.
 mod real_cluster;
 /// Block devices and ext4 on them: the system's own root is needed.

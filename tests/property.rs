@@ -169,7 +169,7 @@ proptest! {
             mounts: Some((node, MetadataHandle::objects(objects))),
             kubelet: None,
             kubelet_directory: "/var/lib/kubelet".into(),
-            names: Some(KubeletSeriesOptions { only_missing: false, per_pod }),
+            names: Some(KubeletSeriesOptions { only_missing_after: None, per_pod }),
         });
         let snapshot = collector.collect(&Deadline::after(Duration::from_mins(1)));
         let volumes = snapshot.volumes.len();

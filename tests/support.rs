@@ -4,6 +4,7 @@ pub(crate) mod alertmanager;
 pub(crate) mod apiserver;
 pub(crate) mod browser;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod document;
 pub(crate) mod exporter;
 pub(crate) mod exposition;

@@ -82,6 +82,11 @@ impl CachedObjects {
         self.pv.contents.as_ref()?.claim.as_ref()
     }
 
+    /// The claim, as it was last seen.
+    pub(super) fn claim_contents(&self) -> Option<&Claim> {
+        self.claim.contents.as_deref()
+    }
+
     /// The uid of the `PersistentVolume`, as it was last seen.
     pub(super) fn pv_uid(&self) -> Option<&String> {
         self.pv.contents.as_ref()?.uid.as_ref()

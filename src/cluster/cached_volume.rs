@@ -15,6 +15,8 @@ use crate::volume::{ClaimRef, PersistentVolume, Pod, Selections, VolumeMetadata,
 
 /// The pause before an absent or forbidden object is looked up again; it doubles each time.
 const ABSENT_PAUSE: Duration = Duration::from_mins(1);
+/// The time between refreshes of a claim whose volume is still to be enlarged.
+const RESIZE_REFRESH: Duration = Duration::from_mins(5);
 /// The longest backoff of an object that fails while others are answered.
 const MAX_OBJECT_BACKOFF_WINDOW: Duration = Duration::from_mins(10);
 /// How long a lookup waits for the pods, which tell whether there is anything to look up.
@@ -39,6 +41,8 @@ pub(super) struct CachedVolume {
     absences: Backoff,
     awaits_pods: bool,
     pub(super) due: Instant,
+    /// From when on it is looked up at once if its size changes.
+    heeds_resize_from: Instant,
     /// A lookup is in flight.
     pub(super) is_looked_up: bool,
 }
@@ -63,6 +67,7 @@ impl CachedVolume {
             absences: Backoff::new(ABSENT_PAUSE, label_refresh.max(ABSENT_PAUSE)),
             awaits_pods: false,
             due: now,
+            heeds_resize_from: now,
             is_looked_up: false,
         }
     }
@@ -114,6 +119,15 @@ impl CachedVolume {
         }
     }
 
+    /// Its size has changed: its claim may ask for more. Some file systems, as shares of a pool, have another size at each
+    /// scrape: where a lookup tells nothing new, later changes are heeded only after a refresh's time.
+    pub(super) fn refresh_resized(&mut self, label_refresh: Duration, now: Instant) {
+        if self.is_mounted() && !self.is_looked_up && now >= self.heeds_resize_from {
+            self.due = self.due.min(now);
+            self.heeds_resize_from = now + label_refresh;
+        }
+    }
+
     /// Looks its objects up; the answers are for [`Self::record`].
     pub(super) fn look_up(
         &mut self,
@@ -148,18 +162,19 @@ impl CachedVolume {
     /// Records the outcome of a lookup.
     pub(super) fn record(&mut self, answers: Answers, pods_known: &PodIndex) {
         let Answers { pods, objects, failures: _ } = answers;
-        let uid_before = self.objects.pv_uid().cloned();
-        self.objects = objects;
+        let before = std::mem::replace(&mut self.objects, objects);
         if self.objects.pv.is_failing {
             return;
         }
         if self.objects.pv.missing.is_some() && !self.is_about_mounts(pods_known) {
             self.objects.forget_earlier_volume();
         }
-        let is_other_volume =
-            uid_before.is_some() && self.objects.pv_uid().is_some_and(|uid| Some(uid) != uid_before.as_ref());
-        if is_other_volume {
+        if before.pv_uid().zip(self.objects.pv_uid()).is_some_and(|(before, now)| before != now) {
             self.set_earlier(pods_known);
+        }
+        let requested = |objects: &CachedObjects| objects.claim_contents()?.requested_bytes;
+        if requested(&before) != requested(&self.objects) {
+            self.heeds_resize_from = Instant::now();
         }
         let holds = |uid: &&String| {
             (pods.contains(*uid) || self.answered.contains(*uid)) && !self.earlier.contains(*uid)
@@ -196,7 +211,8 @@ impl CachedVolume {
             return jittered(self.absences.next_window());
         }
         self.absences.reset();
-        jittered(label_refresh)
+        let is_resizing = self.objects.claim_contents().is_some_and(|claim| claim.is_resizing());
+        jittered(if is_resizing { label_refresh.min(RESIZE_REFRESH) } else { label_refresh })
     }
 
     /// When the older of its objects was confirmed.

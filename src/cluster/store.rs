@@ -28,7 +28,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 const PUBLISH_DELAY: Duration = Duration::from_millis(10);
 /// If more lookups than this fail in a row, the server is considered failing.
 const MAX_FAILURES_IN_A_ROW: u32 = 4;
-/// Pod events that are queued, and applied at one time.
+/// Pod events, or names of resized volumes, that are queued; pod events are applied at one time.
 pub(super) const MAX_EVENTS: usize = 16;
 
 /// Settings of the lookups and of the watch of pods.
@@ -48,6 +48,8 @@ pub(super) type ServerStatus = Result<(), Option<RequestError>>;
 /// The store's channels to the rest of the program.
 pub(super) struct StoreChannels {
     pub(super) mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
+    /// The names of volumes whose size has changed.
+    pub(super) resizes: mpsc::Receiver<String>,
     pub(super) pod_events: mpsc::Receiver<PodEvent>,
     pub(super) metadata: watch::Sender<Arc<Metadata>>,
     pub(super) server: watch::Sender<ServerStatus>,
@@ -114,6 +116,12 @@ impl Store {
                     if events.drain(..).fold(false, |changed, event| self.apply_event(event) | changed) {
                         self.update_wanted();
                     }
+                }
+                Some(name) = self.channels.resizes.recv() => {
+                    if let Some(volume) = self.volumes.get_mut(&name) {
+                        volume.refresh_resized(self.settings.label_refresh, Instant::now());
+                    }
+                    continue;
                 }
                 Some((name, answers)) = lookups.next() => self.record_answers(name, answers),
                 Some(name) = OptionFuture::from(next.map(wait_until_due)) => {

@@ -8,9 +8,6 @@ use crate::kubelet::ExposedClaims;
 use crate::snapshot::{ClaimStats, MeasuredVolume};
 use crate::volume::{ClaimKey, KubeletSeriesOptions, ReportedVolume, VolumeStats};
 
-/// Older stats of the kubelet are stale: it repeats the last ones of a volume that hangs.
-const MAX_SUMMARY_AGE: Duration = Duration::from_mins(10);
-
 /// Everything that is joined.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClaimStatsInputs<'a> {
@@ -20,8 +17,12 @@ pub(super) struct ClaimStatsInputs<'a> {
     pub(super) left_out_pods: &'a HashSet<String>,
     /// The kubelet's stats, the newest first.
     pub(super) reported: &'a [ReportedVolume],
+    /// How old these may be.
+    pub(super) max_age: Duration,
     /// The claims that the kubelet exposes itself, if only the others are wanted.
     pub(super) exposed: Option<&'a ExposedClaims>,
+    /// Those that it may expose soon, for they are new.
+    pub(super) settling: &'a HashSet<Arc<ClaimKey>>,
 }
 
 /// A claim, and a pod where each pod has a series.
@@ -30,14 +31,14 @@ type SeriesKey = (Arc<ClaimKey>, Option<Arc<str>>);
 type SeriesValue = (VolumeStats, Option<bool>);
 
 /// How many of these volumes have stale stats.
-pub(super) fn count_stale(reported: &[ReportedVolume], now: SystemTime) -> usize {
-    reported.iter().filter(|volume| !is_fresh(volume, now)).count()
+pub(super) fn count_stale(reported: &[ReportedVolume], max_age: Duration, now: SystemTime) -> usize {
+    reported.iter().filter(|volume| !is_fresh(volume, max_age, now)).count()
 }
 
-/// A volume without a timestamp counts as stale.
-fn is_fresh(volume: &ReportedVolume, now: SystemTime) -> bool {
+/// Old stats are stale: the kubelet repeats the last ones of a volume that hangs. A volume without a timestamp counts as stale.
+fn is_fresh(volume: &ReportedVolume, max_age: Duration, now: SystemTime) -> bool {
     let age = |measured| now.duration_since(measured).unwrap_or_default();
-    volume.measured.is_some_and(|measured| age(measured) <= MAX_SUMMARY_AGE)
+    volume.measured.is_some_and(|measured| age(measured) <= max_age)
 }
 
 /// The claims to expose, sorted. A measured value wins. The kubelet's value is used only for volumes that are not in the
@@ -53,7 +54,7 @@ pub(super) fn claim_stats(
     }
     let mounted = MountedClaims::new(inputs);
     let mut series = measured_series(options, &mounted);
-    let fresh = inputs.reported.iter().filter(|volume| is_fresh(volume, now));
+    let fresh = inputs.reported.iter().filter(|volume| is_fresh(volume, inputs.max_age, now));
     for volume in fresh.filter(|volume| mounted.may_use_kubelet_stats(volume)) {
         let key = (Arc::clone(&volume.claim), options.per_pod.then(|| Arc::clone(&volume.pod)));
         if let Some(stats) = volume.stats {
@@ -67,6 +68,7 @@ pub(super) fn claim_stats(
     if let Some(ExposedClaims::Known(exposed)) = inputs.exposed {
         series.retain(|(claim, _), _| !exposed.contains(claim));
     }
+    series.retain(|(claim, _), _| !inputs.settling.contains(claim));
     let stats = |((claim, pod), (stats, abnormal))| ClaimStats { claim, pod, stats, abnormal };
     series.into_iter().map(stats).collect()
 }

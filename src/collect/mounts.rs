@@ -1,6 +1,6 @@
 //! The mount table as a source: the node's volumes with their metadata, measured.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::join::JoinedVolumes;
@@ -9,16 +9,22 @@ use crate::cluster::MetadataHandle;
 use crate::node::Node;
 use crate::runtime::Deadline;
 use crate::snapshot::MeasuredVolume;
-use crate::volume::{ProbeResult, Reason, VolumeMount};
+use crate::volume::{Measurement, ProbeResult, Reason, VolumeMount};
 
 /// A node, the metadata of its volumes, and both joined.
 pub(super) struct Mounts {
     pub(super) node: Node,
     pub(super) metadata: MetadataHandle,
     pub(super) joined: JoinedVolumes,
+    /// The size of each volume when it was measured last, by the volume's name.
+    sizes: HashMap<String, u128>,
 }
 
 impl Mounts {
+    pub(super) fn new(node: Node, metadata: MetadataHandle) -> Self {
+        Self { node, metadata, joined: JoinedVolumes::default(), sizes: HashMap::new() }
+    }
+
     /// Finds the volumes that are mounted now.
     pub(super) fn scan(&mut self, now: Instant, deadline: &Deadline) {
         let mounts = self.node.scan(now, deadline);
@@ -38,6 +44,7 @@ impl Mounts {
         let is_gone = |result: &ProbeResult| result.is_err_and(|error| error.reason == Reason::NotMounted);
         let has_gone = results.iter().any(is_gone);
         let volumes = self.joined.measured(results);
+        self.report_resizes(&volumes);
         if !has_gone {
             return volumes;
         }
@@ -45,5 +52,20 @@ impl Mounts {
         let mounted: HashSet<_> = mounted.iter().map(|mount| mount.identity()).collect();
         let is_mounted = |mount: &VolumeMount| mounted.contains(&mount.identity());
         volumes.into_iter().filter_map(|volume| volume.retain_mounts(is_mounted)).collect()
+    }
+
+    /// Has the claims of volumes read again that are larger or smaller than at the last collection.
+    fn report_resizes(&mut self, volumes: &[MeasuredVolume]) {
+        let mut before = std::mem::take(&mut self.sizes);
+        for volume in volumes {
+            let before = before.remove_entry(&volume.volume.pv_name);
+            let (name, before) = before
+                .map_or_else(|| (volume.volume.pv_name.clone(), None), |(name, size)| (name, Some(size)));
+            let size = volume.measurement().map(Measurement::size);
+            if before.zip(size).is_some_and(|(before, size)| before != size) {
+                self.metadata.report_resize(&name);
+            }
+            self.sizes.extend(size.or(before).map(|size| (name, size)));
+        }
     }
 }

@@ -15,14 +15,17 @@ use super::{duration, endpoint};
 use crate::volume::KubeletSeriesOptions;
 
 const DEFAULT_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+/// How long the kubelet may take to expose a new claim: it measures every minute or two, and its answer is cached here.
+const EXPOSURE_DELAY: Duration = Duration::from_mins(2);
 /// Flags of which any makes the kubelet the source.
-const REQUEST_FLAGS: [&str; 6] = [
+const REQUEST_FLAGS: [&str; 7] = [
     "kubelet_endpoint",
     "kubelet_ca_file",
     "kubelet_server_name",
     "insecure_skip_tls_verify",
     "token_path",
     "scrape_interval",
+    "kubelet_max_age",
 ];
 
 /// Which sources there are, and how the kubelet is asked.
@@ -63,6 +66,10 @@ pub struct KubeletArgs {
     /// How long an answer of the kubelet is used before it is asked again.
     #[arg(long, env = "DISK_USAGE_EXPORTER_SCRAPE_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration::parse_positive)]
     pub scrape_interval: Duration,
+
+    /// How old figures that the kubelet measured may be; older ones are not shown.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_MAX_AGE", value_name = "DURATION", default_value = "10m", value_parser = duration::parse_positive)]
+    pub kubelet_max_age: Duration,
 }
 
 /// A source of measurements.
@@ -108,7 +115,7 @@ impl KubeletArgs {
         self.sources.get_or_insert(vec![default]);
     }
 
-    pub(super) fn check(&self, is_df: bool) -> Result<Sources, ConfigError> {
+    pub(super) fn check(&self, is_df: bool, is_served: bool) -> Result<Sources, ConfigError> {
         let sources = self.sources.as_deref().unwrap_or(&[Source::Mounts]);
         let kubelet = sources.contains(&Source::Kubelet);
         let has_series = match self.kubelet_volume_stats {
@@ -123,10 +130,13 @@ impl KubeletArgs {
         }
         let kubelet_series = if is_df {
             // The table shows all claims of the kubelet, with their pods.
-            kubelet.then_some(KubeletSeriesOptions { only_missing: false, per_pod: true })
+            kubelet.then_some(KubeletSeriesOptions { only_missing_after: None, per_pod: true })
         } else {
-            let only_missing = self.kubelet_volume_stats == KubeletVolumeStats::Missing;
-            has_series.then_some(KubeletSeriesOptions { only_missing, per_pod })
+            // What is printed once cannot tell what is new.
+            let delay = if is_served { EXPOSURE_DELAY } else { Duration::ZERO };
+            let is_missing = self.kubelet_volume_stats == KubeletVolumeStats::Missing;
+            let only_missing_after = is_missing.then_some(delay);
+            has_series.then_some(KubeletSeriesOptions { only_missing_after, per_pod })
         };
         Ok(Sources { mounts: sources.contains(&Source::Mounts), kubelet, kubelet_series })
     }
@@ -140,6 +150,6 @@ impl Sources {
 
     /// Whether it matters which claims the kubelet exposes itself.
     pub fn needs_exposed_claims(self) -> bool {
-        self.kubelet_series.is_some_and(|series| series.only_missing)
+        self.kubelet_series.is_some_and(|series| series.only_missing_after.is_some())
     }
 }

@@ -86,6 +86,7 @@ fn what_is_said_about_asking_the_kubelet_makes_it_the_source() {
         "--insecure-skip-tls-verify=false",
         "--token-path=/token",
         "--scrape-interval=1m30s",
+        "--kubelet-max-age=20m",
         "--sources=kubelet",
     ] {
         assert_eq!(chosen(&[flag]), (false, true, true), "{flag}");
@@ -94,12 +95,15 @@ fn what_is_said_about_asking_the_kubelet_makes_it_the_source() {
     assert_eq!(chosen(&["--scrape-interval=1m", "--sources=mounts"]), (true, false, false));
     let names = |args: &[&str]| {
         let sources = sources(args);
-        (sources.kubelet_series.map(|names| (names.only_missing, names.per_pod)), sources.needs_kubelet())
+        let series = sources.kubelet_series.map(|names| (names.only_missing_after, names.per_pod));
+        (series, sources.needs_kubelet())
     };
-    assert_eq!(names(&["--kubelet-volume-stats=all"]), (Some((false, false)), false));
-    assert_eq!(names(&["--kubelet-volume-stats=missing"]), (Some((true, false)), true));
+    assert_eq!(names(&["--kubelet-volume-stats=all"]), (Some((None, false)), false));
+    let missing = |delay| (Some((Some(delay), false)), true);
+    assert_eq!(names(&["--kubelet-volume-stats=missing"]), missing(Duration::from_mins(2)));
+    assert_eq!(names(&["--kubelet-volume-stats=missing", "metrics"]), missing(Duration::ZERO));
     let go = ["--sources=kubelet", "--kubelet-volume-stats-labels=pod"];
-    assert_eq!(names(&go), (Some((false, true)), true));
+    assert_eq!(names(&go), (Some((None, true)), true));
 }
 
 #[test]
@@ -108,8 +112,8 @@ fn the_kubelet_is_asked_as_the_go_exporter_asked_it() {
     assert_eq!(defaults.kubelet_endpoint, "https://127.0.0.1:10250/");
     assert_eq!(defaults.token_path, Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));
     assert_eq!(
-        (defaults.scrape_interval, defaults.insecure_skip_tls_verify),
-        (Duration::from_secs(30), true)
+        (defaults.scrape_interval, defaults.kubelet_max_age, defaults.insecure_skip_tls_verify),
+        (Duration::from_secs(30), Duration::from_mins(10), true)
     );
     // As its chart writes them.
     let args = [

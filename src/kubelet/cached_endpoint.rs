@@ -39,6 +39,8 @@ pub struct EndpointStatus {
 /// What came of all requests so far.
 struct History<T> {
     is_requesting: bool,
+    /// A request was waited for in vain, or timed out, and none has ended since.
+    is_hanging: bool,
     answer: Option<Answer<T>>,
     outcome: Option<Outcome>,
     /// Requests that failed, and entries that could not be parsed.
@@ -67,8 +69,13 @@ impl<T: Send + Sync> CachedEndpoint<T> {
         clients: &Clients,
         client: &Arc<KubeletClient>,
     ) -> Self {
-        let history =
-            History { is_requesting: false, answer: None, outcome: None, errors: Counter::default() };
+        let history = History {
+            is_requesting: false,
+            is_hanging: false,
+            answer: None,
+            outcome: None,
+            errors: Counter::default(),
+        };
         let (clients, client) = (clients.clone(), Arc::clone(client));
         Self { page, interval, clients, client, history: Arc::new(Mutex::new(history)), reported: None }
     }
@@ -91,8 +98,19 @@ impl<T: Send + Sync> CachedEndpoint<T> {
     /// Waits for a request that is under way; whether none is any more.
     pub(super) fn wait(&mut self, deadline: &Deadline) -> bool {
         let is_idle = deadline.wait_for(|| (!self.history().is_requesting).then_some(())).is_some();
+        self.history().is_hanging |= !is_idle;
         self.report_transition();
         is_idle
+    }
+
+    /// The same, but at once where an answer can be used meanwhile or the request is known to hang; `false` if it was waited
+    /// for in vain.
+    pub(super) fn wait_if_lacking(&mut self, start: Instant, deadline: &Deadline) -> bool {
+        if self.fresh_answer(start).is_none() && !self.history().is_hanging {
+            return self.wait(deadline);
+        }
+        self.report_transition();
+        true
     }
 
     /// Logs the first failure, and the recovery.
@@ -178,6 +196,7 @@ impl<T> History<T> {
     fn record(&mut self, requested: Instant, result: Result<Parsed<T>, KubeletError>) {
         let received = Instant::now();
         self.is_requesting = false;
+        self.is_hanging = matches!(result, Err(KubeletError::Timeout(_)));
         self.outcome = Some(match result {
             Ok(Parsed { value, malformed }) => {
                 let (value, received_at) = (Arc::new(value), SystemTime::now());

@@ -1,15 +1,15 @@
 //! Volume stats as the kubelet publishes them.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{ClaimKey, Inodes, Measurement, Usage};
 
 /// Which claims have series of the kubelet's names, and with which labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KubeletSeriesOptions {
-    /// Only claims that the kubelet does not expose itself.
-    pub only_missing: bool,
+    /// Only claims that the kubelet does not expose itself, though a pod has mounted them for so long.
+    pub only_missing_after: Option<Duration>,
     /// One series a claim and pod, instead of one a claim.
     pub per_pod: bool,
 }

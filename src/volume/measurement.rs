@@ -38,6 +38,16 @@ pub struct Inodes {
     pub free: u64,
 }
 
+impl Measurement {
+    /// All bytes.
+    pub fn size(self) -> u128 {
+        match self {
+            Self::Filesystem(usage) => usage.total,
+            Self::Block { size } => size,
+        }
+    }
+}
+
 impl Usage {
     /// 100 × used ÷ (used + available), as `df` prints it; `None` where that sum is 0.
     pub fn percent_used(&self) -> Option<f64> {

@@ -1,9 +1,13 @@
+use std::time::Instant;
+
 use super::*;
+use crate::collect::settling_claims::SettlingClaims;
 use crate::volume::samples::{mount, volume};
 use crate::volume::{BoundClaim, Lookup, Pod, ProbeResult, Reason, Usage};
 
-const KUBELET: KubeletSeriesOptions = KubeletSeriesOptions { only_missing: false, per_pod: false };
-const PER_POD: KubeletSeriesOptions = KubeletSeriesOptions { only_missing: false, per_pod: true };
+const KUBELET: KubeletSeriesOptions = KubeletSeriesOptions { only_missing_after: None, per_pod: false };
+const PER_POD: KubeletSeriesOptions = KubeletSeriesOptions { only_missing_after: None, per_pod: true };
+const MAX_AGE: Duration = Duration::from_mins(10);
 const MEASURED: ProbeResult = Ok(crate::volume::Measurement::Filesystem(Usage {
     total: 100,
     used: 60,
@@ -64,11 +68,12 @@ struct World {
     left_out: HashSet<String>,
     reported: Vec<ReportedVolume>,
     exposed: Option<ExposedClaims>,
+    settling: HashSet<Arc<ClaimKey>>,
 }
 
 impl World {
     fn new(volumes: Vec<MeasuredVolume>, reported: Vec<ReportedVolume>) -> Self {
-        Self { volumes, left_out: HashSet::new(), reported, exposed: None }
+        Self { volumes, left_out: HashSet::new(), reported, exposed: None, settling: HashSet::new() }
     }
 
     /// Claim, pod and capacity of each series.
@@ -82,7 +87,9 @@ impl World {
             volumes: &self.volumes,
             left_out_pods: &self.left_out,
             reported: &self.reported,
+            max_age: MAX_AGE,
             exposed: self.exposed.as_ref(),
+            settling: &self.settling,
         }
     }
 
@@ -166,7 +173,7 @@ fn what_was_measured_too_long_ago_is_counted_and_not_shown() {
     // A clock that was set back says nothing about age.
     volumes
         .push(ReportedVolume { measured: Some(now() + Duration::from_hours(1)), ..reported("d", "x", 0, 4) });
-    assert_eq!(count_stale(&volumes, now()), 2);
+    assert_eq!(count_stale(&volumes, MAX_AGE, now()), 2);
     assert_eq!(World::new(vec![], volumes).brief(), brief(&[("a", 1), ("d", 4)]));
     // In one pod it hangs, in another it does not.
     let world = World::new(vec![], vec![reported("a", "hangs", 700, 1), reported("a", "works", 60, 2)]);
@@ -186,6 +193,35 @@ fn only_what_the_kubelet_does_not_expose_is_missing() {
     assert_eq!(world.brief(), brief(&[]));
     world.exposed = Some(ExposedClaims::Unavailable);
     assert_eq!(world.brief(), brief(&[("a", 100), ("b", 8), ("c", 9)]));
+    // The kubelet may expose a new one any moment.
+    world.settling = [key("b")].into();
+    assert_eq!(world.brief(), brief(&[("a", 100), ("c", 9)]));
+}
+
+#[test]
+fn a_claim_is_new_until_a_pod_has_mounted_it_for_the_delay() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let start = Instant::now();
+    let of = |claim: &str, pods: &[&str]| {
+        let pods: Vec<_> = pods.iter().map(|uid| (*uid, None)).collect();
+        // Measured or not: it is mounted.
+        table_volume(&format!("pv-{claim}"), Some(claim), &pods, failed())
+    };
+    let mut claims = SettlingClaims::default();
+    let mut new_at = |seconds: u64, volumes: &[MeasuredVolume], reported: &[ReportedVolume]| {
+        let new = claims.update(volumes, reported, 120 * SECOND, start + Duration::from_secs(seconds));
+        let mut names: Vec<_> = new.iter().map(|claim| claim.name.clone()).collect();
+        names.sort();
+        names.concat()
+    };
+    assert_eq!(new_at(0, &[of("a", &["1"])], &[reported("k", "x", 0, 1)]), "ak");
+    assert_eq!(new_at(119, &[of("a", &["1"]), of("b", &["1"])], &[reported("k", "x", 0, 1)]), "abk");
+    assert_eq!(new_at(120, &[of("a", &["1", "2"]), of("b", &["1"])], &[reported("k", "x", 0, 1)]), "b");
+    // The kubelet measures it anew for the first pod of a claim, and not for further ones.
+    assert_eq!(new_at(121, &[of("a", &["2"]), of("b", &["1"])], &[]), "ab");
+    assert_eq!(new_at(240, &[of("a", &["2"]), of("b", &["2"])], &[]), "b");
+    assert_eq!(new_at(360, &[of("a", &["2"])], &[]), "");
+    assert_eq!(new_at(361, &[of("a", &["2"]), of("b", &["2"])], &[]), "b", "it was gone meanwhile");
 }
 
 #[test]

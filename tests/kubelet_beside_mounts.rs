@@ -1,0 +1,67 @@
+use std::time::{Duration, Instant};
+
+use crate::support::exporter::{Exporter, run};
+use crate::support::exposition::Exposition;
+use crate::support::kubelet::{Fault, Kubelet, SUMMARY, Summary};
+use crate::support::namespace::{Needs, in_namespace};
+
+const CAPACITY: &str = "kubelet_volume_stats_capacity_bytes";
+
+fn claims(scrape: &Exposition) -> usize {
+    scrape.all(CAPACITY, &[]).len()
+}
+
+#[test]
+fn a_kubelet_that_hangs_does_not_delay_what_mounts_tell() {
+    in_namespace(Needs::Mounts, |node| {
+        let kubelet = Kubelet::start();
+        node.tmpfs_volume("pv-1", "size=1m");
+        let endpoint = kubelet.endpoint();
+        let args = ["--rootfs=/", "--sources=mounts,kubelet", &endpoint];
+        // Within so long of a timeout of 10 s.
+        let scrape_fast = |exporter: &Exporter| {
+            let start = Instant::now();
+            let scrape = exporter.scrape();
+            assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+            assert_eq!(scrape.label("pv_disk_usage_bytes_total", "pv_name"), ["pv-1"]);
+            scrape
+        };
+        let with = |more: &[&str]| Exporter::start(&[&args[..], &["--stat-timeout=10s"], more].concat());
+        // An answer that can be used serves until there is another.
+        let exporter = with(&["--scrape-interval=2s"]);
+        exporter.scrape_until("the kubelet's answer", |scrape| claims(scrape) == 3);
+        kubelet.fault(SUMMARY, Fault::Hang, usize::MAX);
+        let asked = kubelet.count(SUMMARY);
+        while kubelet.count(SUMMARY) == asked {
+            assert_eq!(claims(&scrape_fast(&exporter)), 3);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(claims(&scrape_fast(&exporter)), 3);
+        // Where there is none, the first collection waits for it, and no other.
+        let exporter = Exporter::start(&[&args[..], &["--stat-timeout=2s"]].concat());
+        exporter.wait_until_ready();
+        for _ in 0..3 {
+            let start = Instant::now();
+            assert_eq!(claims(&exporter.scrape()), 0);
+            assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+        }
+        // Its figures are there again when it answers.
+        kubelet.clear_faults();
+        exporter.scrape_until("the kubelet's answer", |scrape| claims(scrape) == 3);
+    });
+}
+
+#[test]
+fn figures_of_the_kubelet_may_be_as_old_as_the_flag_says() {
+    let kubelet = Kubelet::start();
+    let mut summary = Summary::recorded();
+    summary.measured(Duration::from_secs(20 * 60), |claim| claim == "csi-block");
+    kubelet.tell(&summary);
+    for (flag, shown, stale) in [("10m", 2, 1.0), ("1h", 3, 0.0), ("1s", 0, 3.0)] {
+        std::thread::sleep(Duration::from_millis(if stale == 3.0 { 2000 } else { 0 }));
+        let output = run(&["metrics", &kubelet.endpoint(), &format!("--kubelet-max-age={flag}")]);
+        let scrape = Exposition::parse(&String::from_utf8(output.stdout).unwrap());
+        let found = (claims(&scrape), scrape.value("disk_usage_exporter_stale_kubelet_volumes", &[]));
+        assert_eq!(found, (shown, Some(stale)), "{flag}");
+    }
+}

@@ -1,0 +1,53 @@
+//! The program's part that collects, in this process: the kubelet as its only source.
+
+use std::time::{Duration, Instant};
+
+use disk_usage_exporter::collect::{Collector, CollectorInputs};
+use disk_usage_exporter::config::{Args, Config};
+use disk_usage_exporter::kubelet::Kubelet;
+use disk_usage_exporter::runtime::{BlockingWorker, Clients, Deadline};
+use disk_usage_exporter::snapshot::Snapshot;
+
+use super::PATIENCE;
+
+/// A collector, and how long each collection may take.
+pub(crate) struct KubeletCollector(Collector, Duration);
+
+impl KubeletCollector {
+    /// One that is configured as what is printed once is: with these flags.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let line = [&["disk-usage-exporter"], args, &["metrics"]].concat();
+        let config = Config::try_from(Args::read(line).unwrap()).unwrap();
+        let (clients, host_files) = (Clients::start().unwrap(), BlockingWorker::start("host-files").unwrap());
+        let kubelet = Kubelet::new(config.kubelet, config.sources, "node-1".into(), &clients, &host_files);
+        let inputs = CollectorInputs {
+            mounts: None,
+            kubelet: Some(kubelet),
+            kubelet_directory: "/var/lib/kubelet".into(),
+            names: config.sources.kubelet_series,
+        };
+        Self(Collector::new(inputs), config.stat_timeout)
+    }
+
+    pub(crate) fn collect(&mut self) -> Snapshot {
+        self.0.collect(&Deadline::after(self.1))
+    }
+
+    /// Collects until this is so.
+    pub(crate) fn collect_until(&mut self, what: &str, is_so: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let start = Instant::now();
+        loop {
+            let snapshot = self.collect();
+            if is_so(&snapshot) {
+                return snapshot;
+            }
+            assert!(start.elapsed() < PATIENCE, "{what}: {snapshot:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The claims that have series.
+pub(crate) fn claims(snapshot: &Snapshot) -> Vec<&str> {
+    snapshot.claims.iter().map(|claim| claim.claim.name.as_str()).collect()
+}

@@ -132,7 +132,7 @@ pub fn follow(
     let (metadata, receiver) = watch::channel(Arc::new(first));
     let (server, server_status) = watch::channel(Err(None));
     let metrics = ApiMetrics::default();
-    let (resized, resizes) = mpsc::channel(MAX_EVENTS);
+    let (resized, names_of_resized) = mpsc::channel(MAX_EVENTS);
     let handle = MetadataHandle {
         metrics: Some(metrics.clone()),
         resized: Some(resized),
@@ -144,8 +144,11 @@ pub fn follow(
         let api = ApiClient { kube: connect(), metrics };
         let (events, pod_events) = mpsc::channel(MAX_EVENTS);
         let mut watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
-        let mut store =
-            Store::new(api, settings, StoreChannels { mounted, resizes, pod_events, metadata, server });
+        let mut store = Store::new(
+            api,
+            settings,
+            StoreChannels { mounted, resized: names_of_resized, pod_events, metadata, server },
+        );
         // A panic is logged and counted by the panic hook. Both then start again, with what the store knew.
         let mut run = async || {
             tokio::select! {

@@ -55,10 +55,9 @@ fn a_kubelet_that_hangs_does_not_delay_what_mounts_tell() {
 fn figures_of_the_kubelet_may_be_as_old_as_the_flag_says() {
     let kubelet = Kubelet::start();
     let mut summary = Summary::recorded();
-    summary.measured(Duration::from_secs(20 * 60), |claim| claim == "csi-block");
+    summary.measured(Duration::from_mins(20), |claim| claim == "csi-block");
     kubelet.tell(&summary);
-    for (flag, shown, stale) in [("10m", 2, 1.0), ("1h", 3, 0.0), ("1s", 0, 3.0)] {
-        std::thread::sleep(Duration::from_millis(if stale == 3.0 { 2000 } else { 0 }));
+    for (flag, shown, stale) in [("10m", 2, 1.0), ("1h", 3, 0.0)] {
         let output = run(&["metrics", &kubelet.endpoint(), &format!("--kubelet-max-age={flag}")]);
         let scrape = Exposition::parse(&String::from_utf8(output.stdout).unwrap());
         let found = (claims(&scrape), scrape.value("disk_usage_exporter_stale_kubelet_volumes", &[]));

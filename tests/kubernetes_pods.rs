@@ -243,10 +243,12 @@ async fn pods_are_told_by_their_uids() {
     assert_eq!(names, ["name-of-victim", "name-of-thief", "name-of-static", "name-of-static"]);
     // A false mirror pod stays until the kubelet deletes it; until then none is believed, whichever came first.
     for (uid, others) in [("m1", ["m2", "m3"]), ("m3", ["m1", "m2"])] {
-        ["m1", "m2", "m3"].iter().for_each(|uid| node.server.put(pod_with(uid, MIRROR, "mirrored")));
+        node.server.put_all(["m1", "m2", "m3"].map(|uid| pod_with(uid, MIRROR, "mirrored")));
         pass(SECOND).await;
         assert_eq!(name("mirrored"), None);
-        others.iter().for_each(|uid| node.server.remove(Resource::Pods, "shop", &format!("name-of-{uid}")));
+        for uid in others {
+            node.server.remove(Resource::Pods, "shop", &format!("name-of-{uid}"));
+        }
         pass(SECOND).await;
         assert_eq!(name("mirrored"), Some(format!("name-of-{uid}")));
     }

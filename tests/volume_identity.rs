@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::Path;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,11 +34,11 @@ fn shown(rows: &[Row<'_>], objects: &[Value]) -> Exposition {
 }
 
 fn write_node(directory: &TempDir, rows: &[Row<'_>], objects: &[Value]) {
-    let (mut table, mut figures) = (String::new(), Map::new());
+    let (mut table, mut figures) = (Vec::new(), Map::new());
     for (minor, (pod, plugin, name, source, csi)) in (50..).zip(rows) {
         let volume = format!("/var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~{plugin}/{name}");
         let mountpoint = if *plugin == "csi" { format!("{volume}/mount") } else { volume.clone() };
-        table += &format!("{minor} 1 0:{minor} / {mountpoint} rw - nfs4 {source} rw\n");
+        table.push(format!("{minor} 1 0:{minor} / {mountpoint} rw - nfs4 {source} rw\n"));
         figures.insert(mountpoint, answering());
         if let Some((driver, handle)) = csi {
             let data =
@@ -48,7 +49,7 @@ fn write_node(directory: &TempDir, rows: &[Row<'_>], objects: &[Value]) {
         }
     }
     let write = |name: &str, text: String| fs::write(directory.path().join(Path::new(name)), text).unwrap();
-    write("mountinfo", table);
+    write("mountinfo", table.concat());
     write("statvfs.json", Value::Object(figures).to_string());
     write("objects.json", json!({"kind": "List", "items": objects}).to_string());
 }
@@ -91,9 +92,9 @@ fn an_inline_volume_that_is_named_like_a_pv_neither_hides_it_nor_has_its_labels(
     let gold = (vec!["pv gold 1".to_owned()], 0.0);
     // Whether the pods are known, both or one of them.
     let tenant = inline(pod(TENANT, &[""; 0]));
-    for pods in [&[owner.clone(), tenant.clone()][..], &[owner.clone()], &[tenant], &[]] {
+    for pods in [&[owner.clone(), tenant.clone()][..], &[owner], &[tenant], &[]] {
         for (object, rows) in [(&nfs, of_nfs), (&ebs, of_csi)] {
-            let objects = [&[object.clone()], pods].concat();
+            let objects = [from_ref(object), pods].concat();
             for rows in [[rows[0], rows[1]], [rows[1], rows[0]]] {
                 assert_eq!(volumes(&shown(&rows, &objects)), gold, "{rows:?} {pods:?}");
             }

@@ -11,7 +11,7 @@ use super::pod_index::PodIndex;
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource};
 use crate::runtime::backoff::{Backoff, jittered};
-use crate::volume::{ClaimRef, PersistentVolume, Pod, Selections, VolumeMetadata, VolumeMount};
+use crate::volume::{Claim, ClaimRef, PersistentVolume, Pod, Selections, VolumeMetadata, VolumeMount};
 
 /// The pause before an absent or forbidden object is looked up again; it doubles each time.
 const ABSENT_PAUSE: Duration = Duration::from_mins(1);
@@ -145,11 +145,11 @@ impl CachedVolume {
         let is_awaited = pods_known.is_awaited;
         let may_be_mounted = move |pv: &PersistentVolume| {
             users.iter().all(|(mount, pod)| {
-                let uses = |claim: &ClaimRef| match pod {
+                let may_claim = |claim: &ClaimRef| match pod {
                     Some(pod) => pod.uses(&claim.key) != Some(false),
                     None => mount.pod_uid.is_none() || !is_awaited,
                 };
-                pv.claim.as_ref().is_none_or(uses) && !pv.contradicts(mount, pod.as_deref())
+                pv.claim.as_ref().is_none_or(may_claim) && !pv.contradicts(mount, pod.as_deref())
             })
         };
         let (pods, mut objects) = (self.pods.clone(), self.objects.clone());
@@ -211,7 +211,7 @@ impl CachedVolume {
             return jittered(self.absences.next_window());
         }
         self.absences.reset();
-        let is_resizing = self.objects.claim_contents().is_some_and(|claim| claim.is_resizing());
+        let is_resizing = self.objects.claim_contents().is_some_and(Claim::is_resizing);
         jittered(if is_resizing { label_refresh.min(RESIZE_REFRESH) } else { label_refresh })
     }
 

@@ -49,7 +49,7 @@ pub(super) type ServerStatus = Result<(), Option<RequestError>>;
 pub(super) struct StoreChannels {
     pub(super) mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
     /// The names of volumes whose size has changed.
-    pub(super) resizes: mpsc::Receiver<String>,
+    pub(super) resized: mpsc::Receiver<String>,
     pub(super) pod_events: mpsc::Receiver<PodEvent>,
     pub(super) metadata: watch::Sender<Arc<Metadata>>,
     pub(super) server: watch::Sender<ServerStatus>,
@@ -117,7 +117,7 @@ impl Store {
                         self.update_wanted();
                     }
                 }
-                Some(name) = self.channels.resizes.recv() => {
+                Some(name) = self.channels.resized.recv() => {
                     if let Some(volume) = self.volumes.get_mut(&name) {
                         volume.refresh_resized(self.settings.label_refresh, Instant::now());
                     }

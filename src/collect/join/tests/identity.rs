@@ -1,5 +1,7 @@
 //! Which mounts are of the volume that has their name.
 
+use std::slice::from_ref;
+
 use super::*;
 use crate::volume::{ClaimKey, ClaimRef, VolumeSource};
 
@@ -46,7 +48,7 @@ fn a_mount_that_contradicts_the_pv_neither_hides_its_volume_nor_has_its_labels()
         assert_eq!(shown(&mounts, &pv), volumes(1, 0, "2"));
         assert!(group(&mounts.map(Arc::new), &pv).volumes[0].pv.is_some());
     }
-    assert_eq!(shown(&[other.clone()], &pv), volumes(0, 0, "2"), "not even alone");
+    assert_eq!(shown(from_ref(&other), &pv), volumes(0, 0, "2"), "not even alone");
     let of_csi = with_source("csi", "d", "h1", None);
     let mounts = [csi("data", "1", "h1", (8, 0)), csi("data", "2", "h2", (8, 1)), own.clone()];
     assert_eq!(shown(&mounts[..2], &of_csi), volumes(1, 0, "2"), "an earlier volume of the name");
@@ -60,8 +62,8 @@ fn a_mount_that_contradicts_the_pv_neither_hides_its_volume_nor_has_its_labels()
 fn the_pod_object_decides_whether_an_nfs_mount_is_of_a_claim() {
     let pv = || with_source("nfs", "nfs", "nas:/data", Some("c"));
     let shared = nfs("1", "first-mounter:/another/path", 50);
-    assert_eq!(shown(&[shared.clone()], &pv()), volumes(0, 0, "1"), "the pod is not known");
-    assert_eq!(shown(&[shared.clone()], &with_pod(pv(), "1", &["c"])), volumes(1, 0, ""));
+    assert_eq!(shown(from_ref(&shared), &pv()), volumes(0, 0, "1"), "the pod is not known");
+    assert_eq!(shown(from_ref(&shared), &with_pod(pv(), "1", &["c"])), volumes(1, 0, ""));
     // The claim also proves that the mount of an unknown pod is another volume.
     let unknown = nfs("2", "evil:/data", 51);
     assert_eq!(shown(&[shared, unknown], &with_pod(pv(), "1", &["c"])), volumes(1, 0, "2"));

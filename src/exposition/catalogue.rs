@@ -52,7 +52,7 @@ catalogue! {
     TIMING_TOTAL = "pv_disk_usage_timing_total_seconds" "Seconds that the last finished scrape before this one took, from the request to the written answer.";
     SOURCE_SUCCESS = "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
     VOLUMES = "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s.";
-    AMBIGUOUS_VOLUMES = "disk_usage_exporter_ambiguous_volumes" "Names left out because the mounts that carry them are of different volumes: pods' own volumes.";
+    AMBIGUOUS_VOLUMES = "disk_usage_exporter_ambiguous_volumes" "Names of which a mount is left out because it cannot be told which of several volumes it is of.";
     MOUNTS = "disk_usage_exporter_mounts" "Rows of the mount table at its last reading.";
     MALFORMED_MOUNT_LINES = "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";
     MOUNT_PROPAGATION = "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";

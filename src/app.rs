@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 pub use error::AppError;
 
 use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
@@ -20,7 +22,6 @@ use crate::health::Health;
 use crate::report::Page;
 use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
-use crate::shutdown::Shutdown;
 use crate::snapshot::Snapshot;
 use crate::telemetry;
 use sources::ApiConnection;
@@ -60,7 +61,7 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
 }
 
 async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>) -> Result<(), AppError> {
-    let mut shutdown = Shutdown::listen()?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let listener = listen(config.serving.listen_host.as_ref(), config.serving.listen_port)?;
     log_listening(listener.local_addr()?, config.fixture.as_ref());
     let health = Arc::new(Health::default());
@@ -74,7 +75,10 @@ async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>)
     let scrape = move |request| scrapes_of_clients.scrape(request);
     let routes = Routes::new(scrape, config.stat_timeout, Arc::clone(&health));
     let stop = async {
-        let signal = shutdown.wait().await;
+        let signal = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
         tracing::info!(event = "stopping", signal, "stopping");
         // Scrapes that wait get what is measured by now.
         cancel.cancel();

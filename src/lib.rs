@@ -15,7 +15,7 @@
 //! | [`compression`] | encoded documents in chunks, compressed with gzip or not |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
 //! | [`runtime`] | deadlines, and which thread may block on what |
-//! | [`config`], [`logging`], [`health`], [`telemetry`], [`panics`], [`shutdown`] | what every program needs |
+//! | [`config`], [`logging`], [`health`], [`telemetry`], [`panics`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
 //!
 //! # How data flows
@@ -51,7 +51,6 @@ pub mod panics;
 pub mod report;
 pub mod runtime;
 pub mod server;
-pub mod shutdown;
 pub mod snapshot;
 pub mod telemetry;
 mod units;

@@ -1,24 +1,21 @@
 //! The kubelet's pages, and a request for one, on a connection of its own.
 
 use std::path::PathBuf;
-use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::error::KubeletError;
-use super::tls::client_config;
+use super::tls;
 use crate::config::KubeletArgs;
 use crate::error_text::{error_chain, truncated};
 use crate::runtime::BlockingWorker;
@@ -87,34 +84,31 @@ impl KubeletClient {
     ) -> Result<Bytes, KubeletError> {
         let endpoint = &self.args.kubelet_endpoint;
         let is_tls = endpoint.scheme_str() != Some("http");
-        let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
-        let port = endpoint.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let request = self.request(page.path, page.accept, is_tls)?;
-        let connected = TcpStream::connect((host, port)).await;
-        let stream = connected.map_err(|error| KubeletError::Connect(error.to_string()))?;
-        if !is_tls {
-            return send(stream, request).await;
+        let mut config = kube::Config::new(endpoint.clone());
+        config.accept_invalid_certs = self.args.insecure_skip_tls_verify;
+        let args = self.args.clone();
+        let certificates = self.host_files.run(move || tls::root_certificates(&args, &directories));
+        config.root_cert = Some(if is_tls { certificates.result().await?? } else { Vec::new() });
+        let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
+        let only_name = self.args.kubelet_server_name.as_deref();
+        config.tls_server_name = Some(only_name.unwrap_or(host).to_owned());
+        let outcome = send(&config, request.clone()).await;
+        // A certificate that the kubelet made itself has the node's name alone.
+        if only_name.is_none()
+            && let Err(KubeletError::OtherName { wanted: host, .. }) = &outcome
+            && ServerName::try_from(&*self.node_name).is_ok()
+        {
+            config.tls_server_name = Some(self.node_name.clone());
+            return send(&config, request).await.map_err(|error| error.with_other_name(host));
         }
-        let names = match &self.args.kubelet_server_name {
-            Some(name) => vec![name.clone()],
-            None => vec![host.to_owned(), self.node_name.clone()],
-        };
-        let (args, accepted) = (self.args.clone(), names.clone());
-        let config = self.host_files.run(move || client_config(&args, accepted, &directories)).result().await;
-        let config = config??;
-        let name = ServerName::try_from(names[0].clone());
-        let name = name.map_err(|error| KubeletError::Connect(format!("{}: {error}", names[0])))?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        let stream = stream.map_err(|error| KubeletError::of_handshake(&error, &names.join(" or ")))?;
-        send(stream, request).await
+        outcome
     }
 
     /// The token is sent over TLS only: anybody on the way could use it.
     fn request(&self, path: &str, accept: &str, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
-        let uri = format!("{}{}", self.args.kubelet_endpoint.path().trim_end_matches('/'), path);
-        let authority = self.args.kubelet_endpoint.authority().map_or("", |authority| authority.as_str());
-        let request = Request::get(uri).header(HOST, authority).header(ACCEPT, accept);
-        let request = request.body(Empty::new());
+        let uri = format!("{}{path}", self.args.kubelet_endpoint.to_string().trim_end_matches('/'));
+        let request = Request::get(uri).header(ACCEPT, accept).body(Empty::new());
         let mut request = request.map_err(|error| KubeletError::Connect(error.to_string()))?;
         if let Some(token) = is_tls.then(|| self.authorization()).transpose()?.flatten() {
             request.headers_mut().insert(AUTHORIZATION, token);
@@ -149,30 +143,24 @@ impl KubeletClient {
     }
 }
 
-/// Sends a request and reads the answer's body.
-async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Bytes, KubeletError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let broken = |error: hyper::Error| KubeletError::Connect(error_chain(&error));
-    let mut builder = hyper::client::conn::http1::Builder::new();
-    let handshake = builder.max_buf_size(READ_BUFFER_BYTES).handshake(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.map_err(broken)?;
-    let mut answer = pin!(async move {
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let (parts, body) = response.into_parts();
-        if parts.status != StatusCode::OK {
-            let body = Limited::new(body, MAX_ERROR_BODY_BYTES).collect().await;
-            let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            return Err(KubeletError::of_status(parts.status.as_u16(), &body));
-        }
-        read(body).await
-    });
-    // The connection is driven here and not by a task, so that it ends with the request.
-    tokio::select! {
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
+/// Sends a request on a connection of its own, and reads the response's body.
+async fn send(config: &kube::Config, request: Request<Empty<Bytes>>) -> Result<Bytes, KubeletError> {
+    let connector = config.rustls_https_connector();
+    let connector = connector.map_err(|error| KubeletError::Authority(error_chain(&error)))?;
+    let http = HttpClient::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .http1_max_buf_size(READ_BUFFER_BYTES)
+        .build(connector);
+    let name = config.tls_server_name.as_deref().unwrap_or_default();
+    let response = http.request(request).await;
+    let response = response.map_err(|error| KubeletError::of_connection(&error, name))?;
+    let (parts, body) = response.into_parts();
+    if parts.status != StatusCode::OK {
+        let body = Limited::new(body, MAX_ERROR_BODY_BYTES).collect().await;
+        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        return Err(KubeletError::of_status(parts.status.as_u16(), &body));
     }
+    read(body).await
 }
 
 async fn read(body: Incoming) -> Result<Bytes, KubeletError> {

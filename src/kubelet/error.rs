@@ -1,12 +1,12 @@
 //! What asking the kubelet can come to besides an answer, and what to do about it.
 
-use std::io;
+use std::error::Error;
 use std::mem::discriminant;
 use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use crate::error_text::{error_chain, truncated};
+use crate::error_text::{causes, error_chain, truncated};
 use crate::runtime::JobLost;
 
 /// A request without an answer that can be used.
@@ -54,9 +54,9 @@ impl KubeletError {
         Self::Status { code, message: truncated(message.trim()) }
     }
 
-    /// Of a handshake; `wanted` are the names that would do.
-    pub(super) fn of_handshake(error: &io::Error, wanted: &str) -> Self {
-        let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
+    /// Of a connection; `wanted` are the names that would do.
+    pub(super) fn of_connection(error: &(dyn Error + 'static), wanted: &str) -> Self {
+        let Some(tls) = causes(error).find_map(|cause| cause.downcast_ref::<TlsError>()) else {
             return Self::Connect(error_chain(error));
         };
         match tls {
@@ -64,6 +64,16 @@ impl KubeletError {
             TlsError::AlertReceived(AlertDescription::InternalError) => Self::NoCertificate,
             TlsError::InvalidMessage(_) => Self::NotTls,
             other => Self::Tls(other.to_string()),
+        }
+    }
+
+    /// The same where another name would have done too.
+    pub(super) fn with_other_name(self, name: &str) -> Self {
+        match self {
+            Self::OtherName { presented, wanted } => {
+                Self::OtherName { presented, wanted: format!("{name} or {wanted}") }
+            }
+            other => other,
         }
     }
 
@@ -145,12 +155,13 @@ impl KubeletError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     #[test]
     fn whatever_is_wrong_with_a_certificate_there_is_something_to_do() {
         let certificate = |error| {
             let error = io::Error::other(TlsError::InvalidCertificate(error));
-            KubeletError::of_handshake(&error, "node-1")
+            KubeletError::of_connection(&error, "node-1")
         };
         for error in [
             CertificateError::UnknownIssuer,

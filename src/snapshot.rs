@@ -131,6 +131,16 @@ impl MeasuredVolume {
         self.results.iter().find_map(|result| result.ok())
     }
 
+    /// What tells its file system from the others of this node: the device number and the size. `None` for a block device,
+    /// and where the mount table has no device numbers.
+    pub fn filesystem(&self) -> Option<((u32, u32), u128)> {
+        let measured = self.mounts().find_map(|(of, result)| Some((&of.mount, result.ok()?)));
+        match measured? {
+            (mount, Measurement::Filesystem(usage)) => Some((mount.device_number?, usage.total)),
+            (_, Measurement::Block { .. }) => None,
+        }
+    }
+
     /// Whether every mount of a measured file system is read-only now; `None` where one that was not measured may be
     /// writable.
     pub fn read_only(&self) -> Option<bool> {

@@ -75,6 +75,14 @@ pub(super) fn volume_info_labels(volume: &Volume) -> LabelSet {
     pv_labels(volume, claim_labels(volume).into_iter().chain(others))
 }
 
+/// The file system that the volume is on: its server, else its device number.
+pub(super) fn filesystem_labels(volume: &Volume) -> Option<LabelSet> {
+    let mount = &volume.mounts[0].mount;
+    let device_number = mount.device_number.map(|(major, minor)| format!("{major}:{minor}"));
+    let filesystem = mount.server().or(device_number)?;
+    Some(pv_labels(volume, [("filesystem", Some(filesystem.into()))]))
+}
+
 /// The bytes that the claim requests, with their labels.
 pub(super) fn claim_request_sample(volume: &Volume) -> Option<(LabelSet, u128)> {
     let requested = volume.claim.object()?.requested_bytes?;

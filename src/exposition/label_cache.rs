@@ -16,6 +16,8 @@ pub(super) struct EncodedLabels {
     pub(super) volume_labels: LabelSet,
     pub(super) mounts: Vec<LabelSet>,
     pub(super) info: LabelSet,
+    /// The labels of its file system.
+    pub(super) filesystem: Option<LabelSet>,
     /// The labels of the claim's request, and its bytes.
     pub(super) request: Option<(LabelSet, u128)>,
     /// Mounts left out, because their label set is another mount's too.
@@ -32,6 +34,7 @@ impl EncodedLabels {
             duplicate_mounts: (volume.mounts.len() - mounts.len()) as u64,
             mounts,
             info: info_metrics::volume_info_labels(volume),
+            filesystem: info_metrics::filesystem_labels(volume),
             request: info_metrics::claim_request_sample(volume),
             volume: Arc::clone(volume),
         }

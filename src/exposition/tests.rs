@@ -2,7 +2,7 @@ use super::*;
 use crate::compression::BUFFER_BYTES;
 use crate::snapshot::{MeasuredVolume, MountTableStatus};
 use crate::volume::samples::{mount, volume};
-use crate::volume::{Measurement, ProbeResult, Reason, Usage};
+use crate::volume::{Measurement, ProbeResult, Reason, Usage, VolumeMount};
 use flate2::read::GzDecoder;
 use std::io::Read;
 use std::sync::Arc;
@@ -148,4 +148,35 @@ fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
     let expected = expected.map(|state| format!("state=\"{}", state.replace(' ', "\"} ")));
     assert_eq!(states(true), expected);
     assert_eq!(states(false), [""; 0]);
+}
+
+#[test]
+fn volumes_of_one_device_number_and_size_share_a_file_system() {
+    let volume_of = |name: &str, number, total, fstype: &str| {
+        let mount = VolumeMount {
+            device_number: Some((0, number)),
+            fstype: fstype.into(),
+            ..mount(name, "nfs", "uid")
+        };
+        let usage = Usage { total, used: 0, available: total, inodes: None, read_only: false };
+        MeasuredVolume::new(Arc::new(volume(vec![Arc::new(mount)])), [Ok(Measurement::Filesystem(usage))])
+    };
+    let volumes = vec![
+        volume_of("a", 50, 1000, "nfs4"),
+        volume_of("b", 50, 1000, "nfs4"),
+        volume_of("quota", 50, 10, "nfs4"),
+        volume_of("z-local", 51, 1000, "xfs"),
+        status("z-none", &[BLOCK]),
+        status("z-failed", &[Err(Reason::Io.into())]),
+    ];
+    let text = written(volumes, &mut Encoder::default(), Format::Text);
+    assert_eq!(
+        lines(&text, "pv_disk_usage_filesystem_volumes")[2..],
+        [
+            r#"pv_disk_usage_filesystem_volumes{pv_name="a",filesystem="server"} 2"#,
+            r#"pv_disk_usage_filesystem_volumes{pv_name="b",filesystem="server"} 2"#,
+            r#"pv_disk_usage_filesystem_volumes{pv_name="quota",filesystem="server"} 1"#,
+            r#"pv_disk_usage_filesystem_volumes{pv_name="z-local",filesystem="0:51"} 1"#,
+        ]
+    );
 }

@@ -79,6 +79,7 @@ impl Exposition {
         let infos = [
             "pv_disk_usage_claim_requested_bytes",
             "pv_disk_usage_error",
+            "pv_disk_usage_filesystem_volumes",
             "pv_disk_usage_mount_info",
             "pv_disk_usage_volume_info",
         ];

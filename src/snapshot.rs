@@ -194,7 +194,7 @@ pub struct MountTableStatus {
     pub malformed: usize,
     /// Whether mounts made on the host appear here; `None` where it cannot be told.
     pub propagation: Option<bool>,
-    /// Volumes in the host's own table that are not in this one; `None` where that table cannot be read.
+    /// Mounts of volumes in the host's own table that are not in this one; `None` where that table cannot be read.
     pub unpropagated: Option<usize>,
 }
 

@@ -31,14 +31,16 @@ impl TransitionLog {
             let volumes = snapshot.volumes.len();
             let measured = snapshot.volumes.iter().filter(|volume| volume.measurement().is_some()).count();
             let (claims, pending) = (snapshot.claims.len(), snapshot.pending);
+            let mounts = snapshot.table.as_ref().map(|table| table.rows);
+            let next = if pending > 0 { ": waiting for Kubernetes metadata of the others" } else { "" };
             tracing::info!(
                 event = "first_collection",
-                mounts = snapshot.table.as_ref().map(|table| table.rows),
+                mounts,
                 volumes,
                 measured,
                 pending,
                 claims,
-                "completed the first collection"
+                "completed the first collection{next}"
             );
         }
         let changes = self.diff(snapshot);

@@ -83,7 +83,7 @@ impl KubeletError {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-                other_name(presented.join(", "))
+                other_name(presented.iter().map(|name| plain_name(name)).collect::<Vec<_>>().join(", "))
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 other_name("other names".into())
@@ -152,6 +152,12 @@ impl KubeletError {
     }
 }
 
+/// `node-1` for `DnsName("node-1")`, as the TLS library prints it.
+fn plain_name(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.map_or(name, |inner| inner.trim_matches('"'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,5 +183,11 @@ mod tests {
         let one = certificate(CertificateError::UnknownIssuer);
         assert!(one.is_like(&certificate(CertificateError::BadSignature)));
         assert!(!one.is_like(&certificate(CertificateError::Expired)));
+    }
+
+    #[test]
+    fn names_in_a_certificate_are_printed_plainly() {
+        let names = [r#"DnsName("node-1")"#, "IpAddress(10.0.0.1)", "node-2"].map(plain_name);
+        assert_eq!(names, ["node-1", "10.0.0.1", "node-2"]);
     }
 }

@@ -2,117 +2,72 @@ use std::collections::BTreeMap;
 
 use crate::support::fuse::{Behaviour, Figures};
 use crate::support::namespace::{Needs, in_namespace};
-use crate::support::subject::Subject;
+use crate::support::subject::{Subject, Volumes};
 
-/// Blocks, free, available; inodes, free; bytes of a block, of a fragment.
-fn figures(blocks: [u64; 3], inodes: [u64; 2], bytes: [u32; 2]) -> Behaviour {
-    Behaviour::Answers(Figures {
-        blocks: blocks[0],
-        free: blocks[1],
-        available: blocks[2],
-        inodes: inodes[0],
-        inodes_free: inodes[1],
-        block_bytes: bytes[0],
-        fragment_bytes: bytes[1],
-    })
-}
+const BYTES: [&str; 4] = [
+    "pv_disk_usage_bytes_total",
+    "pv_disk_usage_bytes_used",
+    "pv_disk_usage_bytes_available",
+    "pv_disk_usage_percent_used",
+];
+const INODES: [&str; 4] = [
+    "pv_disk_usage_inodes",
+    "pv_disk_usage_inodes_used",
+    "pv_disk_usage_inodes_available",
+    "pv_disk_usage_inodes_percent_used",
+];
+/// What must not be exposed.
+const NONE: f64 = f64::NAN;
+const NO_INODES: [f64; 4] = [NONE; 4];
+const MAX: u64 = u64::MAX;
+const MAX_BYTES: u32 = u32::MAX;
 
-/// Total, used, available, percent; inodes, used, available, percent.
-type Expected = ([Option<f64>; 4], Option<[f64; 4]>);
-
-const MOST: u64 = u64::MAX;
-const MOST_BYTES: u32 = u32::MAX;
-
-/// What servers say, and what of it is true and finite: the public contract, written once more.
-fn cases() -> Vec<(&'static str, Behaviour, Option<Expected>)> {
-    let huge = MOST as f64 * f64::from(MOST_BYTES);
-    let bytes = |total, used, available, percent| [Some(total), Some(used), Some(available), percent];
-    let empty = [10.0, 0.0, 10.0, 0.0];
-    vec![
-        (
-            "the-most-full",
-            figures([MOST, 0, 0], [MOST, 0], [MOST_BYTES; 2]),
-            Some((bytes(huge, huge, 0.0, Some(100.0)), Some([MOST as f64, MOST as f64, 0.0, 100.0]))),
-        ),
-        (
-            "the-most-empty",
-            figures([MOST; 3], [MOST; 2], [MOST_BYTES; 2]),
-            Some((bytes(huge, 0.0, huge, Some(0.0)), Some([MOST as f64, 0.0, MOST as f64, 0.0]))),
-        ),
-        (
-            "more-free-than-there-is",
-            figures([100, 200, 300], [10, 20], [4096; 2]),
-            Some((bytes(409_600.0, 0.0, 409_600.0, Some(0.0)), Some(empty))),
-        ),
-        (
-            "negative-free",
-            figures([100, MOST, MOST - 5], [10, MOST], [4096; 2]),
-            Some((bytes(409_600.0, 0.0, 409_600.0, Some(0.0)), Some(empty))),
-        ),
-        (
-            "neither-used-nor-available",
-            figures([1, 1, 0], [10, 10], [4096; 2]),
-            Some((bytes(4096.0, 0.0, 0.0, None), Some(empty))),
-        ),
-        (
-            "no-inodes",
-            figures([100, 50, 50], [0, 5], [4096; 2]),
-            Some((bytes(409_600.0, 204_800.0, 204_800.0, Some(50.0)), None)),
-        ),
-        (
-            "no-fragment-size",
-            figures([100, 50, 50], [0, 0], [512, 0]),
-            Some((bytes(51_200.0, 25_600.0, 25_600.0, Some(50.0)), None)),
-        ),
-        (
-            "no-block-size",
-            figures([100, 50, 50], [0, 0], [0, 512]),
-            Some((bytes(51_200.0, 25_600.0, 25_600.0, Some(50.0)), None)),
-        ),
-        ("no-size-at-all", figures([100, 50, 50], [10, 5], [0, 0]), None),
-        ("no-blocks", figures([0, 50, 50], [10, 5], [4096; 2]), None),
-        ("nothing", figures([0; 3], [0; 2], [0; 2]), None),
-    ]
-}
-
-fn series(expected: Option<Expected>) -> BTreeMap<&'static str, f64> {
-    let Some((bytes, inodes)) = expected else {
-        return BTreeMap::from([("pv_disk_usage_up", 0.0)]);
-    };
-    let names = [
-        "pv_disk_usage_bytes_total",
-        "pv_disk_usage_bytes_used",
-        "pv_disk_usage_bytes_available",
-        "pv_disk_usage_percent_used",
-    ];
-    let of_inodes = [
-        "pv_disk_usage_inodes",
-        "pv_disk_usage_inodes_used",
-        "pv_disk_usage_inodes_available",
-        "pv_disk_usage_inodes_percent_used",
-    ];
-    let bytes = names.into_iter().zip(bytes).filter_map(|(name, value)| Some((name, value?)));
-    let inodes = inodes.into_iter().flat_map(|inodes| of_inodes.into_iter().zip(inodes));
-    let always = [("pv_disk_usage_readonly", 0.0), ("pv_disk_usage_up", 1.0)];
-    bytes.chain(inodes).chain(always).collect()
-}
+/// What a server answers, and what of it is true and finite: the public contract, written once more.
+type Case = (&'static str, [u64; 3], [u64; 2], [u32; 2], Option<([f64; 4], [f64; 4])>);
 
 #[test]
-fn whatever_servers_say_what_is_exposed_is_possible() {
+fn whatever_a_server_answers_exposed_figures_are_possible() {
+    let (huge, max) = (MAX as f64 * f64::from(MAX_BYTES), MAX as f64);
+    let (empty, half) = ([409_600.0, 0.0, 409_600.0, 0.0], [409_600.0, 204_800.0, 204_800.0, 50.0]);
+    let (half_of_512, no_inode_used) = ([51_200.0, 25_600.0, 25_600.0, 50.0], [10.0, 0.0, 10.0, 0.0]);
+    let full = ([huge, huge, 0.0, 100.0], [max, max, 0.0, 100.0]);
+    let free = ([huge, 0.0, huge, 0.0], [max, 0.0, max, 0.0]);
+    let cases: [Case; 11] = [
+        ("most-full", [MAX, 0, 0], [MAX, 0], [MAX_BYTES; 2], Some(full)),
+        ("most-empty", [MAX; 3], [MAX; 2], [MAX_BYTES; 2], Some(free)),
+        ("more-free-than-there-is", [100, 200, 300], [10, 20], [4096; 2], Some((empty, no_inode_used))),
+        ("negative-free", [100, MAX, MAX - 5], [10, MAX], [4096; 2], Some((empty, no_inode_used))),
+        ("no-room", [1, 1, 0], [10, 10], [4096; 2], Some(([4096.0, 0.0, 0.0, NONE], no_inode_used))),
+        ("no-inodes", [100, 50, 50], [0, 5], [4096; 2], Some((half, NO_INODES))),
+        ("no-fragment-size", [100, 50, 50], [0, 0], [512, 0], Some((half_of_512, NO_INODES))),
+        ("no-block-size", [100, 50, 50], [0, 0], [0, 512], Some((half_of_512, NO_INODES))),
+        ("no-size", [100, 50, 50], [10, 5], [0, 0], None),
+        ("no-blocks", [0, 50, 50], [10, 5], [4096; 2], None),
+        ("nothing", [0; 3], [0; 2], [0; 2], None),
+    ];
     in_namespace(Needs::Fuse, |node| {
-        let volumes: Vec<(String, Behaviour)> =
-            cases().into_iter().map(|(name, behaviour, _)| (name.to_owned(), behaviour)).collect();
-        let scrape = Subject::start(node, &volumes, &[]).exporter.scrape();
+        let volumes = cases.iter().map(|(name, blocks, inodes, bytes, _)| {
+            let figures = Figures { blocks: *blocks, inodes: *inodes, bytes: *bytes };
+            ((*name).to_owned(), Behaviour::Answers(figures))
+        });
+        let scrape = Subject::start(node, &volumes.collect::<Volumes>(), &[]).exporter.scrape();
         for (name, labels, value) in &scrape.samples {
             assert!(value.is_finite() && *value >= 0.0, "{name}{labels:?} {value}");
         }
-        for (name, _, expected) in cases() {
-            assert_eq!(scrape.volume(name), series(expected), "{name}");
+        for (name, .., expected) in cases {
+            let of_figures = |(bytes, inodes)| {
+                let figures = BYTES.into_iter().zip(bytes).chain(INODES.into_iter().zip(inodes));
+                figures
+                    .filter(|(_, value): &(_, f64)| !value.is_nan())
+                    .chain([("pv_disk_usage_readonly", 0.0)])
+            };
+            let mut series: BTreeMap<&str, f64> = expected.into_iter().flat_map(of_figures).collect();
+            series.insert("pv_disk_usage_up", f64::from(u8::from(expected.is_some())));
+            assert_eq!(scrape.volume(name), series, "{name}");
         }
-        let without: Vec<&str> = cases().iter().filter(|case| case.2.is_none()).map(|case| case.0).collect();
-        let mut failing = scrape.label("pv_disk_usage_error", "pv_name");
-        failing.sort_by_key(|name| without.iter().position(|other| other == name));
-        assert_eq!(failing, without);
+        let mut errors = scrape.label("pv_disk_usage_error", "pv_name");
+        errors.sort_unstable();
+        assert_eq!(errors, ["no-blocks", "no-size", "nothing"]);
         assert_eq!(scrape.label("pv_disk_usage_error", "reason"), ["no_figures"; 3]);
     });
 }

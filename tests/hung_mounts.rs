@@ -1,88 +1,189 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use crate::support::exporter::Exporter;
+use crate::support::exposition::Exposition;
 use crate::support::fuse::{Behaviour, Opcode};
+use crate::support::http;
 use crate::support::namespace::{Needs, Node, in_namespace};
-use crate::support::subject::{FEW_THREADS, Subject, all, healthy, outcomes, states, volumes};
+use crate::support::subject::{
+    FEW_THREADS, HANGING, Subject, all, healthy, measured_and, outcomes, states, volumes,
+};
 
-/// So long that whoever waits for it would fail the test.
-const FOR_EVER: &str = "--stat-timeout=1h";
+/// A timeout that no test can wait for.
+const NO_TIMEOUT: &str = "--stat-timeout=1h";
 
 #[test]
-fn the_kernel_asks_a_server_for_its_figures_and_nothing_else() {
+fn kernel_asks_a_server_for_statfs_and_nothing_else() {
     in_namespace(Needs::Fuse, |node| {
         let volumes = volumes("healthy", 3, healthy());
-        let it = Subject::start(node, &volumes, &[]);
+        let subject = Subject::start(node, &volumes, &[]);
         for _ in 0..3 {
-            assert_eq!(outcomes(&it.exporter.scrape()), all(&volumes, "measured"));
+            assert_eq!(subject.outcomes(), all(&volumes, "measured"));
         }
-        for (name, asked) in it.fuse.asked() {
+        for (name, asked) in subject.fuse.asked() {
             let opcodes: Vec<Opcode> = asked.keys().copied().collect();
             assert_eq!(opcodes, [Opcode::STATFS, Opcode::INIT], "{name}");
         }
     });
 }
 
-/// Mounts that never answered, or did once, and then hang: only the first scrape waits for them, none of the others
-/// goes without its figures, and each costs one thread.
-fn assert_one_scrape_waits(node: &Node, hanging: Behaviour, hung: usize, healthy_ones: usize, proven: bool) {
-    let well = volumes("well", healthy_ones, healthy());
-    let ill = volumes("ill", hung, if proven { healthy() } else { hanging });
-    let it = Subject::start(node, &well, &[FOR_EVER]);
-    assert_eq!(outcomes(&it.exporter.scrape()), all(&well, "measured"));
-    it.mount(&ill);
-    let mut expected = all(&well, "measured");
-    if proven {
-        expected.extend(all(&ill, "measured"));
-        assert_eq!(outcomes(&it.exporter.scrape()), expected);
-        it.set(&ill, hanging);
+/// Of mounts that never answered, or did once, and then hang, only the first scrape waits, for some of these seconds.
+/// Every scrape measures all others. Each hung mount costs one thread, and is asked once.
+fn assert_one_scrape_waits(
+    hanging: Behaviour,
+    [hung, well]: [usize; 2],
+    has_answered: bool,
+    first_scrape_seconds: f64,
+) {
+    let node = Node::new();
+    let case = format!("{hung} {hanging:?} and {well} healthy mounts");
+    let well = volumes("well", well, healthy());
+    let ill = volumes("ill", hung, if has_answered { healthy() } else { hanging });
+    let subject = Subject::start(&node, &[], &[NO_TIMEOUT]);
+    assert_eq!(subject.outcomes(), BTreeMap::new(), "{case}");
+    // In the order of the table, those that hang come first.
+    subject.mount(&ill);
+    subject.mount(&well);
+    if has_answered {
+        assert_eq!(subject.outcomes(), measured_and(&well, &ill, "measured"), "{case}");
+        subject.set(&ill, hanging);
     }
-    expected.extend(all(&ill, "timeout"));
-    // It keeps a fifth of the client's time for sending.
-    assert_eq!(outcomes(&it.exporter.scrape_within(2.0)), expected, "the first scrape");
-    for _ in 0..10 {
-        let scrape = it.exporter.scrape();
-        assert_eq!(outcomes(&scrape), expected, "a later scrape");
-        assert_eq!(states(&scrape), [healthy_ones as f64, 0.0, hung as f64, 0.0]);
-        it.exporter.wait_for_threads(hung + FEW_THREADS);
+    let expected = measured_and(&well, &ill, "timeout");
+    assert_eq!(subject.outcomes_within(first_scrape_seconds), expected, "{case}: the first scrape");
+    for _ in 0..5 {
+        let scrape = subject.exporter.scrape();
+        assert_eq!(outcomes(&scrape), expected, "{case}: a later scrape");
+        assert_eq!(states(&scrape), [well.len() as f64, 0.0, hung as f64, 0.0], "{case}");
+        subject.exporter.wait_for_threads(hung + FEW_THREADS);
     }
-    assert!(it.exporter.threads() > hung, "each has its thread");
+    assert!(subject.exporter.threads() > hung, "{case}: each has its thread");
+    for (name, asked) in subject.fuse.asked() {
+        let times = asked.get(&Opcode::STATFS).copied().unwrap_or_default();
+        let is_asked_again = name.starts_with("ill") && times > 1 + usize::from(has_answered);
+        assert!(!is_asked_again, "{case}: {name} was asked {times} times");
+    }
+    subject.set(&ill, healthy());
+    subject.exporter.wait_for_threads(FEW_THREADS);
 }
 
 #[test]
-fn one_mount_that_hangs_costs_one_scrape_its_time() {
-    in_namespace(Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Deaf, 1, 9, false));
+fn hung_mounts_cost_one_scrape_its_time() {
+    in_namespace(Needs::Fuse, |_| {
+        assert_one_scrape_waits(Behaviour::Deaf, [1, 9], false, 2.0);
+        assert_one_scrape_waits(Behaviour::Silent, [1, 9], false, 2.0);
+        assert_one_scrape_waits(Behaviour::Silent, [5, 5], true, 2.0);
+        assert_one_scrape_waits(Behaviour::Deaf, [30, 0], false, 2.0);
+    });
 }
 
 #[test]
-fn one_mount_whose_server_has_read_the_request_is_no_worse() {
-    in_namespace(Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Silent, 1, 9, false));
+fn more_hung_mounts_than_workers_hide_no_other() {
+    in_namespace(Needs::Fuse, |_| {
+        for hanging in HANGING {
+            assert_one_scrape_waits(hanging, [200, 100], false, 4.0);
+        }
+    });
 }
 
 #[test]
-fn mounts_that_answered_once_may_hang_later() {
-    in_namespace(Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Silent, 5, 5, true));
-}
-
-#[test]
-fn every_mount_of_a_node_may_hang() {
-    in_namespace(Needs::Fuse, |node| assert_one_scrape_waits(node, Behaviour::Deaf, 30, 0, false));
-}
-
-#[test]
-fn a_node_that_hangs_from_the_start_is_answered_within_the_time() {
+fn node_that_hangs_from_the_start_is_ready_and_answered() {
     in_namespace(Needs::Fuse, |node| {
-        let (well, deaf) = (volumes("well", 3, healthy()), volumes("deaf", 3, Behaviour::Deaf));
-        let silent = volumes("silent", 3, Behaviour::Silent);
-        let volumes = [&well[..], &deaf, &silent].concat();
-        let outcome_of_each = [all(&well, "measured"), all(&deaf, "timeout"), all(&silent, "timeout")];
-        let expected: BTreeMap<String, String> = outcome_of_each.into_iter().flatten().collect();
-        // A client without a limit of its own is refused when it has waited for much longer.
-        let it = Subject::start(node, &volumes, &["--stat-timeout=1s"]);
+        let well = volumes("well", 3, healthy());
+        let hanging = HANGING.map(|hanging| volumes(&format!("{hanging:?}"), 3, hanging)).concat();
+        // A client without a limit is refused when it has waited for much longer.
+        let subject = Subject::start(node, &[&well[..], &hanging].concat(), &["--stat-timeout=1s"]);
         for _ in 0..3 {
-            let scrape = it.exporter.scrape();
-            assert_eq!(outcomes(&scrape), expected);
+            let scrape = subject.exporter.scrape();
+            assert_eq!(outcomes(&scrape), measured_and(&well, &hanging, "timeout"));
             assert_eq!(states(&scrape), [3.0, 0.0, 6.0, 0.0]);
         }
-        assert_eq!(it.exporter.get("/readyz").status, 200);
+        assert_eq!(subject.exporter.get("/readyz").status, 200);
+    });
+}
+
+#[test]
+fn thousand_slow_mounts_are_measured_while_others_hang() {
+    in_namespace(Needs::Fuse, |node| {
+        let slow = volumes("slow", 1000, Behaviour::AnswersAfter(Duration::from_millis(20)));
+        let subject = Subject::start(node, &slow, &[]);
+        for _ in 0..3 {
+            assert_eq!(subject.outcomes(), all(&slow, "measured"));
+        }
+        let much_slower = volumes("much-slower", 5, Behaviour::AnswersAfter(Duration::from_hours(1)));
+        subject.mount(&much_slower);
+        for _ in 0..3 {
+            assert_eq!(subject.outcomes(), measured_and(&slow, &much_slower, "timeout"));
+        }
+    });
+}
+
+#[test]
+fn skipped_mounts_are_not_hung_and_are_probed_first_next_time() {
+    in_namespace(Needs::Fuse, |node| {
+        let subject = Subject::start(node, &[], &[NO_TIMEOUT]);
+        subject.exporter.scrape();
+        subject.mount(&volumes("ill", 200, Behaviour::Silent));
+        let mut timed_out_before = BTreeSet::new();
+        for round in 0..100 {
+            let scrape = subject.exporter.scrape_within(0.2);
+            let outcomes = outcomes(&scrape);
+            let of = |reason: &str| -> BTreeSet<String> {
+                let names = outcomes.iter().filter(|(_, outcome)| *outcome == reason);
+                names.map(|(name, _)| name.clone()).collect()
+            };
+            let (timed_out, skipped) = (of("timeout"), of("skipped"));
+            assert_eq!(timed_out.len() + skipped.len(), 200);
+            assert_eq!(states(&scrape), [0.0, 0.0, timed_out.len() as f64, skipped.len() as f64]);
+            // A mount that was taken at the last moment is asked just after the scrape.
+            assert_eq!(subject.fuse.wait_until_held(timed_out.len()), timed_out);
+            assert!(timed_out.is_superset(&timed_out_before));
+            assert!(round > 0 || !skipped.is_empty(), "all were asked at once: the test shows nothing");
+            if skipped.is_empty() {
+                return;
+            }
+            timed_out_before = timed_out;
+        }
+        panic!("some are never asked");
+    });
+}
+
+#[test]
+fn concurrent_scrapes_of_hung_mounts_get_the_same() {
+    in_namespace(Needs::Fuse, |node| {
+        let (well, ill) = (volumes("well", 20, healthy()), volumes("ill", 20, Behaviour::Silent));
+        let subject = Subject::start(node, &[&well[..], &ill].concat(), &["--stat-timeout=1s"]);
+        let address = subject.exporter.address;
+        for _ in 0..3 {
+            let scrapes = [(); 40].map(|()| std::thread::spawn(move || http::get(address, "/metrics", &[])));
+            for response in scrapes.map(|scrape| scrape.join().unwrap()) {
+                assert_eq!(response.status, 200, "{}", response.text());
+                let outcomes = outcomes(&Exposition::parse(&response.text()));
+                assert_eq!(outcomes, measured_and(&well, &ill, "timeout"));
+            }
+            subject.exporter.wait_for_threads(20 + FEW_THREADS);
+        }
+    });
+}
+
+#[test]
+fn without_more_threads_hung_mounts_are_skipped_and_it_is_logged_once() {
+    in_namespace(Needs::Fuse, |node| {
+        let (well, ill) = (volumes("well", 20, healthy()), volumes("ill", 200, Behaviour::Deaf));
+        let start = || Exporter::start_with_threads(60, node, &["--rootfs=/", NO_TIMEOUT]);
+        let subject = Subject::start_by(node, &well, start);
+        assert_eq!(subject.outcomes(), all(&well, "measured"));
+        subject.mount(&ill);
+        for _ in 0..5 {
+            let mut outcomes = subject.outcomes_within(1.0);
+            let of_ill: BTreeSet<String> = ill.iter().filter_map(|(name, _)| outcomes.remove(name)).collect();
+            assert_eq!(outcomes, all(&well, "measured"));
+            assert_eq!(of_ill, BTreeSet::from(["skipped".to_owned(), "timeout".to_owned()]));
+        }
+        assert!((30..=60).contains(&subject.exporter.threads()), "{}", subject.exporter.threads());
+        assert_eq!(subject.exporter.logged("probe_thread_failed").len(), 1);
+        subject.set(&ill, healthy());
+        subject.exporter.wait_for_threads(FEW_THREADS);
+        assert_eq!(subject.outcomes(), measured_and(&well, &ill, "measured"));
     });
 }

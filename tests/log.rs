@@ -2,53 +2,42 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::exporter::Exporter;
-use crate::support::exposition::Exposition;
 use crate::support::fixture::Fixture;
-use crate::support::http;
 
 /// Volumes that fail: as many as are named in the log at one time.
 const FAILING: usize = 20;
 
-/// Volumes begin and cease to fail so often that what is said of them does not fit into a pipe: 64 KiB.
+/// Volumes start and stop to fail so often that the log does not fit into a pipe: 64 KiB.
 #[test]
-fn a_log_that_nobody_reads_costs_nothing_but_itself() {
-    let mut fixture = Fixture::new();
-    let long = "x".repeat(200);
-    (0..FAILING).for_each(|i| fixture.mount_unwritten(&format!("pv-{i}-{long}"), json!({"error": "EIO"})));
-    fixture.write();
+fn log_that_nobody_reads_delays_neither_scrapes_nor_the_end() {
+    let names: Vec<String> = (0..FAILING).map(|i| format!("pv-{i}-{}", "x".repeat(200))).collect();
+    let volumes: Vec<_> = names.iter().map(|name| (&name[..], json!({"error": "EIO"}))).collect();
+    let fixture = Fixture::of(&volumes);
     let table = fixture.path().join("mountinfo");
     let rows = std::fs::read(&table).unwrap();
     let exporter = Exporter::start(&[&fixture.flag()]);
-    let scrape = |failing: usize| {
-        std::fs::write(&table, if failing == 0 { &[][..] } else { &rows[..] }).unwrap();
-        let headers = [("X-Prometheus-Scrape-Timeout-Seconds", "5")];
-        let response = http::get(exporter.address, "/metrics", &headers);
-        assert_eq!(response.status, 200, "{}", response.text());
-        let errors = Exposition::parse(&response.text()).all("pv_disk_usage_error", &[]).len();
-        assert_eq!(errors, failing);
+    let fail_and_recover = || {
+        for (rows, failing) in [(&[][..], 0), (&rows, FAILING)] {
+            std::fs::write(&table, rows).unwrap();
+            assert_eq!(exporter.scrape_within(5.0).all("pv_disk_usage_error", &[]).len(), failing);
+        }
     };
     // From here on no scrape shares the collection made at start.
     exporter.scrape();
     exporter.read_log(false);
     for _ in 0..20 {
-        scrape(0);
-        scrape(FAILING);
+        fail_and_recover();
         assert_eq!(exporter.get("/readyz").status, 200);
     }
-    // Who reads it again finds what happens from then on.
+    // When it is read again, it has what happens from then on.
     let lines = || exporter.logged("volume_failed").len();
     exporter.read_log(true);
     let before = lines();
     while lines() < before + 10 * FAILING {
-        scrape(0);
-        scrape(FAILING);
+        fail_and_recover();
     }
-    // Nor does it keep the program from ending.
     exporter.read_log(false);
-    for _ in 0..20 {
-        scrape(0);
-        scrape(FAILING);
-    }
+    (0..20).for_each(|_| fail_and_recover());
     exporter.signal(Signal::SIGTERM);
     assert_eq!(exporter.wait().code(), Some(0));
 }

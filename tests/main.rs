@@ -3,7 +3,7 @@
 #![allow(clippy::float_cmp, reason = "figures are whole numbers, or made by the same arithmetic")]
 #![allow(clippy::cast_precision_loss, reason = "so are their doubles")]
 
-/// Servers that say what cannot be.
+/// Servers that answer what cannot be.
 mod absurd_figures;
 /// Alerts as clusters have them, on a real Prometheus.
 mod alerts;
@@ -27,14 +27,10 @@ mod fixtures;
 mod hardened;
 /// Clients that mean harm, and one that does not.
 mod hostility;
-/// More mounts than threads to ask them with, hanging or slow.
-mod hung_many;
-/// Mounts that hang, in every way.
+/// Mounts that hang, one or more than there are threads to ask them with.
 mod hung_mounts;
-/// Mounts that hang, and then do not.
+/// Mounts that hang and then answer, fail or are unmounted; stopping while they hang.
 mod hung_recovery;
-/// Stopping while mounts hang.
-mod hung_stop;
 /// While nobody asks, nothing is done.
 mod idle;
 /// The structure of `src`: no import cycles.

@@ -10,24 +10,20 @@ use nix::fcntl::OFlag;
 /// Room for every request that the kernel may send, as `begin` tells it.
 pub(super) const BUFFER_BYTES: usize = 1 << 16;
 
-/// Of the protocol, the version that the answers below have the form of.
-const VERSION: [u32; 2] = [7, 31];
+/// Version 7.31, flags that are all off, and writes of 4 KiB at most: `struct fuse_init_out`.
+const INIT_OUT: [u32; 16] = [7, 31, 0, 0, 0, 4096, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const HEADER_BYTES: usize = 40;
-const MOST_WRITE: u32 = 4096;
-const NAME_BYTES: u32 = 255;
-const DIRECTORY: u32 = 0o040_755;
+const MAX_NAME_BYTES: u32 = 255;
 
 pub(super) fn open() -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open("/dev/fuse")
 }
 
-/// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Opcode(u32);
 
 impl Opcode {
     const FORGET: Self = Self(2);
-    const GETATTR: Self = Self(3);
     pub(crate) const STATFS: Self = Self(17);
     pub(crate) const INIT: Self = Self(26);
     const INTERRUPT: Self = Self(36);
@@ -38,37 +34,27 @@ impl Opcode {
     }
 }
 
-/// A request, without what it is about: there is nothing but a root directory.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// A request, without its node: there is nothing but a root directory.
+#[derive(Debug)]
 pub(super) struct Request {
     pub(super) opcode: Opcode,
     unique: u64,
 }
 
-/// What `statvfs` is told.
+/// What `statvfs` gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Figures {
-    pub(crate) blocks: u64,
-    pub(crate) free: u64,
-    pub(crate) available: u64,
-    pub(crate) inodes: u64,
-    pub(crate) inodes_free: u64,
-    pub(crate) block_bytes: u32,
-    pub(crate) fragment_bytes: u32,
+    /// All, free and available ones.
+    pub(crate) blocks: [u64; 3],
+    /// All and free ones.
+    pub(crate) inodes: [u64; 2],
+    /// Of a block, and of a fragment.
+    pub(crate) bytes: [u32; 2],
 }
 
-impl Default for Figures {
-    fn default() -> Self {
-        Self {
-            blocks: 1000,
-            free: 400,
-            available: 300,
-            inodes: 50,
-            inodes_free: 20,
-            block_bytes: 1 << 20,
-            fragment_bytes: 4096,
-        }
-    }
+impl Figures {
+    pub(crate) const HEALTHY: Self =
+        Self { blocks: [1000, 400, 300], inodes: [50, 20], bytes: [1 << 20, 4096] };
 }
 
 pub(super) fn read(device: &File, buffer: &mut [u8]) -> Result<Request, Errno> {
@@ -80,25 +66,17 @@ pub(super) fn read(device: &File, buffer: &mut [u8]) -> Result<Request, Errno> {
 
 /// Answers the kernel's introduction.
 pub(super) fn begin(device: &File, request: &Request) {
-    let mut body = Body::default();
-    body.u32s(&VERSION).u32s(&[0, 0, 0, MOST_WRITE]).zeros(40);
-    write(device, request, 0, &body.0);
+    write(device, request, 0, &u32s(&INIT_OUT));
 }
 
 pub(super) fn answer(device: &File, request: &Request, figures: &Figures) {
-    let mut body = Body::default();
-    match request.opcode {
-        Opcode::STATFS => {
-            let Figures { blocks, free, available, inodes, inodes_free, block_bytes, fragment_bytes } =
-                *figures;
-            body.u64s(&[blocks, free, available, inodes, inodes_free]);
-            body.u32s(&[block_bytes, NAME_BYTES, fragment_bytes]).zeros(28);
-        }
-        // Of the root directory, and true for no time.
-        Opcode::GETATTR => drop(body.zeros(16).u64s(&[1]).zeros(52).u32s(&[DIRECTORY, 2]).zeros(20)),
-        _ => return fail(device, request, Errno::ENOSYS),
+    if request.opcode != Opcode::STATFS {
+        return fail(device, request, Errno::ENOSYS);
     }
-    write(device, request, 0, &body.0);
+    let Figures { blocks, inodes, bytes: [block_bytes, fragment_bytes] } = figures;
+    let counts = [&blocks[..], inodes].concat().into_iter().flat_map(u64::to_ne_bytes).collect();
+    let sizes = u32s(&[*block_bytes, MAX_NAME_BYTES, *fragment_bytes, 0, 0, 0, 0, 0, 0, 0]);
+    write(device, request, 0, &[counts, sizes].concat());
 }
 
 pub(super) fn fail(device: &File, request: &Request, errno: Errno) {
@@ -106,33 +84,15 @@ pub(super) fn fail(device: &File, request: &Request, errno: Errno) {
 }
 
 fn write(device: &File, request: &Request, error: i32, body: &[u8]) {
-    let mut message = Body::default();
-    message.u32s(&[u32::try_from(16 + body.len()).unwrap()]);
-    message.0.extend(error.to_ne_bytes());
-    message.u64s(&[request.unique]).0.extend(body);
-    match nix::unistd::write(device, &message.0) {
-        // Who asked, or the mount itself, has gone.
+    let length = u32::try_from(16 + body.len()).unwrap().to_ne_bytes();
+    let message = [&length[..], &error.to_ne_bytes(), &request.unique.to_ne_bytes(), body].concat();
+    match nix::unistd::write(device, &message) {
+        // The process that asked, or the mount itself, is gone.
         Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
         Err(error) => panic!("/dev/fuse does not take the answer to {request:?}: {error}"),
     }
 }
 
-#[derive(Default)]
-struct Body(Vec<u8>);
-
-impl Body {
-    fn u32s(&mut self, values: &[u32]) -> &mut Self {
-        self.0.extend(values.iter().flat_map(|value| value.to_ne_bytes()));
-        self
-    }
-
-    fn u64s(&mut self, values: &[u64]) -> &mut Self {
-        self.0.extend(values.iter().flat_map(|value| value.to_ne_bytes()));
-        self
-    }
-
-    fn zeros(&mut self, count: usize) -> &mut Self {
-        self.0.resize(self.0.len() + count, 0);
-        self
-    }
+fn u32s(values: &[u32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_ne_bytes()).collect()
 }

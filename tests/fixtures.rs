@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::cli::{stderr, stdout};
 use crate::support::exporter::run;
 use crate::support::exposition::Exposition;
 use crate::support::tool::{assert_promtool_agrees, is_there};
@@ -22,18 +23,16 @@ const VOLATILE: [&str; 7] = [
 /// The registry does not sort its series.
 const UNSORTED: &str = "disk_usage_exporter_probe_duration_seconds_";
 
-fn nodes() -> Vec<PathBuf> {
+/// The recorded nodes.
+pub(crate) fn nodes() -> [PathBuf; 3] {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nodes");
-    let mut nodes: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    nodes.sort();
-    nodes
+    ["csi", "gke", "mixed"].map(|name| directory.join(name))
 }
 
 fn exposition(node: &Path) -> String {
-    let fixture = format!("--fixture={}", node.display());
-    let output = run(&["metrics", "--stat-timeout=500ms", &fixture]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let output = run(&["metrics", "--stat-timeout=500ms", &format!("--fixture={}", node.display())]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
 }
 
 fn stable(exposition: &str) -> String {
@@ -47,73 +46,58 @@ fn stable(exposition: &str) -> String {
         }
     });
     let mut lines: Vec<String> = lines.collect();
-    let is_unsorted = |line: &String| line.starts_with(UNSORTED);
-    let unsorted = lines.iter().position(is_unsorted).unwrap();
-    let count = lines.iter().filter(|line| is_unsorted(line)).count();
-    // By volume type; the lines of one histogram stay in order.
-    let volume_type = |line: &String| {
+    let unsorted = lines.iter().position(|line| line.starts_with(UNSORTED)).unwrap();
+    let series = lines[unsorted..].partition_point(|line| line.starts_with(UNSORTED));
+    // The lines of one histogram stay in order.
+    lines[unsorted..unsorted + series].sort_by_key(|line| {
         line.split_once("volume_type=").map(|(_, rest)| rest.split('"').nth(1).map(str::to_owned))
-    };
-    lines[unsorted..unsorted + count].sort_by_key(volume_type);
+    });
     lines.concat()
 }
 
 #[test]
-fn expositions_are_the_golden_ones() {
-    let names: Vec<_> = nodes().iter().map(|node| node.file_name().unwrap().to_owned()).collect();
-    assert_eq!(names, ["csi", "gke", "mixed"]);
+fn expositions_are_valid_and_the_golden_ones() {
+    let directories = fs::read_dir(nodes()[0].parent().unwrap()).unwrap();
+    assert_eq!(directories.count(), nodes().len());
+    let has_promtool = is_there("promtool", &["--version"]);
     for node in nodes() {
         let golden = node.join("expected.prom");
-        let found = stable(&exposition(&node));
+        let actual = stable(&exposition(&node));
         if std::env::var_os(RENEW).is_some() {
-            fs::write(&golden, &found).unwrap();
+            fs::write(&golden, &actual).unwrap();
         }
         let expected = fs::read_to_string(&golden).unwrap_or_default();
-        let difference = difference(&expected, &found);
+        let difference = only_in("-", &expected, &actual) + &only_in("+", &actual, &expected);
         assert!(difference.is_empty(), "{} (renew by {RENEW}=1):\n{difference}", golden.display());
-        assert_eq!(expected, found, "the order of {}", golden.display());
-    }
-}
-
-/// Lines that only one side has.
-fn difference(expected: &str, found: &str) -> String {
-    let only = |sign: &str, these: &str, others: &str| -> String {
-        let lines = these.lines().filter(|line| !others.lines().any(|other| other == *line));
-        lines.flat_map(|line| [sign, line, "\n"]).collect()
-    };
-    only("-", expected, found) + &only("+", found, expected)
-}
-
-#[test]
-fn golden_expositions_are_valid() {
-    for node in nodes() {
-        let golden = fs::read_to_string(node.join("expected.prom")).unwrap();
-        assert!(!Exposition::parse(&golden).samples.is_empty(), "{}", node.display());
-    }
-    if is_there("promtool", &["--version"]) {
-        for node in nodes() {
-            assert_promtool_agrees(&fs::read_to_string(node.join("expected.prom")).unwrap());
+        assert_eq!(expected, actual, "the order of {}", golden.display());
+        assert!(!Exposition::parse(&expected).samples.is_empty(), "{}", golden.display());
+        if has_promtool {
+            assert_promtool_agrees(&expected);
         }
     }
 }
 
-/// The case that the Python exporter was made for: of a GKE node's table only the pods' own mounts are volumes.
+/// Lines that only the first has.
+fn only_in(sign: &str, first: &str, second: &str) -> String {
+    let lines = first.lines().filter(|line| !second.lines().any(|other| other == *line));
+    lines.flat_map(|line| [sign, line, "\n"]).collect()
+}
+
+/// The case that the Python exporter was made for.
 #[test]
-fn of_a_gke_nodes_table_only_pods_persistent_disks_are_volumes() {
-    let node = nodes().into_iter().find(|node| node.ends_with("gke")).unwrap();
+fn of_a_gke_nodes_table_only_persistent_disks_of_pods_are_volumes() {
+    let [_, node, _] = nodes();
     let table = fs::read_to_string(node.join("mounts")).unwrap();
-    let mut expected: Vec<&str> = table
-        .lines()
-        .filter_map(|row| row.split(' ').nth(1)?.strip_prefix("/rootfs"))
-        .filter(|path| {
-            path.starts_with("/var/lib/kubelet/pods/") && path.contains("/volumes/kubernetes.io~gce-pd/")
-        })
-        .collect();
+    let mountpoints = table.lines().filter_map(|row| row.split(' ').nth(1)?.strip_prefix("/rootfs"));
+    let of_pods = mountpoints.filter(|path| {
+        path.starts_with("/var/lib/kubelet/pods/") && path.contains("/volumes/kubernetes.io~gce-pd/")
+    });
+    let mut expected: Vec<&str> = of_pods.collect();
     expected.sort_unstable();
     let exposition = Exposition::parse(&exposition(&node));
-    let mut found = exposition.label("pv_disk_usage_mount_info", "mountpoint");
-    found.sort_unstable();
-    assert_eq!(found, expected);
+    let mut actual = exposition.label("pv_disk_usage_mount_info", "mountpoint");
+    actual.sort_unstable();
+    assert_eq!(actual, expected);
     for part in ["/home/kubernetes/containerized_mounter/", "plugins/kubernetes.io/gce-pd/mounts/"] {
         assert!(table.contains(part), "the table must have mounts that are no volumes: {part}");
     }

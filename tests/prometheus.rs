@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
+use crate::cli::{stderr, stdout};
+use crate::fixtures::nodes;
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::http;
@@ -23,51 +25,34 @@ for family in parse(sys.stdin.buffer.read().decode()):
         print(family.type, sample.name, sorted(sample.labels.items()), sample.value)
 ";
 
-fn nodes() -> [PathBuf; 3] {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nodes");
-    ["csi", "gke", "mixed"].map(|name| fixtures.join(name))
-}
-
-fn serving(node: &Path) -> Exporter {
-    Exporter::start(&["--stat-timeout=500ms", &format!("--fixture={}", node.display())])
+fn serve(node: &Path, args: &[&str]) -> Exporter {
+    let fixture = format!("--fixture={}", node.display());
+    Exporter::start(&[&["--stat-timeout=500ms", &fixture], args].concat())
 }
 
 #[test]
-fn openmetrics_passes_its_reference_parser_and_says_the_same_as_the_text_format() {
-    if !is_there("python3", &["-c", "import prometheus_client.openmetrics.parser"]) {
-        return;
-    }
+fn promtool_accepts_a_live_scrape_and_reference_parsers_read_the_same_from_both_formats() {
+    let has_promtool = is_there("promtool", &["--version"]);
+    let has_parsers = is_there("python3", &["-c", "import prometheus_client.openmetrics.parser"]);
     for node in nodes() {
-        let exporter = serving(&node);
+        let exporter = serve(&node, &[]);
+        // The next ones have what only a later scrape shows.
         exporter.scrape();
-        let read = |format: &str, headers: &[(&str, &str)]| {
+        if has_promtool {
+            assert_promtool_agrees(&exporter.get("/metrics").text());
+        }
+        let read = |format: &str, headers: &[(&str, &str)]| -> Vec<String> {
             let body = http::get(exporter.address, "/metrics", headers).text();
             let output = pipe("python3", &["-c", REFERENCE_PARSER, format], &body);
-            assert!(
-                output.status.success(),
-                "{}: {}",
-                node.display(),
-                String::from_utf8_lossy(&output.stderr)
-            );
+            assert!(output.status.success(), "{}: {}", node.display(), stderr(&output));
             let volatile = ["_timing_", "_duration_", "process_", "_reads", "_age_"];
-            let samples = String::from_utf8(output.stdout).unwrap();
-            let stable = samples.lines().filter(|line| !volatile.iter().any(|part| line.contains(part)));
-            stable.map(str::to_owned).collect::<Vec<_>>()
+            let is_stable = |line: &&str| !volatile.iter().any(|part| line.contains(part));
+            stdout(&output).lines().filter(is_stable).map(str::to_owned).collect()
         };
-        let openmetrics = read("openmetrics", &[OPENMETRICS]);
-        assert!(openmetrics.len() > 20, "{openmetrics:?}");
-        assert_eq!(openmetrics, read("text", &[]), "{}", node.display());
-    }
-}
-
-#[test]
-fn promtool_has_nothing_to_say_of_a_live_scrape() {
-    if is_there("promtool", &["--version"]) {
-        for node in nodes() {
-            let exporter = serving(&node);
-            // The second has what only a later scrape tells.
-            exporter.scrape();
-            assert_promtool_agrees(&exporter.get("/metrics").text());
+        if has_parsers {
+            let openmetrics = read("openmetrics", &[OPENMETRICS]);
+            assert!(openmetrics.len() > 20, "{openmetrics:?}");
+            assert_eq!(openmetrics, read("text", &[]), "{}", node.display());
         }
     }
 }
@@ -77,36 +62,36 @@ fn prometheus_takes_every_series() {
     if !is_there("prometheus", &["--version"]) {
         return;
     }
-    for node in nodes() {
-        let exporter = serving(&node);
-        let exposition: Exposition = exporter.scrape();
-        let job = format!("{{job_name: node, static_configs: [{{targets: ['{}']}}]}}", exporter.address);
-        let prometheus = Prometheus::start(&format!("scrape_configs: [{job}]\n"));
-        prometheus.wait_for("up==1");
-        let count = |query: &str| prometheus.query(query)[0]["value"][1].as_str().unwrap().to_owned();
-        // The first scrape of this Prometheus may have come before anything was counted.
-        for family in [
-            "pv_disk_usage_up",
-            "pv_disk_usage_bytes_total",
-            "pv_disk_usage_mount_info",
-            "pv_disk_usage_volume_info",
-        ] {
-            let expected = exposition.all(family, &[]).len();
-            assert_eq!(
-                count(&format!("count({family})")),
-                expected.to_string(),
-                "{family} of {}",
-                node.display()
-            );
-        }
-        let taken = count("scrape_samples_post_metric_relabeling");
-        let sent = count("scrape_samples_scraped");
-        assert_eq!(taken, sent);
+    let exporters = nodes().map(|node| serve(&node, &[]));
+    let targets = exporters.each_ref().map(|exporter| exporter.address.to_string());
+    let config =
+        format!("scrape_configs: [{{job_name: node, static_configs: [{{targets: {targets:?}}}]}}]\n");
+    let prometheus = Prometheus::start(&config);
+    prometheus.wait_until("up==1", |up| up.len() == targets.len());
+    let by_target = |query: &str| -> BTreeMap<String, String> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let series = prometheus.query(query).into_iter();
+        series.map(|series| (text(&series["metric"]["instance"]), text(&series["value"][1]))).collect()
+    };
+    // The first scrape of this Prometheus may have come before anything was counted.
+    for family in [
+        "pv_disk_usage_up",
+        "pv_disk_usage_bytes_total",
+        "pv_disk_usage_mount_info",
+        "pv_disk_usage_volume_info",
+    ] {
+        let count = |exporter: &Exporter| exporter.scrape().all(family, &[]).len().to_string();
+        let expected = targets.iter().cloned().zip(exporters.each_ref().map(count));
+        assert_eq!(by_target(&format!("count by (instance) ({family})")), expected.collect(), "{family}");
     }
+    let (kept, sent) = ("scrape_samples_post_metric_relabeling", "scrape_samples_scraped");
+    assert_eq!(by_target(kept), by_target(sent));
 }
 
+type Labels = BTreeSet<BTreeMap<String, String>>;
+
 /// The label sets of a result, without the target's address.
-fn labels(result: &[Value]) -> BTreeSet<BTreeMap<String, String>> {
+fn labels(result: &[Value]) -> Labels {
     let of = |series: &Value| {
         let labels = series["metric"].as_object().unwrap().iter();
         let labels = labels.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
@@ -115,58 +100,54 @@ fn labels(result: &[Value]) -> BTreeSet<BTreeMap<String, String>> {
     result.iter().map(of).collect()
 }
 
-fn pairs(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
-    labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+/// The label sets of a family, each with these labels.
+fn labels_with(scrape: &Exposition, family: &str, added: &[(&str, &str)]) -> Labels {
+    let added = || added.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let series = scrape.all(family, &[]).into_iter();
+    let labels: Labels = series.map(|(labels, _)| labels.iter().cloned().chain(added()).collect()).collect();
+    assert!(!labels.is_empty(), "{family}");
+    labels
 }
 
-fn serving_claims(labels: &str) -> Exporter {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nodes/csi");
+/// What a node exposes of claims, and a Prometheus that scrapes it by this manifest.
+fn scrape_claims(labels: &str, manifest: &str) -> Option<(Exposition, Prometheus, Exporter)> {
+    if !is_there("prometheus", &["--version"]) {
+        return None;
+    }
     let labels = format!("--kubelet-volume-stats-labels={labels}");
-    Exporter::start(&[&format!("--fixture={}", fixture.display()), "--kubelet-volume-stats=all", &labels])
+    let exporter = serve(&nodes()[0], &["--kubelet-volume-stats=all", &labels]);
+    let prometheus = Prometheus::start(&job(manifest, exporter.address));
+    prometheus.wait_for("up==1");
+    Some((exporter.scrape(), prometheus, exporter))
 }
 
 #[test]
 fn stock_alerts_find_the_series_of_claims() {
-    if !is_there("prometheus", &["--version"]) {
-        return;
-    }
-    let exporter = serving_claims("kubelet");
-    let claims = exporter.scrape();
-    let prometheus = Prometheus::start(&job("manifests/prometheus-kubelet-names.yaml", exporter.address));
-    prometheus.wait_for("up==1");
+    let manifest = "manifests/prometheus-kubelet-names.yaml";
+    let Some((claims, prometheus, _exporter)) = scrape_claims("kubelet", manifest) else { return };
     let suffixes =
         ["capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free", "inodes_used"];
     let families = suffixes.map(|suffix| format!("kubelet_volume_stats_{suffix}"));
     for family in &families {
         let added =
-            [("__name__", family.as_str()), ("job", "kubelet"), ("metrics_path", "/metrics"), ("node", "n")];
-        let series = claims.all(family, &[]).into_iter();
-        let expected: BTreeSet<_> =
-            series.map(|(claim, _)| claim.iter().cloned().chain(pairs(&added)).collect()).collect();
-        let found = prometheus.query(&format!("{family}{{job='kubelet',metrics_path='/metrics'}}"));
-        assert_eq!(labels(&found), expected);
-        assert!(!expected.is_empty(), "{family}");
+            [("__name__", &family[..]), ("job", "kubelet"), ("metrics_path", "/metrics"), ("node", "n")];
+        let result = prometheus.query(&format!("{family}{{job='kubelet',metrics_path='/metrics'}}"));
+        assert_eq!(labels(&result), labels_with(&claims, family, &added));
     }
     // Nothing else is the kubelet's: whether it is up, its own job tells.
     let names = labels(&prometheus.query("group by (__name__) ({job='kubelet'})"));
-    assert_eq!(names, families.iter().map(|family| pairs(&[("__name__", family)])).collect());
+    let expected = families.map(|family| BTreeMap::from([("__name__".to_owned(), family)]));
+    assert_eq!(names, BTreeSet::from(expected));
     assert_eq!(prometheus.query("up{job=\"disk-usage-exporter\"}").len(), 1);
 }
 
 #[test]
-fn the_go_exporters_labels_stay_what_they_are() {
-    if !is_there("prometheus", &["--version"]) {
-        return;
-    }
-    let exporter = serving_claims("pod");
-    let claims = exporter.scrape();
+fn labels_of_the_go_exporter_are_kept() {
     let manifest = "manifests/overlays/kubelet-only-compat/prometheus-scrape.yaml";
-    let prometheus = Prometheus::start(&job(manifest, exporter.address));
-    prometheus.wait_for("up==1");
+    let Some((claims, prometheus, _exporter)) = scrape_claims("pod", manifest) else { return };
     let family = "kubelet_volume_stats_used_bytes";
-    let expected: BTreeSet<BTreeMap<_, _>> =
-        claims.all(family, &[]).into_iter().map(|(labels, _)| labels.iter().cloned().collect()).collect();
-    assert!(expected.iter().all(|labels| labels.contains_key("pod")) && !expected.is_empty());
-    let found = prometheus.query(&format!("sum without (__name__, job, node, container) ({family})"));
-    assert_eq!(labels(&found), expected);
+    let expected = labels_with(&claims, family, &[]);
+    assert!(expected.iter().all(|labels| labels.contains_key("pod")));
+    let result = prometheus.query(&format!("sum without (__name__, job, node, container) ({family})"));
+    assert_eq!(labels(&result), expected);
 }

@@ -73,7 +73,9 @@ fn wait_for_any_moment(random: &mut u64) {
 
 /// How often the kernel refused before it unmounted; gives up where the volume is held.
 fn unmount(path: &Path) -> usize {
-    let refused = (0..HELD).take_while(|_| umount2(path, MntFlags::empty()) == Err(Errno::EBUSY)).count();
+    let is_refused = |_: &usize| umount2(path, MntFlags::empty()) == Err(Errno::EBUSY);
+    // On a busy machine the program may have to wait for this processor before it can let go.
+    let refused = (0..HELD).take_while(is_refused).inspect(|_| thread::yield_now()).count();
     if refused == HELD {
         let _ = umount2(path, MntFlags::MNT_DETACH);
     }

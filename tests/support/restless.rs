@@ -1,10 +1,13 @@
-//! A node on which everything comes and goes: mounts, pods' directories, the kubelet's notes, the file of objects.
+//! A node on which everything comes and goes: mounts, pods' directories, the kubelet's `vol_data.json`, the file of
+//! objects.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread::yield_now;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use serde_json::json;
 
@@ -27,7 +30,6 @@ pub(crate) struct Restless<'a> {
     pub(crate) acts: u32,
 }
 
-/// What a volume is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Nfs,
@@ -47,11 +49,11 @@ impl<'a> Restless<'a> {
 
     /// Goes back to the state of the beginning.
     pub(crate) fn settle(&mut self) {
-        (0..VOLUMES).filter(|volume| !self.mounted[*volume]).collect::<Vec<_>>().into_iter().for_each(
-            |volume| {
+        for volume in 0..VOLUMES {
+            if !self.mounted[volume] {
                 self.mount(volume);
-            },
-        );
+            }
+        }
         self.replace_objects();
     }
 
@@ -99,25 +101,26 @@ impl<'a> Restless<'a> {
         if kind(volume) == Kind::Nfs { directory } else { directory.join("mount") }
     }
 
-    /// As the kubelet does it, but for its note, which comes late and in pieces now and then.
+    /// As the kubelet does it, but `vol_data.json` comes late and in pieces now and then.
     fn mount(&mut self, volume: usize) {
         let mountpoint = self.mountpoint(volume);
         fs::create_dir_all(&mountpoint).unwrap();
-        let note = note(volume);
-        let early = if kind(volume) == Kind::Nfs { None } else { Some(self.pick(note.len() + 1)) };
+        let vol_data = vol_data(volume);
+        let early = self.pick(vol_data.len() + 1);
         let path = self.directory(volume).join("vol_data.json");
-        if let Some(early @ 1..) = early {
-            fs::write(&path, &note[..early]).unwrap();
+        let has_vol_data = kind(volume) != Kind::Nfs;
+        if has_vol_data && early > 0 {
+            fs::write(&path, &vol_data[..early]).unwrap();
         }
         tmpfs(&mountpoint, "size=1m");
-        std::thread::yield_now();
-        if early.is_some() {
-            fs::write(&path, note).unwrap();
+        yield_now();
+        if has_vol_data {
+            fs::write(&path, vol_data).unwrap();
         }
         self.mounted[volume] = true;
     }
 
-    /// The note goes first and the pod's directory last, so that there are mounts without notes.
+    /// `vol_data.json` goes first and the pod's directory last, so that there are mounts without it.
     fn unmount(&mut self, volume: usize) {
         let _ = fs::remove_file(self.directory(volume).join("vol_data.json"));
         unmount(&self.mountpoint(volume));
@@ -129,7 +132,7 @@ impl<'a> Restless<'a> {
     fn mount_twice(&self, volume: usize) {
         let mountpoint = self.mountpoint(volume);
         tmpfs(&mountpoint, "size=2m");
-        std::thread::yield_now();
+        yield_now();
         unmount(&mountpoint);
     }
 
@@ -150,7 +153,7 @@ impl<'a> Restless<'a> {
         let (begin, rest) = text.split_at(self.pick(text.len()));
         let mut file = fs::File::create(self.objects_path()).unwrap();
         file.write_all(begin.as_bytes()).unwrap();
-        std::thread::yield_now();
+        yield_now();
         file.write_all(rest.as_bytes()).unwrap();
     }
 
@@ -171,20 +174,16 @@ impl<'a> Restless<'a> {
     }
 }
 
-/// What is being measured is busy for a moment.
+/// Waits while the volume is being measured, and so busy.
 fn unmount(path: &Path) {
     while let Err(error) = umount2(path, MntFlags::empty()) {
-        assert_eq!(error, nix::errno::Errno::EBUSY, "{}", path.display());
-        std::thread::yield_now();
+        assert_eq!(error, Errno::EBUSY, "{}", path.display());
+        yield_now();
     }
 }
 
 fn kind(volume: usize) -> Kind {
-    match volume % 6 {
-        0 | 1 => Kind::Nfs,
-        2 => Kind::Inline,
-        _ => Kind::Csi,
-    }
+    [Kind::Nfs, Kind::Nfs, Kind::Inline, Kind::Csi, Kind::Csi, Kind::Csi][volume % 6]
 }
 
 fn name(volume: usize) -> String {
@@ -195,26 +194,19 @@ fn pod(volume: usize) -> String {
     format!("6ad83273-bbc5-4a23-9e8c-{volume:012}")
 }
 
-fn handle(volume: usize) -> String {
-    format!("handle-{volume}")
-}
-
-/// What the kubelet notes beside a CSI volume.
-fn note(volume: usize) -> String {
+fn vol_data(volume: usize) -> String {
     let mode = if kind(volume) == Kind::Inline { "Ephemeral" } else { "Persistent" };
-    let note = json!({"driverName": DRIVER, "volumeHandle": handle(volume), "specVolID": name(volume),
-        "volumeLifecycleMode": mode});
-    note.to_string()
+    json!({"driverName": DRIVER, "volumeHandle": format!("handle-{volume}"), "specVolID": name(volume),
+        "volumeLifecycleMode": mode})
+    .to_string()
 }
 
 /// The claims' names carry the version.
 fn objects(version: u32) -> String {
     let volumes = (0..VOLUMES).filter(|volume| kind(*volume) != Kind::Inline);
     let items = volumes.flat_map(|volume| {
-        let source = match kind(volume) {
-            Kind::Nfs => nfs(&name(volume)),
-            _ => json!({"csi": {"driver": DRIVER, "volumeHandle": handle(volume)}}),
-        };
+        let csi = json!({"csi": {"driver": DRIVER, "volumeHandle": format!("handle-{volume}")}});
+        let source = if kind(volume) == Kind::Nfs { nfs(&name(volume)) } else { csi };
         bound_volume(&name(volume), source, &format!("claim-{version}-{volume}"), &pod(volume))
     });
     json!({"kind": "List", "items": items.collect::<Vec<_>>()}).to_string()

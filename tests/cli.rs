@@ -1,11 +1,13 @@
 use std::fs::File;
 use std::process::{Output, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::exporter::{Exporter, command, run};
 use crate::support::exposition::Exposition;
 use crate::support::fixture::{Fixture, POD, answering};
+use crate::support::tool::{is_there, pipe};
 
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -22,17 +24,6 @@ pub(crate) fn printed(args: &[&str]) -> String {
     stdout(&output)
 }
 
-/// What `metrics` prints about a node.
-fn metrics(fixture: &Fixture, args: &[&str]) -> Exposition {
-    let output = run(&[&["metrics", &fixture.flag()], args].concat());
-    assert!(output.status.success(), "{}", stderr(&output));
-    Exposition::parse(&stdout(&output))
-}
-
-fn node() -> Fixture {
-    Fixture::of(&[("pv", answering())])
-}
-
 #[test]
 fn version_is_that_of_the_package() {
     assert_eq!(printed(&["--version"]), concat!("disk-usage-exporter ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -40,7 +31,7 @@ fn version_is_that_of_the_package() {
 
 #[test]
 fn settings_come_from_the_environment_too() {
-    let fixture = node();
+    let fixture = Fixture::of(&[("pv", answering())]);
     let output = command(&["metrics"]).env("DISK_USAGE_EXPORTER_FIXTURE", fixture.path()).output().unwrap();
     assert_eq!(Exposition::parse(&stdout(&output)).label("pv_disk_usage_up", "pv_name"), ["pv"]);
     let output = command(&["metrics"]).env("DISK_USAGE_EXPORTER_LISTEN_PORT", "many").output().unwrap();
@@ -56,7 +47,6 @@ fn bad_setting_ends_the_program_with_2_and_says_what_to_do() {
         std::fs::write(directory.join(name), text).unwrap();
         directory.join(name).to_str().unwrap().to_owned()
     };
-    let no_json = file("no.json", "NAME  CAPACITY\npv 1Gi");
     let no_objects = file("none.json", r#"{"kind":"ConfigMap"}"#);
     let cut = file("cut.json", r#"{"kind":"List","items":["#);
     file("statvfs.json", "{");
@@ -64,12 +54,11 @@ fn bad_setting_ends_the_program_with_2_and_says_what_to_do() {
     // Not waited for, either.
     nix::unistd::mkfifo(&directory.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let pipe = directory.join("pipe").to_str().unwrap().to_owned();
-    let cases: [(&[&str], &[&str]); 11] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["--unknown"], &["--unknown"]),
         (&["--volume-regex=(?P<pod_uid>x)"], &["--volume-regex", "(?P<pod_uid>x)", "(?P<name>"]),
-        (&["--objects", &no_json], &["--objects", "no.json is not JSON", "kubectl get pv,pvc,pods"]),
         (&["--objects", &no_objects], &["--objects", "none.json has no PersistentVolume", "kubectl get"]),
-        (&["--objects", &cut], &["--objects", "cut.json is not JSON"]),
+        (&["--objects", &cut], &["--objects", "cut.json is not JSON", "kubectl get pv,pvc,pods"]),
         (&["--objects", &missing], &["--objects", "missing", "No such file"]),
         (&["--objects", &pipe], &["not a file"]),
         (&["--mount-table", &missing], &["missing", "No such file", "give --mount-table"]),
@@ -88,29 +77,10 @@ fn bad_setting_ends_the_program_with_2_and_says_what_to_do() {
 }
 
 #[test]
-fn object_that_does_not_parse_is_logged_and_others_are_used() {
-    let fixture = node();
+fn chosen_labels_become_metric_labels_and_a_broken_object_is_logged() {
+    let fixture = Fixture::of(&[("pv", answering())]);
     fixture.set_objects(&json!({"items": [
         {"kind": "PersistentVolume", "metadata": {"name": "broken", "namespace": null}, "spec": "text"},
-        {"kind": "PersistentVolume", "metadata": {"name": "pv", "labels": {"tier": "gold"}}, "spec": {}},
-    ]}));
-    let output = run(&["metrics", &fixture.flag()]);
-    assert!(output.status.success());
-    assert_eq!(Exposition::parse(&stdout(&output)).label("pv_disk_usage_up", "pv_tier"), ["gold"]);
-    let log = stderr(&output);
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let warnings = lines.iter().filter(|line| line["level"] == "WARN");
-    let objects: Vec<_> = warnings.map(|line| (&line["kind"], &line["name"])).collect();
-    assert_eq!(objects, [(&json!("PersistentVolume"), &json!("broken"))]);
-    for line in &lines {
-        assert!(["timestamp", "level", "message", "event"].iter().all(|key| line[key].is_string()), "{line}");
-    }
-}
-
-#[test]
-fn chosen_labels_become_metric_labels() {
-    let fixture = node();
-    fixture.set_objects(&json!({"items": [
         {"kind": "PersistentVolume", "metadata": {"name": "pv", "labels": {"tier": "gold", "zone": "a"}},
          "spec": {"claimRef": {"namespace": "n", "name": "c"}}},
         {"kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "n",
@@ -120,35 +90,46 @@ fn chosen_labels_become_metric_labels() {
         (
             &[],
             [
-                "pv_tier pv_zone ",
-                "pvc_app pvc_app_kubernetes_io_name ",
+                " pv_tier pv_zone",
+                " pvc_app pvc_app_kubernetes_io_name",
                 " volume_app volume_app_kubernetes_io_name",
             ],
         ),
         (
             &["--pv-labels=zone", "--pvc-labels=app.*"],
-            ["pv_zone ", "pvc_app_kubernetes_io_name ", " volume_app_kubernetes_io_name"],
+            [" pv_zone", " pvc_app_kubernetes_io_name", " volume_app_kubernetes_io_name"],
         ),
         (&["--pv-labels=", "--pvc-labels="], [""; 3]),
     ];
     for (args, [pv, pvc, volume]) in cases {
-        let exposition = metrics(&fixture, args);
+        let output = run(&[&["metrics", &fixture.flag()], args].concat());
+        let exposition = Exposition::parse(&stdout(&output));
         let labels = exposition.all("pv_disk_usage_up", &[])[0].0.iter().map(|(name, _)| name.as_str());
         let expected =
-            format!("pv_name {pv}pvc_name pvc_namespace {pvc}volume_name volume_label_source{volume}");
+            format!("pv_name{pv} pvc_name pvc_namespace{pvc} volume_name volume_label_source{volume}");
         assert_eq!(labels.collect::<Vec<_>>().join(" "), expected, "{args:?}");
+        let log = stderr(&output);
+        let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let warnings = lines.iter().filter(|line| line["level"] == "WARN");
+        let objects: Vec<_> = warnings.map(|line| (&line["kind"], &line["name"])).collect();
+        assert_eq!(objects, [(&json!("PersistentVolume"), &json!("broken"))]);
+        for line in &lines {
+            let keys = ["timestamp", "level", "message", "event"];
+            assert!(keys.iter().all(|key| line[key].is_string()), "{line}");
+        }
     }
 }
 
 #[test]
 fn regex_and_kubelet_root_choose_the_volumes() {
     let fixture = Fixture::of(&[("a", answering()), ("b", answering())]);
-    let regex = r"--volume-regex=/pods/(?P<pod_uid>[^/]+)/volumes/(?P<plugin>[^/]+)/(?P<name>a)$";
-    let exposition = metrics(&fixture, &[regex]);
-    assert_eq!(exposition.label("pv_disk_usage_up", "pv_name"), ["a"]);
     let mountpoint = format!("/var/lib/kubelet/pods/{POD}/volumes/kubernetes.io~nfs/a");
-    assert_eq!(exposition.label("pv_disk_usage_mount_info", "mountpoint"), [mountpoint]);
-    assert_eq!(metrics(&fixture, &["--kubelet-root=/elsewhere"]).all("pv_disk_usage_up", &[]), []);
+    let regex = r"--volume-regex=/pods/(?P<pod_uid>[^/]+)/volumes/(?P<plugin>[^/]+)/(?P<name>a)$";
+    for (flag, mountpoints) in [(regex, &[&mountpoint[..]][..]), ("--kubelet-root=/elsewhere", &[])] {
+        let exposition = Exposition::parse(&stdout(&run(&["metrics", &fixture.flag(), flag])));
+        assert_eq!(exposition.label("pv_disk_usage_mount_info", "mountpoint"), mountpoints, "{flag}");
+        assert_eq!(exposition.label("pv_disk_usage_up", "pv_name"), vec!["a"; mountpoints.len()], "{flag}");
+    }
 }
 
 #[test]
@@ -159,14 +140,6 @@ fn log_can_be_text_or_off() {
     assert!(text.contains("INFO watching the mount table"), "{text}");
     assert!(serde_json::from_str::<Value>(text.lines().next().unwrap()).is_err());
     assert_eq!(stderr(&run(&["metrics", "--log-level=Fatal", &flag])), "");
-}
-
-#[test]
-fn fixture_is_named_in_the_log_and_on_the_page() {
-    let fixture = Fixture::new();
-    let exporter = Exporter::start(&[&fixture.flag()]);
-    exporter.wait_for_log("fixture_mode");
-    assert!(exporter.get("/").text().contains("not this machine's volumes"));
 }
 
 #[test]
@@ -185,5 +158,87 @@ fn output_that_cannot_be_written_fails_only_where_it_is_asked_for() {
     ];
     for (number, (status, expected)) in cases.into_iter().enumerate() {
         assert_eq!(status.unwrap().code(), Some(expected), "case {number}");
+    }
+}
+
+/// Volumes that fail: as many as are named in the log at one time.
+const FAILING: usize = 20;
+/// In so many rounds, of which each logs 20 KB, volumes fail and recover: more than fits into a pipe, 64 KiB.
+const ROUNDS: usize = 8;
+
+#[test]
+fn log_that_nobody_reads_delays_neither_scrapes_nor_the_end() {
+    let names: Vec<String> = (0..FAILING).map(|i| format!("pv-{i}-{}", "x".repeat(200))).collect();
+    let volumes: Vec<_> = names.iter().map(|name| (&name[..], json!({"error": "EIO"}))).collect();
+    let fixture = Fixture::of(&volumes);
+    let table = fixture.path().join("mountinfo");
+    let rows = std::fs::read(&table).unwrap();
+    let exporter = Exporter::start(&[&fixture.flag()]);
+    let fail_and_recover = || {
+        for (rows, failing) in [(&[][..], 0), (&rows, FAILING)] {
+            std::fs::write(&table, rows).unwrap();
+            assert_eq!(exporter.scrape_within(5.0).all("pv_disk_usage_error", &[]).len(), failing);
+        }
+    };
+    // From here on no scrape shares the collection made at start.
+    exporter.scrape();
+    exporter.read_log(false);
+    for _ in 0..ROUNDS {
+        fail_and_recover();
+        assert_eq!(exporter.get("/readyz").status, 200);
+    }
+    exporter.signal(Signal::SIGTERM);
+    assert_eq!(exporter.wait().code(), Some(0));
+}
+
+/// What a program prints that takes its input without complaint.
+fn accepted(output: &Output) -> String {
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    stdout(output)
+}
+
+#[test]
+fn bash_completes_the_command_line() {
+    let script = printed(&["completions", "bash"]);
+    if !is_there("bash", &["--version"]) {
+        return;
+    }
+    for (line, before, last, completed) in [
+        ("com", "disk-usage-exporter", "com", "completions"),
+        ("df --ov", "df", "--ov", "--over"),
+        ("df --fix", "df", "--fix", "--fixture"),
+        ("completions z", "completions", "z", "zsh"),
+    ] {
+        let run = format!(
+            "{script}\nCOMP_WORDS=(disk-usage-exporter {line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
+             _disk__usage__exporter disk-usage-exporter '{last}' {before}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        assert_eq!(accepted(&pipe("bash", &["--norc"], &run)), format!("{completed}\n"), "{line}");
+    }
+}
+
+#[test]
+fn other_shells_accept_their_scripts() {
+    for (shell, first) in [("zsh", "#compdef disk-usage-exporter"), ("fish", "complete -c")] {
+        let script = printed(&["completions", shell]);
+        assert!(script.contains(first) && script.contains("over"), "{script}");
+        if is_there(shell, &["--version"]) {
+            accepted(&pipe(shell, &["-n"], &script));
+        }
+    }
+}
+
+#[test]
+fn man_shows_every_flag() {
+    let page = printed(&["man"]);
+    assert!(page.contains(".SH \"OPTIONS OF DF\"") && page.contains("\\-\\-label\\-refresh"), "{page}");
+    if !is_there("groff", &["--version"]) {
+        return;
+    }
+    let shown = accepted(&pipe("groff", &["-man", "-Tutf8", "-ww", "-P-cbou"], &page));
+    for line in
+        ["COMMANDS", "OPTIONS", "OPTIONS OF DF", "       --node-name <NAME>", "       --watch[=<DURATION>]"]
+    {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
 }

@@ -1,12 +1,20 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::thread::yield_now;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use serde_json::json;
 
 use crate::real_mounts::assert_as_the_kernel_says;
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
-use crate::support::namespace::{Needs, in_namespace};
+use crate::support::namespace::{Needs, Node, in_namespace, tmpfs};
+use crate::support::objects::{bound_volume, nfs};
 use crate::support::resources::Resources;
-use crate::support::restless::Restless;
 use crate::support::{env_number, http};
 
 /// After so many scrapes everything that is kept has been there once.
@@ -103,4 +111,200 @@ fn check(exporter: &Exporter, restless: &Restless<'_>) {
 fn versions(scrape: &Exposition) -> BTreeSet<String> {
     let claims = scrape.label("pv_disk_usage_up", "pvc_name");
     claims.iter().map(|claim| claim.split('-').nth(1).unwrap().to_owned()).collect()
+}
+
+/// Volumes that may be there.
+const VOLUMES: usize = 12;
+const DRIVER: &str = "csi.example.com";
+
+/// A node, and what is true of it while nothing acts on it.
+struct Restless<'a> {
+    node: &'a Node,
+    random: u64,
+    /// Which volumes are mounted.
+    mounted: [bool; VOLUMES],
+    /// The number in the names of claims in the file of objects; `None` where it cannot be read as one.
+    objects: Option<u32>,
+    versions: u32,
+    acts: u32,
+}
+
+impl<'a> Restless<'a> {
+    /// All volumes mounted, all objects known.
+    fn new(node: &'a Node, seed: u64) -> Self {
+        let mut new =
+            Self { node, random: seed, mounted: [false; VOLUMES], objects: None, versions: 0, acts: 0 };
+        new.settle();
+        new
+    }
+
+    /// Goes back to the state of the beginning.
+    fn settle(&mut self) {
+        for volume in 0..VOLUMES {
+            if !self.mounted[volume] {
+                self.mount(volume);
+            }
+        }
+        self.replace_objects();
+    }
+
+    /// The file of objects.
+    fn objects_path(&self) -> PathBuf {
+        self.node.path().join("objects.json")
+    }
+
+    /// The volumes that must be exposed, and where each is mounted.
+    fn volumes(&self) -> BTreeMap<String, PathBuf> {
+        let shown = (0..VOLUMES).filter(|volume| self.mounted[*volume] && !is_inline(*volume));
+        shown.map(|volume| (name(volume), self.mountpoint(volume))).collect()
+    }
+
+    /// Does something that happens on nodes.
+    fn act(&mut self) {
+        self.acts += 1;
+        let volume = self.pick(VOLUMES);
+        match self.pick(20) {
+            0 => self.rewrite_objects(),
+            1 => self.replace_objects(),
+            2 => self.spoil_objects(),
+            3 if self.mounted[volume] => self.mount_twice(volume),
+            4 if self.mounted[volume] => self.fill(volume),
+            _ if self.mounted[volume] => self.unmount(volume),
+            _ => self.mount(volume),
+        }
+    }
+
+    /// A number below `end`: xorshift.
+    fn pick(&mut self, end: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        usize::try_from(self.random >> 33).unwrap() % end
+    }
+
+    fn directory(&self, volume: usize) -> PathBuf {
+        let plugin = if is_nfs(volume) { "nfs" } else { "csi" };
+        self.node.volume(&pod(volume), plugin, &name(volume))
+    }
+
+    fn mountpoint(&self, volume: usize) -> PathBuf {
+        let directory = self.directory(volume);
+        if is_nfs(volume) { directory } else { directory.join("mount") }
+    }
+
+    /// As the kubelet does it, but `vol_data.json` comes late and in pieces now and then.
+    fn mount(&mut self, volume: usize) {
+        let mountpoint = self.mountpoint(volume);
+        fs::create_dir_all(&mountpoint).unwrap();
+        let vol_data = vol_data(volume);
+        let early = self.pick(vol_data.len() + 1);
+        let path = self.directory(volume).join("vol_data.json");
+        let has_vol_data = !is_nfs(volume);
+        if has_vol_data && early > 0 {
+            fs::write(&path, &vol_data[..early]).unwrap();
+        }
+        tmpfs(&mountpoint, "size=1m");
+        yield_now();
+        if has_vol_data {
+            fs::write(&path, vol_data).unwrap();
+        }
+        self.mounted[volume] = true;
+    }
+
+    /// `vol_data.json` goes first and the pod's directory last, so that there are mounts without it.
+    fn unmount(&mut self, volume: usize) {
+        let _ = fs::remove_file(self.directory(volume).join("vol_data.json"));
+        unmount(&self.mountpoint(volume));
+        fs::remove_dir_all(self.node.kubelet().join("pods").join(pod(volume))).unwrap();
+        self.mounted[volume] = false;
+    }
+
+    /// A mount over a mount, for a moment.
+    fn mount_twice(&self, volume: usize) {
+        let mountpoint = self.mountpoint(volume);
+        tmpfs(&mountpoint, "size=2m");
+        yield_now();
+        unmount(&mountpoint);
+    }
+
+    fn fill(&mut self, volume: usize) {
+        let bytes = vec![1; self.pick(1 << 18)];
+        fs::write(self.mountpoint(volume).join("file"), bytes).unwrap();
+    }
+
+    fn new_objects(&mut self) -> String {
+        self.versions += 1;
+        self.objects = Some(self.versions);
+        objects(self.versions)
+    }
+
+    /// In place, so that a reader may see half of it.
+    fn rewrite_objects(&mut self) {
+        let text = self.new_objects();
+        let (begin, rest) = text.split_at(self.pick(text.len()));
+        let mut file = fs::File::create(self.objects_path()).unwrap();
+        file.write_all(begin.as_bytes()).unwrap();
+        yield_now();
+        file.write_all(rest.as_bytes()).unwrap();
+    }
+
+    fn replace_objects(&mut self) {
+        let new = self.node.path().join("objects.new");
+        fs::write(&new, self.new_objects()).unwrap();
+        fs::rename(new, self.objects_path()).unwrap();
+    }
+
+    fn spoil_objects(&mut self) {
+        let path = self.objects_path();
+        match self.pick(3) {
+            0 => drop(fs::remove_file(path)),
+            1 => fs::write(path, "{\"kind\": \"List\", \"items\": [").unwrap(),
+            _ => fs::write(path, "{\"kind\": \"NodeList\", \"items\": [{\"kind\": \"Node\"}]}").unwrap(),
+        }
+        self.objects = None;
+    }
+}
+
+/// Waits while the volume is being measured, and so busy.
+fn unmount(path: &Path) {
+    while let Err(error) = umount2(path, MntFlags::empty()) {
+        assert_eq!(error, Errno::EBUSY, "{}", path.display());
+        yield_now();
+    }
+}
+
+/// Of six volumes, two are NFS ones; the others are CSI volumes.
+fn is_nfs(volume: usize) -> bool {
+    volume % 6 < 2
+}
+
+/// One of six is a pod's own: it has no `PersistentVolume`.
+fn is_inline(volume: usize) -> bool {
+    volume % 6 == 2
+}
+
+fn name(volume: usize) -> String {
+    format!("pv-{volume:02}")
+}
+
+fn pod(volume: usize) -> String {
+    format!("6ad83273-bbc5-4a23-9e8c-{volume:012}")
+}
+
+fn vol_data(volume: usize) -> String {
+    let mode = if is_inline(volume) { "Ephemeral" } else { "Persistent" };
+    json!({"driverName": DRIVER, "volumeHandle": format!("handle-{volume}"), "specVolID": name(volume),
+        "volumeLifecycleMode": mode})
+    .to_string()
+}
+
+/// The claims' names carry the version.
+fn objects(version: u32) -> String {
+    let volumes = (0..VOLUMES).filter(|volume| !is_inline(*volume));
+    let items = volumes.flat_map(|volume| {
+        let csi = json!({"csi": {"driver": DRIVER, "volumeHandle": format!("handle-{volume}")}});
+        let source = if is_nfs(volume) { nfs(&name(volume)) } else { csi };
+        bound_volume(&name(volume), source, &format!("claim-{version}-{volume}"), &pod(volume))
+    });
+    json!({"kind": "List", "items": items.collect::<Vec<_>>()}).to_string()
 }

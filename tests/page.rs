@@ -52,28 +52,24 @@ fn assert_in_order(page: &str, texts: &[&str]) {
 #[test]
 fn page_is_html_that_nothing_from_elsewhere_may_use() {
     let (_fixture, exporter) = node();
+    exporter.wait_for_log("fixture_mode");
     let plain = http::get(exporter.address, "/", &[]);
     let compressed = http::get(exporter.address, "/", &[("Accept-Encoding", "gzip")]);
-    let rules = ["default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self'"];
-    let more_rules = ["frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"];
-    let policy = [&rules[..], &more_rules].concat().join("; ");
     for page in [&plain, &compressed] {
-        for (name, value) in [
-            ("content-type", "text/html; charset=utf-8"),
-            ("cache-control", "no-store"),
-            ("vary", "Accept-Encoding"),
-            ("content-security-policy", &policy),
-        ] {
-            assert_eq!(page.header(name), Some(value));
-        }
+        let names = ["content-type", "cache-control", "vary", "content-security-policy"];
+        let policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+            frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+        let expected = ["text/html; charset=utf-8", "no-store", "Accept-Encoding", policy];
+        assert_eq!(names.map(|name| page.header(name)), expected.map(Some));
     }
     let encodings = [&plain, &compressed].map(|page| page.header("content-encoding"));
     assert_eq!(encodings, [None, Some("gzip")]);
     assert!(compressed.body.len() < plain.body.len());
     let page = plain.text();
-    let hung = ["recorded node", "<b>1</b> hung", "<b>hung</b>", "stuck", "did not answer"];
-    let measured = ["95.0%", "full", "50.0%", "half", "&lt;script&gt;alert"];
-    assert_in_order(&page, &[hung, measured].concat());
+    assert_in_order(&page, &["recorded node", "not this machine's volumes", "<b>1</b> hung"]);
+    let rows =
+        ["<b>hung</b>", "stuck", "did not answer", "95.0%", "full", "50.0%", "half", "&lt;script&gt;alert"];
+    assert_in_order(&page, &rows);
     assert!(!page.contains("<script>") && !page.contains('\u{202e}'), "{page}");
 }
 
@@ -85,10 +81,11 @@ fn claims_of_the_kubelet_alone_are_shown() {
         !scrape.all("kubelet_volume_stats_capacity_bytes", &[]).is_empty()
     });
     let page = exporter.get("/").text();
-    assert_in_order(&page, &["Volumes of node-7", "<b>3</b> volumes", "as the kubelet reports it"]);
-    for claim in ["csi-fs", "csi-block", "local-claim"] {
-        assert!(page.contains(&format!("<bdi><span>shop/</span>{claim}</bdi>")), "{claim}: {page}");
-    }
+    let claims =
+        ["local-claim", "csi-fs", "csi-block"].map(|claim| format!("<span>shop/</span>{claim}</bdi>"));
+    let [local, fs, block] = claims.each_ref().map(String::as_str);
+    let texts = ["Volumes of node-7", "<b>3</b> volumes", local, "as the kubelet reports it", fs, block];
+    assert_in_order(&page, &texts);
 }
 
 #[test]
@@ -159,7 +156,8 @@ fn every_screen_shows_all_without_scrolling_sideways_and_dark_is_dark() {
     let (_fixture, exporter) = serve(&volumes, "--stat-timeout=500ms");
     browser.set_width(375);
     let brightness = |scheme| {
-        browser.prefer(scheme);
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        browser.devtools("Emulation.setEmulatedMedia", &json!({"features": features}));
         browser.open(exporter.address);
         browser.run("document.querySelectorAll('details').forEach((details) => { details.open = true; })");
         let widths = browser.run(
@@ -196,8 +194,10 @@ fn page_is_complete_without_javascript() {
     let Some(browser) = Browser::start(&[NO_SCRIPTS]) else { return };
     let (_fixture, exporter) = node();
     browser.open(exporter.address);
-    let dom = browser.dom();
+    let document = browser.devtools("DOM.getDocument", &json!({"depth": 0}));
+    let html = browser.devtools("DOM.getOuterHTML", &json!({"nodeId": document["root"]["nodeId"]}));
+    let dom = html["outerHTML"].as_str().unwrap();
     assert!(dom.contains("<p class=\"filter\" hidden=\"\">"), "it would filter nothing: {dom}");
     let rows = ["hung", "stuck", "95.0%", "full", "50.0%", "half", "20.0%", "</table>", "/metrics"];
-    assert_in_order(&dom, &rows);
+    assert_in_order(dom, &rows);
 }

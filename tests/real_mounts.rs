@@ -7,28 +7,35 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
+use crate::support::fuse::{Behaviour, Figures};
 use crate::support::namespace::{
     Needs, PODS, bind, bind_file, in_namespace, propagation, remount_read_only, tmpfs, unmount,
 };
+use crate::support::subject::Subject;
 
 /// What must be exposed of a file system, by the kernel's own answer: the public contract, written once more.
 fn expected(path: &Path) -> BTreeMap<&'static str, f64> {
     let figures = statvfs(path).unwrap();
     let bytes = |blocks: u64| blocks as f64 * figures.fragment_size() as f64;
-    let (total, free, available) =
-        (bytes(figures.blocks()), bytes(figures.blocks_free()), bytes(figures.blocks_available()));
-    let (inodes, inodes_free) = (figures.files() as f64, figures.files_free() as f64);
+    let total = bytes(figures.blocks());
+    if total == 0.0 {
+        return BTreeMap::from([("pv_disk_usage_up", 0.0)]);
+    }
+    let used = total - bytes(figures.blocks_free()).min(total);
+    let available = bytes(figures.blocks_available()).min(total);
     let is_read_only = figures.flags().contains(FsFlags::ST_RDONLY);
     let mut expected = BTreeMap::from([
         ("pv_disk_usage_bytes_total", total),
-        ("pv_disk_usage_bytes_used", total - free),
+        ("pv_disk_usage_bytes_used", used),
         ("pv_disk_usage_bytes_available", available),
         ("pv_disk_usage_readonly", f64::from(u8::from(is_read_only))),
         ("pv_disk_usage_up", 1.0),
     ]);
-    if total - free + available > 0.0 {
-        expected.insert("pv_disk_usage_percent_used", 100.0 * (total - free) / (total - free + available));
+    if used + available > 0.0 {
+        expected.insert("pv_disk_usage_percent_used", 100.0 * used / (used + available));
     }
+    let inodes = figures.files() as f64;
+    let inodes_free = (figures.files_free() as f64).min(inodes);
     if inodes > 0.0 {
         expected.extend([
             ("pv_disk_usage_inodes", inodes),
@@ -40,16 +47,24 @@ fn expected(path: &Path) -> BTreeMap<&'static str, f64> {
     expected
 }
 
+/// Exactly these volumes are exposed, each with its figures if it has a size, and all of them are possible.
 pub(crate) fn assert_as_the_kernel_says(
     scrape: &Exposition,
     volumes: &BTreeMap<impl AsRef<str> + Ord, PathBuf>,
 ) {
-    let names: Vec<&str> = volumes.keys().map(AsRef::as_ref).collect();
-    assert_eq!(scrape.label("pv_disk_usage_up", "pv_name"), names);
-    for (name, path) in names.iter().zip(volumes.values()) {
-        assert_eq!(scrape.volume(name), expected(path), "{name}");
+    let volumes: BTreeMap<&str, _> =
+        volumes.iter().map(|(name, path)| (name.as_ref(), expected(path))).collect();
+    assert_eq!(names(scrape), volumes.keys().copied().collect::<Vec<_>>());
+    for (name, expected) in &volumes {
+        assert_eq!(scrape.volume(name), *expected, "{name}");
     }
-    assert_eq!(scrape.all("pv_disk_usage_error", &[]), []);
+    for (name, labels, value) in &scrape.samples {
+        assert!(value.is_finite() && *value >= 0.0, "{name}{labels:?} {value}");
+    }
+    let failed = volumes.into_iter().filter(|(_, expected)| expected["pv_disk_usage_up"] == 0.0);
+    let failed: Vec<&str> = failed.map(|(name, _)| name).collect();
+    assert_eq!(scrape.label("pv_disk_usage_error", "pv_name"), failed);
+    assert_eq!(scrape.label("pv_disk_usage_error", "reason"), vec!["no_figures"; failed.len()]);
 }
 
 pub(crate) fn exporter() -> Exporter {
@@ -97,6 +112,37 @@ fn figures_are_those_of_statvfs() {
         assert_eq!(scrape.volume("read-only")["pv_disk_usage_readonly"], 1.0);
         let labels = [("pv_name", "bound"), ("root", "/sub"), ("pod_uid", PODS[1])];
         assert_eq!(scrape.all("pv_disk_usage_mount_info", &labels).len(), 1);
+    });
+}
+
+#[test]
+fn whatever_a_server_answers_exposed_figures_are_possible() {
+    const MAX: u64 = u64::MAX;
+    const MAX_BYTES: u32 = u32::MAX;
+    let cases = [
+        ("most-full", [MAX, 0, 0], [MAX, 0], [MAX_BYTES; 2]),
+        ("most-empty", [MAX; 3], [MAX; 2], [MAX_BYTES; 2]),
+        ("more-free-than-there-is", [100, 200, 300], [10, 20], [4096; 2]),
+        ("negative-free", [100, MAX, MAX - 5], [10, MAX], [4096; 2]),
+        ("neither-used-nor-available", [1, 1, 0], [10, 10], [4096; 2]),
+        ("no-inodes", [100, 50, 50], [0, 5], [4096; 2]),
+        ("no-fragment-size", [100, 50, 50], [0, 0], [512, 0]),
+        ("no-block-size", [100, 50, 50], [0, 0], [0, 512]),
+        ("no-size-at-all", [100, 50, 50], [10, 5], [0, 0]),
+        ("no-blocks", [0, 50, 50], [10, 5], [4096; 2]),
+        ("nothing", [0; 3], [0; 2], [0; 2]),
+    ];
+    in_namespace(Needs::Fuse, |node| {
+        let volumes = cases.map(|(name, blocks, inodes, bytes)| {
+            (name.to_owned(), Behaviour::Answers(Figures { blocks, inodes, bytes }))
+        });
+        let subject = Subject::start(node, &volumes, &[]);
+        let scrape = subject.exporter.scrape();
+        assert_as_the_kernel_says(&scrape, &cases.map(|(name, ..)| (name, subject.path(name))).into());
+        // Neither size alone is needed.
+        for name in ["no-fragment-size", "no-block-size"] {
+            assert_eq!(scrape.volume(name)["pv_disk_usage_bytes_total"], 51_200.0, "{name}");
+        }
     });
 }
 

@@ -83,22 +83,9 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &params);
     }
 
-    /// A user who prefers `light` or `dark`.
-    pub(crate) fn prefer(&self, scheme: &str) {
-        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.devtools("Emulation.setEmulatedMedia", &json!({"features": features}));
-    }
-
     /// The lines of the page's console, since the last call.
     pub(crate) fn console(&self) -> Value {
         self.post("/se/log", &json!({"type": "browser"}))
-    }
-
-    /// The page as it is after loading.
-    pub(crate) fn dom(&self) -> String {
-        let document = self.devtools("DOM.getDocument", &json!({"depth": 0}));
-        let html = self.devtools("DOM.getOuterHTML", &json!({"nodeId": document["root"]["nodeId"]}));
-        html["outerHTML"].as_str().unwrap().to_owned()
     }
 
     /// The addresses of all requests to servers.
@@ -116,7 +103,7 @@ impl Browser {
     }
 
     /// A command of the browser's own protocol.
-    fn devtools(&self, name: &str, params: &Value) -> Value {
+    pub(crate) fn devtools(&self, name: &str, params: &Value) -> Value {
         self.post("/goog/cdp/execute", &json!({"cmd": name, "params": params}))
     }
 

@@ -1,27 +1,27 @@
 //! FUSE file systems that behave as a test says, now and whenever it says otherwise. One thread serves all of them,
-//! each on a descriptor of its own, so that none waits for another.
-
-mod wire;
+//! each on a descriptor of its own, so that none waits for another. The requests and answers are those of
+//! <https://docs.kernel.org/filesystems/fuse> and `linux/fuse.h`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::PATIENCE;
-use wire::Request;
-pub(crate) use wire::{Figures, Opcode};
 
 /// Why no FUSE file system can be mounted here, if so.
 pub(crate) fn missing() -> Option<String> {
-    wire::open().err().map(|error| format!("/dev/fuse cannot be opened: {error}"))
+    open_device().err().map(|error| format!("/dev/fuse cannot be opened: {error}"))
 }
 
 /// What a file system does with a request.
@@ -69,7 +69,7 @@ impl Fuse {
 
     /// Mounts one.
     pub(crate) fn mount(&self, name: &str, path: &Path, behaviour: Behaviour) {
-        let device = Arc::new(wire::open().unwrap());
+        let device = Arc::new(open_device().unwrap());
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         mount(Some(name), path, Some("fuse"), MsFlags::empty(), Some(&options[..])).unwrap();
         let mut all = self.0.lock();
@@ -144,7 +144,7 @@ impl Shared {
     }
 
     fn serve(&self) {
-        let (mut events, mut buffer) = ([EpollEvent::empty(); 64], vec![0; wire::BUFFER_BYTES]);
+        let (mut events, mut buffer) = ([EpollEvent::empty(); 64], vec![0; BUFFER_BYTES]);
         loop {
             let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
@@ -183,10 +183,10 @@ impl Served {
         if self.is_deaf() {
             return Ok(());
         }
-        let request = wire::read(&self.device, buffer)?;
+        let request = read_request(&self.device, buffer)?;
         *self.asked.entry(request.opcode).or_default() += 1;
         if request.opcode == Opcode::INIT {
-            wire::begin(&self.device, &request);
+            write_answer(&self.device, &request, 0, &u32s(&INIT_OUT));
         } else if request.opcode.wants_answer() {
             self.act(request);
         }
@@ -195,16 +195,101 @@ impl Served {
 
     fn act(&mut self, request: Request) {
         match self.behaviour {
-            Behaviour::Answers(figures) => wire::answer(&self.device, &request, &figures),
+            Behaviour::Answers(figures) => answer(&self.device, &request, &figures),
             Behaviour::AnswersAfter(time) => {
                 let device = Arc::downgrade(&self.device);
                 std::thread::spawn(move || {
                     std::thread::sleep(time);
-                    device.upgrade().inspect(|device| wire::answer(device, &request, &Figures::HEALTHY))
+                    device.upgrade().inspect(|device| answer(device, &request, &Figures::HEALTHY))
                 });
             }
-            Behaviour::Fails(errno) => wire::fail(&self.device, &request, errno),
+            Behaviour::Fails(errno) => fail(&self.device, &request, errno),
             Behaviour::Silent | Behaviour::Deaf => self.held.push(request),
         }
     }
+}
+
+/// Room for every request that the kernel may send, as `INIT_OUT` says.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// Version 7.31, flags that are all off, and writes of 4 KiB at most: `struct fuse_init_out`.
+const INIT_OUT: [u32; 16] = [7, 31, 0, 0, 0, 4096, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const HEADER_BYTES: usize = 40;
+const MAX_NAME_BYTES: u32 = 255;
+
+fn open_device() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open("/dev/fuse")
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Opcode(u32);
+
+impl Opcode {
+    const FORGET: Self = Self(2);
+    pub(crate) const STATFS: Self = Self(17);
+    pub(crate) const INIT: Self = Self(26);
+    const INTERRUPT: Self = Self(36);
+    const BATCH_FORGET: Self = Self(42);
+
+    fn wants_answer(self) -> bool {
+        ![Self::FORGET, Self::INTERRUPT, Self::BATCH_FORGET].contains(&self)
+    }
+}
+
+/// A request, without its node: there is nothing but a root directory.
+#[derive(Debug)]
+struct Request {
+    opcode: Opcode,
+    unique: u64,
+}
+
+/// What `statvfs` gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// All, free and available ones.
+    pub(crate) blocks: [u64; 3],
+    /// All and free ones.
+    pub(crate) inodes: [u64; 2],
+    /// Of a block, and of a fragment.
+    pub(crate) bytes: [u32; 2],
+}
+
+impl Figures {
+    pub(crate) const HEALTHY: Self =
+        Self { blocks: [1000, 400, 300], inodes: [50, 20], bytes: [1 << 20, 4096] };
+}
+
+fn read_request(device: &File, buffer: &mut [u8]) -> Result<Request, Errno> {
+    let length = nix::unistd::read(device, buffer)?;
+    assert!(length >= HEADER_BYTES, "half a request");
+    let opcode = Opcode(u32::from_ne_bytes(buffer[4..8].try_into().unwrap()));
+    Ok(Request { opcode, unique: u64::from_ne_bytes(buffer[8..16].try_into().unwrap()) })
+}
+
+fn answer(device: &File, request: &Request, figures: &Figures) {
+    if request.opcode != Opcode::STATFS {
+        return fail(device, request, Errno::ENOSYS);
+    }
+    let Figures { blocks, inodes, bytes: [block_bytes, fragment_bytes] } = figures;
+    let counts = [&blocks[..], inodes].concat().into_iter().flat_map(u64::to_ne_bytes).collect();
+    let sizes = u32s(&[*block_bytes, MAX_NAME_BYTES, *fragment_bytes, 0, 0, 0, 0, 0, 0, 0]);
+    write_answer(device, request, 0, &[counts, sizes].concat());
+}
+
+fn fail(device: &File, request: &Request, errno: Errno) {
+    write_answer(device, request, -(errno as i32), &[]);
+}
+
+fn write_answer(device: &File, request: &Request, error: i32, body: &[u8]) {
+    let length = u32::try_from(16 + body.len()).unwrap().to_ne_bytes();
+    let message = [&length[..], &error.to_ne_bytes(), &request.unique.to_ne_bytes(), body].concat();
+    match nix::unistd::write(device, &message) {
+        // The process that asked, or the mount itself, is gone.
+        Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
+        Err(error) => panic!("/dev/fuse does not take the answer to {request:?}: {error}"),
+    }
+}
+
+fn u32s(values: &[u32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_ne_bytes()).collect()
 }

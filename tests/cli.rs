@@ -54,16 +54,14 @@ fn bad_setting_ends_the_program_with_2_and_says_what_to_do() {
     // Not waited for, either.
     nix::unistd::mkfifo(&directory.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let pipe = directory.join("pipe").to_str().unwrap().to_owned();
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 8] = [
         (&["--unknown"], &["--unknown"]),
-        (&["--volume-regex=(?P<pod_uid>x)"], &["--volume-regex", "(?P<pod_uid>x)", "(?P<name>"]),
         (&["--objects", &no_objects], &["--objects", "none.json has no PersistentVolume", "kubectl get"]),
         (&["--objects", &cut], &["--objects", "cut.json is not JSON", "kubectl get pv,pvc,pods"]),
         (&["--objects", &missing], &["--objects", "missing", "No such file"]),
         (&["--objects", &pipe], &["not a file"]),
         (&["--mount-table", &missing], &["missing", "No such file", "give --mount-table"]),
         (&["--mount-table", &pipe], &["not a file"]),
-        (&["--rootfs", &missing], &["--rootfs", "missing", "give the directory"]),
         (&["--fixture", directory.to_str().unwrap()], &["--fixture", "statvfs.json", "give a directory"]),
     ];
     for (args, parts) in cases {

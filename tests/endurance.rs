@@ -1,6 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::yield_now;
@@ -163,23 +162,33 @@ impl<'a> Restless<'a> {
     fn act(&mut self) {
         self.acts += 1;
         let volume = self.pick(VOLUMES);
+        let mountpoint = self.mountpoint(volume);
         match self.pick(20) {
-            0 => self.rewrite_objects(),
+            0 => {
+                // In place, so that a reader may see half of it.
+                let text = self.new_objects();
+                fs::write(self.objects_path(), &text[..self.pick(text.len())]).unwrap();
+                yield_now();
+                fs::write(self.objects_path(), text).unwrap();
+            }
             1 => self.replace_objects(),
             2 => self.spoil_objects(),
-            3 if self.mounted[volume] => self.mount_twice(volume),
-            4 if self.mounted[volume] => self.fill(volume),
+            3 if self.mounted[volume] => {
+                // A mount over a mount, for a moment.
+                tmpfs(&mountpoint, "size=2m");
+                yield_now();
+                unmount(&mountpoint);
+            }
+            4 if self.mounted[volume] => {
+                fs::write(mountpoint.join("file"), vec![1; self.pick(1 << 18)]).unwrap();
+            }
             _ if self.mounted[volume] => self.unmount(volume),
             _ => self.mount(volume),
         }
     }
 
-    /// A number below `end`: xorshift.
     fn pick(&mut self, end: usize) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        usize::try_from(self.random >> 33).unwrap() % end
+        random_below(&mut self.random, end)
     }
 
     fn directory(&self, volume: usize) -> PathBuf {
@@ -219,33 +228,10 @@ impl<'a> Restless<'a> {
         self.mounted[volume] = false;
     }
 
-    /// A mount over a mount, for a moment.
-    fn mount_twice(&self, volume: usize) {
-        let mountpoint = self.mountpoint(volume);
-        tmpfs(&mountpoint, "size=2m");
-        yield_now();
-        unmount(&mountpoint);
-    }
-
-    fn fill(&mut self, volume: usize) {
-        let bytes = vec![1; self.pick(1 << 18)];
-        fs::write(self.mountpoint(volume).join("file"), bytes).unwrap();
-    }
-
     fn new_objects(&mut self) -> String {
         self.versions += 1;
         self.objects = Some(self.versions);
         objects(self.versions)
-    }
-
-    /// In place, so that a reader may see half of it.
-    fn rewrite_objects(&mut self) {
-        let text = self.new_objects();
-        let (begin, rest) = text.split_at(self.pick(text.len()));
-        let mut file = fs::File::create(self.objects_path()).unwrap();
-        file.write_all(begin.as_bytes()).unwrap();
-        yield_now();
-        file.write_all(rest.as_bytes()).unwrap();
     }
 
     fn replace_objects(&mut self) {
@@ -263,6 +249,12 @@ impl<'a> Restless<'a> {
         }
         self.objects = None;
     }
+}
+
+/// A pseudorandom number.
+pub(crate) fn random_below(state: &mut u64, end: usize) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    usize::try_from(*state >> 33).unwrap() % end
 }
 
 /// Waits while the volume is being measured, and so busy.

@@ -61,10 +61,9 @@ fn stable(exposition: &str) -> String {
 }
 
 #[test]
-fn expositions_are_valid_and_the_golden_ones() {
+fn expositions_are_the_golden_ones() {
     let directories = fs::read_dir(nodes()[0].parent().unwrap()).unwrap();
     assert_eq!(directories.count(), nodes().len());
-    let has_promtool = is_there("promtool", &["--version"]);
     for node in nodes() {
         let golden = node.join("expected.prom");
         let actual = stable(&exposition(&node));
@@ -75,10 +74,6 @@ fn expositions_are_valid_and_the_golden_ones() {
         let difference = only_in("-", &expected, &actual) + &only_in("+", &actual, &expected);
         assert!(difference.is_empty(), "{} (renew by {RENEW}=1):\n{difference}", golden.display());
         assert_eq!(expected, actual, "the order of {}", golden.display());
-        assert!(!Exposition::parse(&expected).samples.is_empty(), "{}", golden.display());
-        if has_promtool {
-            assert_promtool_agrees(&expected);
-        }
     }
 }
 
@@ -86,26 +81,6 @@ fn expositions_are_valid_and_the_golden_ones() {
 fn only_in(sign: &str, first: &str, second: &str) -> String {
     let lines = first.lines().filter(|line| !second.lines().any(|other| other == *line));
     lines.flat_map(|line| [sign, line, "\n"]).collect()
-}
-
-/// The case that the Python exporter was made for.
-#[test]
-fn of_a_gke_nodes_table_only_persistent_disks_of_pods_are_volumes() {
-    let [_, node, _] = nodes();
-    let table = fs::read_to_string(node.join("mounts")).unwrap();
-    let mountpoints = table.lines().filter_map(|row| row.split(' ').nth(1)?.strip_prefix("/rootfs"));
-    let of_pods = mountpoints.filter(|path| {
-        path.starts_with("/var/lib/kubelet/pods/") && path.contains("/volumes/kubernetes.io~gce-pd/")
-    });
-    let mut expected: Vec<&str> = of_pods.collect();
-    expected.sort_unstable();
-    let exposition = Exposition::parse(&exposition(&node));
-    let mut actual = exposition.label("pv_disk_usage_mount_info", "mountpoint");
-    actual.sort_unstable();
-    assert_eq!(actual, expected);
-    for part in ["/home/kubernetes/containerized_mounter/", "plugins/kubernetes.io/gce-pd/mounts/"] {
-        assert!(table.contains(part), "the table must have mounts that are no volumes: {part}");
-    }
 }
 
 const OPENMETRICS: (&str, &str) = ("Accept", "application/openmetrics-text;version=1.0.0");

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -113,34 +113,6 @@ fn thousand_slow_mounts_are_measured_while_others_hang() {
 }
 
 #[test]
-fn skipped_mounts_are_not_hung_and_are_probed_first_next_time() {
-    in_namespace(Needs::Fuse, |node| {
-        let subject = Subject::start(node, &[], &[NO_TIMEOUT]);
-        subject.exporter.scrape();
-        subject.mount(&volumes("ill", 200, Behaviour::Silent));
-        let mut before = BTreeSet::new();
-        for round in 0..100 {
-            let scrape = subject.exporter.scrape_within(0.2);
-            let (timeout, skipped): (Outcomes, Outcomes) =
-                outcomes(&scrape).into_iter().partition(|(_, outcome)| outcome == "timeout");
-            assert!(skipped.values().all(|outcome| outcome == "skipped"), "{skipped:?}");
-            assert_eq!(timeout.len() + skipped.len(), 200);
-            assert_eq!(states(&scrape), [0.0, 0.0, timeout.len() as f64, skipped.len() as f64]);
-            // A mount that was taken at the last moment is asked just after the scrape.
-            let timeout: BTreeSet<String> = timeout.into_keys().collect();
-            assert_eq!(subject.fuse.wait_until_held(timeout.len()), timeout);
-            assert!(timeout.is_superset(&before));
-            assert!(round > 0 || !skipped.is_empty(), "all were asked at once: the test shows nothing");
-            if skipped.is_empty() {
-                return;
-            }
-            before = timeout;
-        }
-        panic!("some are never asked");
-    });
-}
-
-#[test]
 fn without_more_threads_hung_mounts_are_skipped_and_it_is_logged_once() {
     in_namespace(Needs::Fuse, |node| {
         let (well, ill) = (volumes("well", 20, healthy()), volumes("ill", 200, Behaviour::Deaf));
@@ -149,10 +121,14 @@ fn without_more_threads_hung_mounts_are_skipped_and_it_is_logged_once() {
         assert_eq!(subject.outcomes(), all(&well, "measured"));
         subject.mount(&ill);
         for _ in 0..5 {
-            let mut outcomes = subject.outcomes_within(0.5);
-            let of_ill: BTreeSet<String> = ill.iter().filter_map(|(name, _)| outcomes.remove(name)).collect();
+            let scrape = subject.exporter.scrape_within(0.5);
+            let mut outcomes = outcomes(&scrape);
+            let of_ill: Vec<String> = ill.iter().filter_map(|(name, _)| outcomes.remove(name)).collect();
             assert_eq!(outcomes, all(&well, "measured"));
-            assert_eq!(of_ill, BTreeSet::from(["skipped".to_owned(), "timeout".to_owned()]));
+            let count = |outcome: &str| of_ill.iter().filter(|other| *other == outcome).count();
+            let (hung, skipped) = (count("timeout"), count("skipped"));
+            assert!(hung > 0 && skipped > 0 && hung + skipped == 200, "{hung} hung, {skipped} skipped");
+            assert_eq!(states(&scrape), [20.0, 0.0, hung as f64, skipped as f64]);
         }
         assert!((30..=60).contains(&subject.exporter.threads()), "{}", subject.exporter.threads());
         assert_eq!(subject.exporter.logged("probe_thread_failed").len(), 1);

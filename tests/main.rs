@@ -13,7 +13,7 @@ mod cli;
 mod conformance;
 /// The dashboards: what they ask for, a real Prometheus has.
 mod dashboards;
-/// The table for people.
+/// `df`: the table for people.
 mod df;
 /// Links and commands of the README and all other documents.
 mod documents;
@@ -27,7 +27,7 @@ mod hardened;
 mod hostility;
 /// Mounts that hang, recover or are unmounted, also more than there are workers; stopping meanwhile.
 mod hung_mounts;
-/// While nobody asks, nothing is done.
+/// An idle program makes no system calls.
 mod idle;
 /// The structure of `src`: no import cycles.
 mod imports;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
+use crate::endurance::random_below;
 use crate::real_mounts::exporter;
 use crate::support::PATIENCE;
 use crate::support::namespace::{Needs, in_namespace, tmpfs};
 
-const MAX_WAIT_NANOSECONDS: u64 = 2_000_000;
+const MAX_WAIT_MICROSECONDS: usize = 2_000;
 /// After so many refusals in a row the program holds the volume.
 const HELD: usize = 1_000;
 
@@ -49,7 +50,9 @@ fn assert_refused_at_most(times: usize, in_a_row: usize, scrapers: usize, pause:
             while (done < unmounts || measured.load(Ordering::Relaxed) <= 10)
                 && begin.elapsed() < 2 * PATIENCE
             {
-                wait_for_any_moment(&mut random);
+                // The next moment lies anywhere in a scrape.
+                let wait = random_below(&mut random, MAX_WAIT_MICROSECONDS);
+                thread::sleep(Duration::from_micros(wait as u64));
                 let refusals = unmount(&path);
                 tmpfs(&path, "size=1m");
                 (done, refused, most) = (done + 1, refused + usize::from(refusals > 0), most.max(refusals));
@@ -63,12 +66,6 @@ fn assert_refused_at_most(times: usize, in_a_row: usize, scrapers: usize, pause:
         // Where more were needed until enough was measured, more may be refused.
         assert!(refused <= times * done / unmounts && most <= in_a_row, "{counts}");
     });
-}
-
-/// Waits so long that the next moment lies anywhere in a scrape.
-fn wait_for_any_moment(random: &mut u64) {
-    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    thread::sleep(Duration::from_nanos((*random >> 33) % MAX_WAIT_NANOSECONDS));
 }
 
 /// How often the kernel refused before it unmounted; gives up where the volume is held.

@@ -2,7 +2,7 @@
 //! each on a descriptor of its own, so that none waits for another. The requests and answers are those of
 //! <https://docs.kernel.org/filesystems/fuse> and `linux/fuse.h`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -78,7 +78,9 @@ impl Fuse {
             Served { name: name.to_owned(), device, behaviour, held: vec![], asked: BTreeMap::new() };
         self.0.listen_unless_deaf(key, &served);
         all.insert(key, served);
-        drop(self.wait(all, |all| all[&key].has_begun()));
+        let is_new = |all: &mut BTreeMap<u64, Served>| !all[&key].has_begun();
+        let waited = self.0.request_read.wait_timeout_while(all, PATIENCE, is_new).unwrap();
+        assert!(!waited.1.timed_out(), "the kernel does not ask");
     }
 
     /// From now on it does this; requests that it kept are answered so too.
@@ -102,24 +104,6 @@ impl Fuse {
     /// What each was asked, as far as it has read, and how often.
     pub(crate) fn asked(&self) -> BTreeMap<String, BTreeMap<Opcode, usize>> {
         self.0.lock().values().map(|served| (served.name.clone(), served.asked.clone())).collect()
-    }
-
-    /// Waits until that many of them keep requests; their names.
-    pub(crate) fn wait_until_held(&self, count: usize) -> BTreeSet<String> {
-        let held = |all: &BTreeMap<u64, Served>| -> BTreeSet<String> {
-            all.values().filter(|one| !one.held.is_empty()).map(|one| one.name.clone()).collect()
-        };
-        held(&self.wait(self.0.lock(), |all| held(all).len() >= count))
-    }
-
-    fn wait<'a>(
-        &'a self,
-        all: MutexGuard<'a, BTreeMap<u64, Served>>,
-        is_so: impl Fn(&BTreeMap<u64, Served>) -> bool,
-    ) -> MutexGuard<'a, BTreeMap<u64, Served>> {
-        let waited = self.0.request_read.wait_timeout_while(all, PATIENCE, |all| !is_so(all)).unwrap();
-        assert!(!waited.1.timed_out(), "the kernel does not ask");
-        waited.0
     }
 }
 

@@ -12,7 +12,7 @@ use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::fuse::{Behaviour, Opcode};
 use crate::support::http::{self, Response};
-use crate::support::namespace::{Needs, Node, in_namespace, unmount};
+use crate::support::namespace::{Needs, Node, in_namespace, unmount_all};
 use crate::support::subject::{
     FEW_THREADS, HANGING, Outcomes, Subject, Volumes, all, healthy, measured_and, outcomes, states, volumes,
     wait_until,
@@ -243,12 +243,14 @@ fn unmounted_hung_mounts_are_gone() {
             node.hang(hanging);
             node.end_servers();
             node.assert_recovers("not_connected");
-            paths.iter().for_each(|path| unmount(path));
+            unmount_all(&paths);
             node.assert_unmounted_and_mount();
 
             // Lazily unmounted, what hangs keeps its thread until the server dies; others are mounted in its place.
             node.hang(hanging);
-            paths.iter().for_each(|path| umount2(path, MntFlags::MNT_DETACH).unwrap());
+            for path in &paths {
+                umount2(path, MntFlags::MNT_DETACH).unwrap();
+            }
             node.assert_unmounted_and_mount();
             assert!(node.subject.exporter.threads() > ILL);
             node.end_servers();

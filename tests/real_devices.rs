@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::real_mounts::{assert_as_the_kernel_says, exporter};
 use crate::support::exporter::Exporter;
-use crate::support::namespace::{Needs, Node, PODS, bind_file, in_namespace, unmount};
+use crate::support::namespace::{Needs, Node, PODS, bind_file, in_namespace, unmount_all};
 
 /// An ext4 file system on a loop device; where it is mounted, and the device.
 pub(crate) fn ext4(node: &Node, name: &str, options: &str) -> (PathBuf, PathBuf) {
@@ -46,8 +46,7 @@ fn ext4_reserve_is_not_available_and_an_error_makes_it_read_only() {
         let scrape = exporter.scrape();
         assert_eq!(scrape.volume("failed")["pv_disk_usage_readonly"], 1.0);
         assert_eq!(scrape.volume("reserve")["pv_disk_usage_readonly"], 0.0);
-        unmount(&reserve);
-        unmount(&failed);
+        unmount_all(&[reserve, failed]);
     });
 }
 
@@ -77,7 +76,7 @@ fn block_device_has_its_size_and_is_never_measured_as_a_file_system() {
         bind_file(&device, &elsewhere);
         let regex = "--volume-regex=/volumes/(?P<name>by-regex)$";
         assert_eq!(Exporter::start(&["--rootfs=/", regex]).scrape().volume("by-regex"), size_alone);
-        [raw, plain, elsewhere, mounted].iter().for_each(|path| unmount(path));
+        unmount_all(&[raw, plain, elsewhere, mounted]);
     });
 }
 
@@ -114,6 +113,7 @@ fn device_without_a_name_in_its_path_is_named_by_the_pods_link() {
         // A link that comes later than the mount.
         symlink(&one, links.join("pv-one")).unwrap();
         assert_named(&[("pv-one", &one), ("pv-two", &two)]);
-        places.iter().chain([&path_one, &path_two]).for_each(|path| unmount(path));
+        unmount_all(&places);
+        unmount_all(&[path_one, path_two]);
     });
 }

@@ -25,7 +25,9 @@ impl Fixture {
     pub(crate) fn of(volumes: &[(&str, Value)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut fixture = Self { directory, rows: vec![], figures: BTreeMap::new() };
-        volumes.iter().for_each(|(pv_name, record)| fixture.mount_unwritten(pv_name, record.clone()));
+        for (pv_name, record) in volumes {
+            fixture.mount_unwritten(pv_name, record.clone());
+        }
         fixture.write();
         fixture
     }
@@ -52,14 +54,14 @@ impl Fixture {
 
     pub(crate) fn mount_by(&mut self, pv_name: &str, pod: &str, record: Value) {
         let device = format!("nfs4 nas:/{pv_name}");
-        self.add(format!("{pod}/volumes/kubernetes.io~nfs/{pv_name}"), &device, record);
+        self.add(&format!("{pod}/volumes/kubernetes.io~nfs/{pv_name}"), &device, record);
     }
 
     pub(crate) fn mount_csi(&mut self, name: &str, pod: &str) {
-        self.add(format!("{pod}/volumes/kubernetes.io~csi/{name}/mount"), "ext4 /dev/sda", answering());
+        self.add(&format!("{pod}/volumes/kubernetes.io~csi/{name}/mount"), "ext4 /dev/sda", answering());
     }
 
-    fn add(&mut self, path: String, device: &str, record: Value) {
+    fn add(&mut self, path: &str, device: &str, record: Value) {
         let (id, mountpoint) = (100 + self.rows.len(), format!("/var/lib/kubelet/pods/{path}"));
         self.rows.push(format!("{id} 1 0:{id} / {mountpoint} rw - {device} rw"));
         self.figures.insert(mountpoint, record);

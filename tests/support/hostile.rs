@@ -109,7 +109,9 @@ fn read_all(streams: Vec<TcpStream>) {
 }
 
 fn read_once(streams: &mut [TcpStream], length: usize) {
-    streams.iter_mut().for_each(|stream| drop(stream.read(&mut vec![0; length])));
+    for stream in streams {
+        let _ = stream.read(&mut vec![0; length]);
+    }
 }
 
 fn hold(streams: Vec<TcpStream>) {

@@ -133,3 +133,9 @@ pub(crate) fn propagation(path: &Path, flags: MsFlags) {
 pub(crate) fn unmount(path: &Path) {
     umount2(path, MntFlags::empty()).unwrap();
 }
+
+pub(crate) fn unmount_all(paths: &[impl AsRef<Path>]) {
+    for path in paths {
+        unmount(path.as_ref());
+    }
+}

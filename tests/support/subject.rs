@@ -68,7 +68,9 @@ impl<'a> Subject<'a> {
     }
 
     pub(crate) fn set(&self, volumes: &[(String, Behaviour)], behaviour: Behaviour) {
-        volumes.iter().for_each(|(name, _)| self.fuse.set(name, behaviour));
+        for (name, _) in volumes {
+            self.fuse.set(name, behaviour);
+        }
     }
 
     /// Where a volume is mounted, without looking there, which may hang.

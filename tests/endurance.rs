@@ -17,16 +17,17 @@ use crate::support::resources::Resources;
 use crate::support::{env_number, http};
 
 /// After so many scrapes everything that is kept has been there once.
-const FIRST: usize = 200;
+const FIRST: usize = 300;
 /// After each so many the program is checked.
 const ROUND: usize = 100;
 /// Of so many scrapes two are parsed, one of each encoding.
 const SAMPLE: usize = 20;
 /// Scrapes, where the environment gives no number: 10,000 take a debug build some minutes.
-const SCRAPES: usize = 500;
-/// How much more anonymous memory may be in use at the end, where it is some 30 more without a leak; how much more may be
-/// resident, with code that runs seldom; how much the peak may move, which depends on what came together.
-const MAX_GROWTH_KIB: [u64; 3] = [200, 900, 2 << 10];
+const SCRAPES: usize = 1_000;
+/// How much more may be in use at the end: anonymous memory, resident memory, and the peak, which depends on what came
+/// together. The allocator alone makes up to 600 in the first thousand scrapes and no more after: a leak of 100 bytes
+/// a scrape makes 1,000 more in 10,000.
+const MAX_GROWTH_KIB: [u64; 3] = [900, 900, 2 << 10];
 
 #[test]
 fn scrapes_of_a_restless_node_leave_nothing_behind() {
@@ -42,7 +43,7 @@ fn scrapes_of_a_restless_node_leave_nothing_behind() {
         for round in 1..=scrapes.div_ceil(ROUND) {
             scrape_while_it_acts(&exporter, &mut restless, ROUND);
             check(&exporter, &restless);
-            if round % 5 == 0 {
+            if round % 10 == 0 {
                 println!("after {} scrapes: {}", round * ROUND, Resources::of(exporter.pid()));
             }
         }

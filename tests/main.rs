@@ -17,7 +17,7 @@ mod dashboards;
 mod df;
 /// Links and commands of the README and all other documents.
 mod documents;
-/// Hundreds of scrapes, or thousands, while everything comes and goes.
+/// Thousands of scrapes while everything comes and goes.
 mod endurance;
 /// Fixture nodes against their golden expositions, `promtool`, reference parsers and the real Prometheus.
 mod fixtures;

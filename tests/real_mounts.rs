@@ -9,7 +9,7 @@ use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::fuse::{Behaviour, Figures};
 use crate::support::namespace::{
-    Needs, PODS, bind, bind_file, in_namespace, propagation, remount_read_only, tmpfs, unmount,
+    Needs, Node, PODS, bind, bind_file, in_namespace, propagation, remount_read_only, tmpfs, unmount,
 };
 use crate::support::subject::Subject;
 
@@ -180,37 +180,43 @@ fn next_scrape_sees_what_changed_and_an_unchanged_table_is_not_read() {
 
 #[test]
 fn path_that_is_not_the_tables_mount_has_no_figures() {
-    in_namespace(Needs::Mounts, |node| {
-        let path = node.tmpfs_volume("gone", "size=1m");
-        node.tmpfs_volume("there", "size=1m");
-        // A copy of the table is that of another process to the program.
-        let table = node.path().join("mountinfo");
-        fs::write(&table, fs::read("/proc/self/mountinfo").unwrap()).unwrap();
-        let exporter = Exporter::start(&["--rootfs=/", &format!("--mount-table={}", table.display())]);
-        assert_eq!(exporter.scrape().volume("gone")["pv_disk_usage_up"], 1.0);
-        unmount(&path);
-        for _ in 0..3 {
-            let scrape = exporter.scrape();
-            assert_eq!(scrape.volume("gone"), BTreeMap::from([("pv_disk_usage_up", 0.0)]));
-            assert_eq!(scrape.label("pv_disk_usage_error", "reason"), ["not_mounted"]);
-            assert_eq!(scrape.volume("there")["pv_disk_usage_up"], 1.0);
-            for state in ["failed", "measured"] {
-                let count = scrape.value("disk_usage_exporter_volumes", &[("state", state)]);
-                assert_eq!(count, Some(1.0), "{state}");
-            }
-        }
-        tmpfs(&path, "size=1m");
-        assert_eq!(exporter.scrape().volume("gone")["pv_disk_usage_up"], 1.0);
-        fs::remove_file(&table).unwrap();
-        let scrape = exporter.scrape();
-        assert_eq!(names(&scrape), [""; 0], "a table that cannot be read shows no volume");
-        assert_eq!(scrape.value("disk_usage_exporter_source_success", &[("source", "mounts")]), Some(0.0));
-        assert_eq!(scrape.all("disk_usage_exporter_volumes", &[]), []);
-        let failed = exporter.logged("volume_failed");
-        assert_eq!(failed.len(), 1, "once, not at every scrape");
-        assert_eq!((&failed[0]["pv_name"], &failed[0]["reason"]), (&"gone".into(), &"not_mounted".into()));
-        assert_eq!(exporter.logged("volume_recovered").len(), 1);
+    // With the ids of mounts, and without.
+    in_namespace(Needs::Mounts, |_| {
+        ["/proc/self/mountinfo", "/proc/self/mounts"].map(assert_proven);
     });
+}
+
+fn assert_proven(original: &str) {
+    let node = Node::new();
+    let path = node.tmpfs_volume("gone", "size=1m");
+    node.tmpfs_volume("there", "size=1m");
+    // A copy of the table is that of another process to the program.
+    let table = node.path().join("mountinfo");
+    fs::write(&table, fs::read(original).unwrap()).unwrap();
+    let exporter = Exporter::start(&["--rootfs=/", &format!("--mount-table={}", table.display())]);
+    assert_eq!(exporter.scrape().volume("gone")["pv_disk_usage_up"], 1.0);
+    unmount(&path);
+    for _ in 0..3 {
+        let scrape = exporter.scrape();
+        assert_eq!(scrape.volume("gone"), BTreeMap::from([("pv_disk_usage_up", 0.0)]));
+        assert_eq!(scrape.label("pv_disk_usage_error", "reason"), ["not_mounted"]);
+        assert_eq!(scrape.volume("there")["pv_disk_usage_up"], 1.0);
+        for state in ["failed", "measured"] {
+            let count = scrape.value("disk_usage_exporter_volumes", &[("state", state)]);
+            assert_eq!(count, Some(1.0), "{state}");
+        }
+    }
+    tmpfs(&path, "size=1m");
+    assert_eq!(exporter.scrape().volume("gone")["pv_disk_usage_up"], 1.0);
+    fs::remove_file(&table).unwrap();
+    let scrape = exporter.scrape();
+    assert_eq!(names(&scrape), [""; 0], "a table that cannot be read shows no volume");
+    assert_eq!(scrape.value("disk_usage_exporter_source_success", &[("source", "mounts")]), Some(0.0));
+    assert_eq!(scrape.all("disk_usage_exporter_volumes", &[]), []);
+    let failed = exporter.logged("volume_failed");
+    assert_eq!(failed.len(), 1, "once, not at every scrape");
+    assert_eq!((&failed[0]["pv_name"], &failed[0]["reason"]), (&"gone".into(), &"not_mounted".into()));
+    assert_eq!(exporter.logged("volume_recovered").len(), 1);
 }
 
 #[test]

@@ -12,6 +12,8 @@ use crate::support::PATIENCE;
 use crate::support::namespace::{Needs, in_namespace, tmpfs};
 
 const MAX_WAIT_MICROSECONDS: usize = 2_000;
+/// Between two attempts at an unmount; the kubelet waits longer.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 /// After so many refusals in a row the program holds the volume.
 const HELD: usize = 1_000;
 
@@ -71,8 +73,8 @@ fn assert_refused_at_most(times: usize, in_a_row: usize, scrapers: usize, pause:
 /// How often the kernel refused before it unmounted; gives up where the volume is held.
 fn unmount(path: &Path) -> usize {
     let is_refused = |_: &usize| umount2(path, MntFlags::empty()) == Err(Errno::EBUSY);
-    // On a busy machine the program may have to wait for this processor before it can let go.
-    let refused = (0..HELD).take_while(is_refused).inspect(|_| thread::yield_now()).count();
+    // On a busy machine the program may have to wait for a processor before it can let go.
+    let refused = (0..HELD).take_while(is_refused).inspect(|_| thread::sleep(RETRY_DELAY)).count();
     if refused == HELD {
         let _ = umount2(path, MntFlags::MNT_DETACH);
     }

@@ -3,39 +3,31 @@
 #![allow(clippy::float_cmp, reason = "figures are whole numbers, or made by the same arithmetic")]
 #![allow(clippy::cast_precision_loss, reason = "so are their doubles")]
 
-/// Servers that say what cannot be.
-mod absurd_figures;
 /// Alerts as clusters have them, on a real Prometheus.
 mod alerts;
 /// What Helm makes of the chart.
 mod chart;
-/// The command line: errors, exit codes, the log.
+/// The command line: errors, exit codes, the log, completions and the manual page.
 mod cli;
 /// The project's own rules: sizes, the README's tables, the manifests.
 mod conformance;
 /// The dashboards: what they ask for, a real Prometheus has.
 mod dashboards;
-/// The table for people.
+/// `df`: the table for people.
 mod df;
 /// Links and commands of the README and all other documents.
 mod documents;
 /// Thousands of scrapes while everything comes and goes.
 mod endurance;
-/// Fixture nodes against their golden expositions.
+/// Fixture nodes against their golden expositions, `promtool`, reference parsers and the real Prometheus.
 mod fixtures;
 /// The pods of `manifests/overlays/hardened`, as a kernel has them.
 mod hardened;
 /// Clients that mean harm, and one that does not.
 mod hostility;
-/// More mounts than threads to ask them with, hanging or slow.
-mod hung_many;
-/// Mounts that hang, in every way.
+/// Mounts that hang, recover or are unmounted, also more than there are workers; stopping meanwhile.
 mod hung_mounts;
-/// Mounts that hang, and then do not.
-mod hung_recovery;
-/// Stopping while mounts hang.
-mod hung_stop;
-/// While nobody asks, nothing is done.
+/// An idle program makes no system calls.
 mod idle;
 /// The structure of `src`: no import cycles.
 mod imports;
@@ -65,27 +57,21 @@ mod kubernetes_pods;
 mod kubernetes_program;
 /// What a large cluster, large objects and many volumes cost.
 mod kubernetes_scale;
-/// The log, when nobody reads it.
-mod log;
 /// What `kubectl` makes of the manifests.
 mod manifests;
-/// What shells and `man` make of what the program says of itself.
-mod manual;
 /// `MIGRATION.md` against the other exporters and this one.
 mod migration;
 /// What objects say, as a file or a kubeconfig has them.
 mod objects_file;
 /// The page on `/`, as it is sent and as a browser shows it.
 mod page;
-/// The real Prometheus, its `promtool`, and `OpenMetrics`' reference parser.
-mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
 /// Against a real cluster, where there is one.
 mod real_cluster;
 /// Block devices and ext4 on them: the system's own root is needed.
 mod real_devices;
-/// Real mounts, in mount namespaces of the tests' own.
+/// Real mounts, and FUSE servers that answer what cannot be, in mount namespaces.
 mod real_mounts;
 /// The moment between reading the table and measuring, with real mounts.
 mod real_races;

@@ -23,7 +23,6 @@ pub(crate) mod pod_security;
 pub(crate) mod prometheus;
 pub(crate) mod promql;
 pub(crate) mod resources;
-pub(crate) mod restless;
 pub(crate) mod subject;
 pub(crate) mod tool;
 pub(crate) mod virtual_node;

@@ -81,20 +81,28 @@ async fn object_missing_from_the_servers_cache_is_read_from_its_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_volumes_are_looked_up_soon_with_four_requests_in_flight() {
-    let names = pv_names(1000);
+async fn a_thousand_volumes_are_looked_up_once_with_four_requests_in_flight() {
+    let names = pv_names(1100);
     let server = Server::new();
     let go = Arc::new(Notify::new());
     server.fault(PVS, Fault::Wait(Arc::clone(&go)), 4);
     server.put(names.iter().flat_map(|name| bound(name, "first")));
-    server.put([pod("app", &names)]);
-    let node = VirtualNode::start(&server, &mounted_by_app(&names));
+    // A hundred by each pod.
+    server.put(names.chunks(100).map(|names| pod(names[0], names)));
+    let mounts: Vec<_> = names.iter().enumerate().map(|(at, name)| (*name, names[at / 100 * 100])).collect();
+    let mut node = VirtualNode::start(&server, &mounts[..1000]);
     pass(SECOND).await;
     assert_eq!((node.gets().len(), server.in_flight()), (4, 4));
     go.notify_waiters();
     pass(SECOND).await;
-    assert!(names.iter().all(|name| node.tiers(name, "app") == "first first"));
+    assert!(mounts[..1000].iter().all(|(name, uid)| node.tiers(name, uid) == "first first"));
     assert_eq!(node.gets().len(), 2000);
+    // A tenth of them is replaced.
+    node.mount(&mounts[100..]);
+    assert!(mounts[100..1000].iter().all(|(name, uid)| node.tiers(name, uid) == "first first"));
+    pass(SECOND).await;
+    assert!(mounts[100..].iter().all(|(name, uid)| node.tiers(name, uid) == "first first"));
+    assert_eq!((node.gets().len(), briefs(&node.gets()).len()), (2200, 2200), "nothing else is requested");
     assert_eq!(node.gets().iter().map(|get| get.in_flight).max(), Some(4));
 }
 

@@ -29,18 +29,10 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let fault = select(vec![
-        Fault::Close,
-        Fault::Hang,
-        Fault::Half,
-        Fault::Status(403),
-        Fault::Status(404),
-        Fault::RetryAfter(429, "7"),
-        Fault::Status(500),
-        Fault::Status(503),
-        Fault::Body("{}".into()),
-        Fault::NotInCache,
-    ]);
+    let statuses = [403, 404, 500, 503].map(Fault::Status);
+    let later = Fault::RetryAfter(429, "7");
+    let others = [Fault::Close, Fault::Hang, Fault::Half, later, Fault::Body("{}".into()), Fault::NotInCache];
+    let fault = select([&statuses[..], &others].concat());
     let times = vec![SECOND / 100, SECOND, 10 * SECOND, MINUTE, 11 * MINUTE, REFRESH];
     prop_oneof![
         4 => (0..VOLUMES).prop_map(Step::Mount),

@@ -14,20 +14,10 @@ fn requests_a_minute(server: &Server, skip: usize, hours: u32) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn outage_loses_no_labels_and_causes_at_most_two_requests_a_minute() {
     let success = json!({"kind": "Status", "status": "Success"}).to_string();
-    for fault in [
-        Fault::Body("<html>it works!</html>".into()),
-        Fault::Body("{}".into()),
-        Fault::Body(success),
-        Fault::Status(500),
-        Fault::Status(503),
-        Fault::RetryAfter(429, "1"),
-        Fault::Status(401),
-        Fault::Close,
-        Fault::Hang,
-        Fault::Half,
-        Fault::HalfThenSilence,
-        Fault::Endless,
-    ] {
+    let bodies = ["<html>it works!</html>", "{}", &success].map(|body| Fault::Body(body.into()));
+    let statuses = [500, 503, 401].map(Fault::Status);
+    let broken = [Fault::Close, Fault::Hang, Fault::Half, Fault::HalfThenSilence, Fault::Endless];
+    for fault in [&bodies[..], &statuses, &[Fault::RetryAfter(429, "1")], &broken].concat() {
         let names = pv_names(10);
         let mut node = VirtualNode::with_volumes(&names).await;
         let before = node.handle.metadata();

@@ -3,7 +3,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::apiserver::{Fault, PANIC, PODS, PVS, Recorded, Server};
 use crate::support::objects::{NODE, bound, pod};
@@ -137,7 +137,7 @@ async fn failing_watches_are_counted_and_back_off() {
         (Fault::Close, "connect", 60),
         (Fault::Half, "200", 60),
         (Fault::Hang, "timeout", 60),
-        (Fault::Silence, "timeout", 60),
+        (Fault::HalfThenSilence, "timeout", 60),
         (Fault::Status(401), "401", 60),
         (Fault::Status(403), "403", 15),
         (Fault::RetryAfter(503, "2"), "503", 60),
@@ -146,7 +146,7 @@ async fn failing_watches_are_counted_and_back_off() {
         server.fault(PODS, fault.clone(), 1);
         let node = VirtualNode::start(&server, &[]);
         // A watch that stays silent for longer than it was to last is given up.
-        pass(if matches!(fault, Fault::Silence) { 301 * SECOND } else { 6 * SECOND }).await;
+        pass(if matches!(fault, Fault::HalfThenSilence) { 301 * SECOND } else { 6 * SECOND }).await;
         assert!(node.count(PODS, code) >= 1, "{fault:?}");
         if !matches!(fault, Fault::Status(403)) {
             pass(20 * SECOND).await;
@@ -159,7 +159,7 @@ async fn failing_watches_are_counted_and_back_off() {
         let count = watches(&server).len() - before;
         assert!((3..=max).contains(&count), "{fault:?}: {count} watches in an hour");
         // A silent watch is one in which nothing happens, until its time is over.
-        assert!(node.success(PODS) == Some(false) || matches!(fault, Fault::Silence), "{fault:?}");
+        assert!(node.success(PODS) == Some(false) || matches!(fault, Fault::HalfThenSilence), "{fault:?}");
         server.clear_faults();
         (0..10).for_each(|_| server.put([pod("a", &[])]));
         pass(35 * MINUTE).await;
@@ -239,29 +239,6 @@ async fn broken_watch_is_opened_again_within_ten_seconds() {
     node.server.put([pod("c", &[])]);
     pass(soon).await;
     node.assert_pods(&["a", "b", "c"], "as soon after failures");
-}
-
-#[tokio::test(start_paused = true)]
-async fn static_pod_is_known_by_the_hash_in_its_annotation() {
-    let pod_with_hash = |uid: &str, hash: Option<&str>| {
-        let mut object: Value = pod(uid, &[]);
-        object["metadata"]["annotations"] = json!({"kubernetes.io/config.hash": hash});
-        object
-    };
-    let node = watching(&[]).await;
-    // An annotation does not take the place of another pod.
-    node.server.put([
-        pod_with_hash("victim", None),
-        pod_with_hash("thief", Some("victim")),
-        pod_with_hash("static", Some("hash")),
-    ]);
-    pass(SECOND).await;
-    // Nor of a static pod that is there.
-    node.server.put([pod_with_hash("second-thief", Some("hash"))]);
-    pass(SECOND).await;
-    let pods = Arc::clone(&node.handle.metadata().pods);
-    let names = ["victim", "thief", "static", "hash"].map(|uid| pods[uid].name.as_str());
-    assert_eq!(names, ["name-of-victim", "name-of-thief", "name-of-static", "name-of-static"]);
 }
 
 #[tokio::test(start_paused = true)]

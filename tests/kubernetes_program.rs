@@ -1,13 +1,12 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::support::apiserver::{ApiServer, CLAIMS, Fault, PODS, PVS};
+use crate::support::apiserver::{CLAIMS, Fault, PODS, PVS};
 use crate::support::cluster::{Cluster, requests, success, volumes};
-use crate::support::exporter::run;
 use crate::support::exposition::{Exposition, Labels};
 use crate::support::fixture::POD;
 use crate::support::objects::{claim, claim_of, pod, pv};
@@ -51,37 +50,6 @@ fn manifest_grants_exactly_the_requests_that_are_made() {
     assert!(cluster.server.handshakes() <= 5, "{:?}", cluster.server.handshakes());
     let daemonset = manifest("daemonset.yaml");
     assert_ne!(daemonset[0]["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
-}
-
-#[test]
-fn api_and_file_of_the_same_objects_give_the_same_series() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nodes/csi");
-    let text = std::fs::read_to_string(fixture.join("objects.json")).unwrap();
-    let mut objects: Value = serde_json::from_str(&text).unwrap();
-    // Its pods are those of a moment before the mount table's: one was made again meanwhile.
-    let mut again = pod("e33700e9-99eb-4394-b27f-2ddda8ce417d", &[]);
-    again["metadata"]["name"] = json!("web-1");
-    objects["items"].as_array_mut().unwrap().push(again);
-    let server = ApiServer::start();
-    server.put(objects["items"].as_array().unwrap().clone());
-    let file = format!("--objects={}", server.write("objects.json", &objects.to_string()).display());
-    let kubeconfig = server.kubeconfig(&json!({"token": "good"}));
-    let table = format!("--mount-table={}", fixture.join("mountinfo").display());
-    // The label sets of all series of volumes.
-    let series = |flags: &[&str]| {
-        let output = run(&[&["--rootfs=/", &table, "metrics"], flags].concat());
-        let exposition = Exposition::parse(std::str::from_utf8(&output.stdout).unwrap());
-        let mut series: BTreeMap<String, Vec<Labels>> = BTreeMap::new();
-        for (name, labels, _) in exposition.samples {
-            if name.starts_with("pv_disk_usage_") {
-                series.entry(name).or_default().push(labels);
-            }
-        }
-        series
-    };
-    let (by_file, by_api) = (series(&[&file]), series(&[&kubeconfig, "--node-name=node-1"]));
-    assert_eq!(by_api, by_file);
-    assert_eq!(by_api["pv_disk_usage_up"].len(), 3);
 }
 
 #[test]
@@ -134,38 +102,6 @@ fn first_sample_has_its_final_labels() {
     assert_eq!(volumes(&scrape, "pending"), 0.0);
     let pod = [("pv_name", "pv-2"), ("pod_name", "name-of-uid-later")];
     assert!(scrape.value("pv_disk_usage_mount_info", &pod).is_some());
-}
-
-#[test]
-fn reused_volume_name_has_the_new_claims_labels_in_its_first_sample() {
-    // A volume, its claim and the pod that uses it.
-    let objects = |owner: &str| {
-        let claim_name = claim_of(owner);
-        [pv("local-1", &claim_name, owner), claim(&claim_name, owner), pod(owner, &[owner])]
-    };
-    let shows = |owner: &'static str| {
-        move |scrape: &Exposition| {
-            let labels = ["pv_tier", "pvc_tier", "pvc_name"];
-            let labels = labels.map(|label| scrape.label("pv_disk_usage_up", label)).concat();
-            assert!(labels.is_empty() || labels == [owner, owner, &claim_of(owner)], "{labels:?}");
-            !labels.is_empty()
-        }
-    };
-    let mut cluster = Cluster::of(&[]);
-    cluster.server.put(objects("alpha"));
-    cluster.mount_only(&[("local-1", "alpha")]);
-    let exporter = cluster.start(&[]);
-    exporter.scrape_until("the first owner", shows("alpha"));
-    cluster.server.remove(objects("alpha"));
-    cluster.server.put(objects("beta"));
-    // Once this is mounted, the exporter knows the second pod.
-    cluster.server.put([pv("marker", "", "first")]);
-    cluster.mount_only(&[("marker", "beta")]);
-    exporter.scrape_until("the second pod", |scrape| {
-        scrape.label("pv_disk_usage_mount_info", "pod_name") == ["name-of-beta"]
-    });
-    cluster.mount_only(&[("local-1", "beta")]);
-    exporter.scrape_until("the second owner", shows("beta"));
 }
 
 #[test]

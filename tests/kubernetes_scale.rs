@@ -1,9 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::apiserver::Recorded;
-use crate::support::cluster::{Cluster, requests, volumes};
+use crate::support::cluster::{Cluster, requests};
 use crate::support::exporter::Exporter;
 use crate::support::fixture::POD;
 use crate::support::objects::{NODE, bound, pod, pv_names};
@@ -87,28 +86,4 @@ fn large_pods_take_no_memory() {
     assert!(large.0 > 250 * 20_000);
     // One event at a time.
     assert!(large.1 < small.1 + 2500, "{} KiB, not {}", large.1, small.1);
-}
-
-#[test]
-fn a_thousand_volumes_of_which_a_tenth_is_new() {
-    let names = pv_names(1100);
-    let mut cluster = Cluster::of(&[]);
-    cluster.server.put(names.iter().flat_map(|name| bound(name, "first")));
-    // A hundred by each pod.
-    cluster.server.put(names.chunks(100).map(|names| pod(names[0], names)));
-    let mounts: Vec<_> = names.iter().enumerate().map(|(at, name)| (*name, names[at / 100 * 100])).collect();
-    cluster.mount_only(&mounts[..1000]);
-    let exporter = cluster.start(&[]);
-    let objects = |requests: &[Recorded]| {
-        requests.iter().map(Recorded::brief).filter(|brief| brief.starts_with("get")).collect::<BTreeSet<_>>()
-    };
-    exporter.scrape_until("all labels", |scrape| scrape.label("pv_disk_usage_up", "pvc_name").len() == 1000);
-    assert_eq!(objects(&cluster.server.requests()).len(), 2000);
-    cluster.mount_only(&mounts[100..]);
-    let scrape = exporter.scrape();
-    assert_eq!((scrape.all("pv_disk_usage_up", &[]).len(), volumes(&scrape, "pending")), (900, 100.0));
-    let scrape = exporter.scrape_until("the new ones", |scrape| volumes(scrape, "pending") == 0.0);
-    assert_eq!(scrape.label("pv_disk_usage_up", "pvc_name").len(), 1000);
-    assert_eq!(objects(&cluster.server.requests()).len(), 2200, "nothing else is requested");
-    println!("1,000 volumes: {} KiB", peak(&exporter));
 }

@@ -188,40 +188,10 @@ fn changed_file_is_read_again_and_its_last_objects_outlive_it() {
     assert_refreshed("third", true);
 }
 
-/// A source as PersistentVolumeSpec in the Kubernetes API reference, 1.36, has it; its kind, and what identifies the volume.
-const SOURCES: &str = r#"
-{"awsElasticBlockStore": {"volumeID": "vol-1", "fsType": "ext4"}} | aws-ebs | vol-1
-{"azureDisk": {"diskName": "d", "diskURI": "/subscriptions/1/d"}} | azure-disk | /subscriptions/1/d
-{"azureFile": {"secretName": "s", "secretNamespace": "n", "shareName": "f"}} | azure-file | n:s:f
-{"azureFile": {"secretName": "s", "secretNamespace": null, "shareName": "f"}} | azure-file | s:f
-{"cephfs": {"monitors": ["a:1", "b:1"], "path": "/p"}} | cephfs | a:1,b:1:/p
-{"cinder": {"volumeID": "c"}} | cinder | c
-{"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-2"}} | ebs.csi.aws.com | vol-2
-{"fc": {"targetWWNs": ["w1", "w2"], "lun": 0}} | fc | w1,w2:0
-{"fc": {"wwids": ["i"]}} | fc | i
-{"flexVolume": {"driver": "example.com/lvm"}} | flexvolume | example.com/lvm
-{"flocker": {"datasetName": "", "datasetUUID": "u"}} | flocker | u
-{"gcePersistentDisk": {"pdName": "disk-1"}} | gce-pd | disk-1
-{"glusterfs": {"endpoints": "e", "path": "v"}} | glusterfs | e:v
-{"hostPath": {"path": "/opt/a", "type": ""}} | host-path | /opt/a
-{"iscsi": {"targetPortal": "10.0.0.1:1", "iqn": "iqn.1", "lun": 3}} | iscsi | 10.0.0.1:1:iqn.1:3
-{"local": {"path": "/mnt/d"}} | local-volume | /mnt/d
-{"nfs": {"server": "nas", "path": "/export"}} | nfs | nas:/export
-{"photonPersistentDisk": {"pdID": "p"}} | photon-pd | p
-{"portworxVolume": {"volumeID": "x"}} | portworx-volume | x
-{"quobyte": {"registry": "r:1", "volume": "v"}} | quobyte | r:1:v
-{"rbd": {"monitors": ["m"], "pool": "rbd", "image": "i"}} | rbd | m:rbd:i
-{"scaleIO": {"gateway": "https://g", "system": "s", "volumeName": "v"}} | scaleio | https://g:s:v
-{"storageos": {"volumeName": "v", "volumeNamespace": "n"}} | storageos | n:v
-{"vsphereVolume": {"volumePath": "[ds] a.vmdk"}} | vsphere-volume | [ds] a.vmdk
-{"nfs": {}} | nfs | -
-{"csi": {}} | csi | -
-{} | - | -
-"#;
-
 #[test]
 fn every_source_is_named_and_identified() {
-    for line in SOURCES.trim().lines() {
+    // Sources as PersistentVolumeSpec in the Kubernetes API reference, 1.36, has them; their kinds, and what identifies them.
+    for line in include_str!("objects/sources.txt").lines() {
         let [instance, kind, spec] = line.rsplitn(3, " | ").collect::<Vec<_>>().try_into().unwrap();
         let mut object = pv("pv");
         object["spec"] = serde_json::from_str(spec).unwrap();
@@ -269,12 +239,19 @@ fn static_pod_has_the_uids_of_its_annotations() {
         assert_eq!((&*pod.namespace, &*pod.name), ("n", "p"));
         assert!(metadata.pods.values().all(|same| Arc::ptr_eq(same, pod)));
     }
-    // An annotation does not take the place of another pod.
-    let (mut victim, thief) = (pod("victim"), annotated(json!({HASH: "victim"})));
-    victim["metadata"]["name"] = json!("victim");
-    for items in [[victim.clone(), thief.clone()], [thief, victim]] {
-        let metadata = parsed(&list(&items)).unwrap();
-        assert_eq!(["victim", "u"].map(|uid| &*metadata.pods[uid].name), ["victim", "p"]);
+    // An annotation does not take the place of another pod, nor of a static pod that is there.
+    let named = |name: &str, hash: Option<&str>| {
+        let mut pod = annotated(json!({HASH: hash}));
+        pod["metadata"]["name"] = json!(name);
+        pod["metadata"]["uid"] = json!(name);
+        pod
+    };
+    let (victim, thief) = (named("victim", None), named("thief", Some("victim")));
+    let (first, second) = (named("static", Some("hash")), named("second-thief", Some("hash")));
+    for items in [[&victim, &thief, &first, &second], [&thief, &victim, &first, &second]] {
+        let metadata = parsed(&list(&items.map(Value::clone))).unwrap();
+        let names = ["victim", "thief", "hash", "second-thief"].map(|uid| &*metadata.pods[uid].name);
+        assert_eq!(names, ["victim", "thief", "static", "second-thief"]);
     }
 }
 

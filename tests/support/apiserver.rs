@@ -43,8 +43,6 @@ pub(crate) enum Fault {
     NotInCache,
     /// Success, with this body.
     Body(String),
-    /// The watch sends no events, and stays open for longer than was asked for.
-    Silence,
 }
 
 /// A request, and its response so far.
@@ -53,7 +51,7 @@ pub(crate) struct Recorded {
     pub(crate) verb: &'static str,
     /// `""`: something else than volumes, claims and pods.
     pub(crate) resource: &'static str,
-    namespace: String,
+    path: String,
     /// Empty for lists and watches.
     pub(crate) name: String,
     pub(crate) query: BTreeMap<String, String>,
@@ -74,21 +72,17 @@ impl Recorded {
         let pairs = request.uri().query().unwrap_or_default().split('&');
         let pairs = pairs.filter_map(|pair| pair.split_once('='));
         let query: BTreeMap<_, _> = pairs.map(|(name, value)| (name.into(), decode(value))).collect();
-        let parts: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-        let (resource, namespace, name) = match parts[..] {
-            ["api", "v1", "persistentvolumes", name] => (PVS, "", name),
-            ["api", "v1", "namespaces", namespace, "persistentvolumeclaims", name] => {
-                (CLAIMS, namespace, name)
-            }
-            ["api", "v1", "pods"] => (PODS, "", ""),
-            _ => ("", "", ""),
-        };
+        let path = request.uri().path();
+        let (parent, last) = path.rsplit_once('/').unwrap();
+        let is_of = |resource: &&str| path == "/api/v1/pods" || parent.ends_with(&format!("/{resource}"));
+        let resource = [PODS, PVS, CLAIMS].into_iter().find(is_of).unwrap_or_default();
+        let name = if resource == last { "" } else { last };
         let list_or_watch = if query.contains_key("watch") { "watch" } else { "list" };
         let authorization = request.headers().get(AUTHORIZATION);
         Self {
             verb: if name.is_empty() { list_or_watch } else { "get" },
             resource,
-            namespace: namespace.into(),
+            path: path.into(),
             name: name.into(),
             query,
             authorization: authorization.map(|value| value.to_str().unwrap().to_owned()),
@@ -120,23 +114,24 @@ enum Event {
     End,
 }
 
-/// Resource, namespace and name.
-type Key = (&'static str, String, String);
-
-fn key(object: &Value) -> Key {
+/// The path of an object.
+fn path_of(object: &Value) -> String {
     let resource = match object["kind"].as_str().unwrap() {
         "PersistentVolume" => PVS,
         "PersistentVolumeClaim" => CLAIMS,
         "Pod" => PODS,
         kind => panic!("unknown kind {kind}"),
     };
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    (resource, text("namespace"), text("name"))
+    let metadata = &object["metadata"];
+    let namespace = metadata["namespace"].as_str().map(|namespace| format!("namespaces/{namespace}/"));
+    let name = metadata["name"].as_str().unwrap();
+    format!("/api/v1/{}{resource}/{name}", namespace.unwrap_or_default())
 }
 
 #[derive(Default)]
 struct State {
-    objects: BTreeMap<Key, Value>,
+    /// By path.
+    objects: BTreeMap<String, Value>,
     /// The resource version of the last change.
     version: u64,
     /// Events with the versions after them.
@@ -151,26 +146,32 @@ struct State {
 
 impl State {
     fn put(&mut self, mut object: Value) {
-        let key = key(&object);
-        self.version += 1;
-        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let uid = format!("uid-of-{}", key.2);
+        let uid = format!("uid-of-{}", object["metadata"]["name"].as_str().unwrap());
         object["metadata"].as_object_mut().unwrap().entry("uid").or_insert(json!(uid));
-        let (resource, known) = (key.0, self.objects.insert(key, object.clone()));
-        if resource == PODS {
-            let kind = if known.is_some() { "MODIFIED" } else { "ADDED" };
-            self.history.push((self.version, Event::Pod(kind, object)));
-        }
+        let path = path_of(&object);
+        let kind = if self.objects.contains_key(&path) { "MODIFIED" } else { "ADDED" };
+        let object = self.next_version(kind, object);
+        self.objects.insert(path, object);
     }
 
     fn remove(&mut self, object: &Value) {
-        let key = key(object);
-        let mut removed = self.objects.remove(&key).expect("the object exists");
+        let removed = self.objects.remove(&path_of(object)).expect("the object exists");
+        self.next_version("DELETED", removed);
+    }
+
+    /// Gives an object the next resource version; if it is a pod, watches send it.
+    fn next_version(&mut self, kind: &'static str, mut object: Value) -> Value {
         self.version += 1;
-        removed["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        if key.0 == PODS {
-            self.history.push((self.version, Event::Pod("DELETED", removed)));
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if object["kind"] == "Pod" {
+            self.history.push((self.version, Event::Pod(kind, object.clone())));
         }
+        object
+    }
+
+    /// Gets in flight, or watches that have sent the pods.
+    fn open(&self, verb: &str) -> usize {
+        self.requests.iter().filter(|request| request.verb == verb && request.is_open).count()
     }
 }
 
@@ -255,11 +256,11 @@ impl Server {
 
     /// Gets in flight.
     pub(crate) fn in_flight(&self) -> usize {
-        self.lock().requests.iter().filter(|request| request.verb == "get" && request.is_open).count()
+        self.lock().open("get")
     }
 
     pub(crate) fn open_watches(&self) -> usize {
-        self.lock().requests.iter().filter(|request| request.verb == "watch" && request.is_open).count()
+        self.lock().open("watch")
     }
 
     /// TLS handshakes of all clients.
@@ -298,8 +299,8 @@ impl Server {
 
     /// Records a request; returns its index and its fault.
     fn record(&self, request: &Recorded) -> (usize, Option<Fault>) {
-        let in_flight = self.in_flight() + usize::from(request.is_open);
         let mut state = self.lock();
+        let in_flight = state.open("get") + usize::from(request.is_open);
         state.requests.push(Recorded { in_flight, ..request.clone() });
         self.progress.notify_all();
         let object = [request.resource, &request.name].join(" ");

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Event, Fault, PODS, Recorded, Server};
+use super::{Event, Fault, Recorded, Server};
 
 /// A client in this process panics when it reads this.
 pub(crate) const PANIC: &str = "panic";
@@ -72,31 +72,23 @@ impl Server {
         let state = self.lock();
         let is_valid = |token: &String| request.authorization.as_ref() == Some(&format!("Bearer {token}"));
         let is_known = request.has_certificate || state.token.as_ref().is_none_or(is_valid);
-        let key = (request.resource, request.namespace.clone(), request.name.clone());
-        match (is_known, request.verb) {
-            (false, _) => 401,
-            (true, "watch") => 200,
-            (true, _) => {
-                if state.objects.contains_key(&key) {
-                    200
-                } else {
-                    404
-                }
-            }
+        match is_known {
+            false => 401,
+            true if request.verb == "watch" || state.objects.contains_key(&request.path) => 200,
+            true => 404,
         }
     }
 
     /// The object that is requested, or what Kubernetes answers instead.
     fn object(&self, code: u16, request: &Recorded) -> String {
-        let Recorded { resource, namespace, name, .. } = request;
         if code == 200 {
-            return format!("{:#}\n", self.lock().objects[&(*resource, namespace.clone(), name.clone())]);
+            return format!("{:#}\n", self.lock().objects[&request.path]);
         }
         let reason = match code {
             403 => format!("is forbidden: User \"nobody\" cannot {} it", request.verb),
             _ => format!("has the status {code}"),
         };
-        let message = format!("{resource} \"{name}\" {reason}");
+        let message = format!("{} \"{}\" {reason}", request.resource, request.name);
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": message, "code": code});
         format!("{status:#}\n")
@@ -112,8 +104,8 @@ impl Server {
             let known = state.history.iter().take_while(|(version, _)| *version <= from).count();
             return (String::new(), Some(known));
         }
-        let pods = state.objects.iter().filter(|((resource, ..), _)| *resource == PODS);
-        let events = pods.filter_map(|(_, pod)| request.event("ADDED", pod));
+        let pods = state.objects.values().filter(|object| object["kind"] == "Pod");
+        let events = pods.filter_map(|pod| request.event("ADDED", pod));
         (events.collect(), Some(state.history.len()))
     }
 }
@@ -148,7 +140,6 @@ impl Sending {
                 self.send(half);
                 tokio::spawn(async move { self.sender.closed().await });
             }
-            (Some(Fault::Silence), _) => drop(tokio::spawn(async move { self.sender.closed().await })),
             (Some(Fault::Endless), _) => drop(tokio::spawn(async move {
                 while self.send(vec![b' '; 1 << 16].into()) {
                     tokio::time::sleep(Duration::from_millis(1)).await;

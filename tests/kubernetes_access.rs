@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use disk_usage_exporter::cluster::Access;
 use nix::sys::stat::Mode;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::apiserver::{CLAIMS, Fault, PODS, PVS};
+use crate::support::apiserver::{ApiServer, CLAIMS, Fault, PODS, PVS};
 use crate::support::cluster::{Cluster, requests, success, volumes, with};
 use crate::support::exporter::{Exporter, command, run};
 use crate::support::exposition::Exposition;
@@ -128,26 +128,16 @@ fn service_account_is_used_in_a_cluster() {
     });
 }
 
-/// The cluster's kubeconfig, and its text.
-fn kubeconfig(cluster: &Cluster) -> (String, String) {
-    let flag = cluster.server.kubeconfig(&json!({"token": "good"}));
-    let path = flag.strip_prefix("--kubeconfig=").unwrap();
-    (path.to_owned(), std::fs::read_to_string(path).unwrap())
-}
-
 #[test]
 fn untrusted_server_receives_no_token() {
-    let [cluster, other] = [["pv-1"], ["pv-1"]].map(|names| Cluster::of(&names));
-    // The kubeconfig names one server and trusts the authority of another.
+    let cluster = Cluster::of(&["pv-1"]);
     let args = cluster.args();
-    let (path, text) = kubeconfig(&cluster);
-    let [ours, theirs] = [&cluster, &other].map(|cluster| cluster.server.address.to_string());
-    std::fs::write(path, text.replace(&ours, &theirs)).unwrap();
+    cluster.server.write("ca.crt", &ApiServer::start().authority.pem());
     let exporter = Exporter::start(&with(&args, &[]));
     let line = exporter.wait_for_log(FAILED);
     assert!(line["error"].as_str().unwrap().contains("certificate"), "{line}");
     assert!(requests(&exporter.scrape(), PODS, "watch", "tls") >= 1.0);
-    assert!(other.server.requests().is_empty());
+    assert!(cluster.server.requests().is_empty());
 }
 
 #[test]
@@ -229,14 +219,12 @@ fn broken_kubeconfig_in_the_home_directory_is_only_a_warning() {
 #[test]
 fn kubeconfigs_are_merged() {
     let cluster = Cluster::of(&["pv-1"]);
-    let mut rest: Value = serde_json::from_str(&kubeconfig(&cluster).1).unwrap();
-    let user = json!({"apiVersion": "v1", "kind": "Config", "users": rest["users"].take()});
-    rest["users"] = json!([]);
-    let files = [
-        cluster.server.write("user", &user.to_string()),
-        "/nonexistent".into(),
-        cluster.server.write("rest", &rest.to_string()),
-    ];
+    cluster.server.require_token("good");
+    let users = json!([{"name": "test", "user": {"token": "good"}}]);
+    let user = json!({"apiVersion": "v1", "kind": "Config", "users": users}).to_string();
+    let rest = cluster.server.kubeconfig(&json!({}));
+    let rest = rest.strip_prefix("--kubeconfig=").unwrap();
+    let files = [cluster.server.write("user", &user), "/nonexistent".into(), rest.into()];
     let (args, node_name) = (cluster.node_args(), format!("--node-name={NODE}"));
     let mut command = command(&with(&args, &[&node_name, "metrics"]));
     let output = command.env("KUBECONFIG", std::env::join_paths(files).unwrap()).output().unwrap();
@@ -250,7 +238,7 @@ fn errors_contain_no_secrets() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (cluster, users, expected) in [
         (
-            "proxy-url: 'http://user:hunter2@proxy.example:3128'",
+            "proxy-url: 'http://u:hunter2@proxy.example:1'",
             "[{name: u, user: {}}]}",
             "the proxy proxy.example,",
         ),

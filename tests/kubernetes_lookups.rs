@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use crate::support::apiserver::{CLAIMS, Fault, PODS, PVS, Recorded, Server};
 use crate::support::objects::{NODE, bound, claim, claim_of, pod, pv, pv_names};
 use crate::support::virtual_node::{
-    MAX_REFRESH, MINUTE, REFRESH, SECOND, VirtualNode, fail_all, mounted_by_app, of_version, pass,
+    MAX_REFRESH, MINUTE, REFRESH, SECOND, VirtualNode, mounted_by_app, of_version, pass,
 };
 
 fn briefs(requests: &[Recorded]) -> BTreeSet<String> {
@@ -139,20 +139,6 @@ async fn labels_change_within_one_refresh_and_survive_deletion() {
     pass(MAX_REFRESH).await;
     assert!(node.count(PVS, "404") >= 2 && node.count(CLAIMS, "404") >= 2, "requested twice");
     assert_eq!(node.tiers("pv-1", "app"), "second second");
-}
-
-#[tokio::test(start_paused = true)]
-async fn new_volume_does_not_wait_for_overdue_refreshes() {
-    let mut node = VirtualNode::with_volumes(&["a", "b", "c"]).await;
-    fail_all(&node.server, &Fault::Close);
-    pass(3 * REFRESH).await;
-    node.server.clear_faults();
-    node.server.put(bound("new", "first"));
-    node.server.put([pod("new", &["new"])]);
-    pass(10 * MINUTE).await;
-    node.mount(&[("a", "app"), ("b", "app"), ("c", "app"), ("new", "new")]);
-    pass(SECOND).await;
-    assert_eq!(node.tiers("new", "new"), "first first");
 }
 
 #[tokio::test(start_paused = true)]

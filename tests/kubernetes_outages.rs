@@ -88,19 +88,26 @@ async fn nodes_reconnect_to_a_restarted_server_at_different_times() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pending_lookups_resume_soon_after_the_watch() {
-    let mut node = VirtualNode::with_volumes(&["pv-1"]).await;
+async fn new_volumes_are_looked_up_soon_after_an_outage() {
+    let mut node = VirtualNode::with_volumes(&["a", "b", "c"]).await;
     fail_all(&node.server, &Fault::Close);
-    node.mount(&[("pv-1", "app"), ("new", "new")]);
-    pass(REFRESH).await;
-    node.server.put(bound("new", "first"));
-    node.server.put([pod("new", &["new"])]);
+    let mut mounts = mounted_by_app(&["a", "b", "c"]);
+    mounts.push(("pending", "new"));
+    node.mount(&mounts);
+    pass(3 * REFRESH).await;
+    node.server.put(["pending", "later"].iter().flat_map(|name| bound(name, "first")));
+    node.server.put([pod("new", &["pending", "later"])]);
     node.server.clear_faults();
-    while node.success(PODS) != Some(true) && node.tiers("new", "new") == "?" {
+    while node.success(PODS) != Some(true) && node.tiers("pending", "new") == "?" {
         pass(SECOND / 10).await;
     }
     pass(SECOND).await;
-    assert_eq!(node.tiers("new", "new"), "first first");
+    assert_eq!(node.tiers("pending", "new"), "first first", "soon after the watch is back");
+    pass(10 * MINUTE).await;
+    mounts.push(("later", "new"));
+    node.mount(&mounts);
+    pass(SECOND).await;
+    assert_eq!(node.tiers("later", "new"), "first first");
 }
 
 #[tokio::test(start_paused = true)]

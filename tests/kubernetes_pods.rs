@@ -87,40 +87,32 @@ async fn ended_watch_continues_from_the_last_version() {
 
 #[tokio::test(start_paused = true)]
 async fn expired_watch_triggers_relist_and_drops_pods_that_are_gone() {
-    for as_event in [true, false] {
+    // In an event, as a status, and after failures.
+    for (case, before_restart) in ["event", "status", "failures"].into_iter().zip([0, 1, 6]) {
         let node = watching(&["a", "b"]).await;
         node.server.bookmark();
         pass(SECOND).await;
         node.server.remove_unnoticed(&pod("b", &[]));
-        if as_event {
+        if case == "event" {
             node.server.send_to_watches(error_event(410, "too old"));
+            pass(SECOND).await;
         } else {
+            node.server.fault(PODS, Fault::Close, if case == "failures" { 5 } else { 0 });
             node.server.fault(PODS, Fault::Status(410), 1);
             node.server.end_watches();
-            pass(10 * SECOND).await;
+            pass(if case == "failures" { 60 * MINUTE } else { 11 * SECOND }).await;
         }
-        pass(SECOND).await;
-        assert_eq!(versions(&node.server).last().unwrap(), "0");
+        let restart = versions(&node.server).iter().skip(1).position(|version| version == "0");
+        assert_eq!(restart, Some(before_restart), "{case}");
+        let watches = watches(&node.server);
+        let pause = watches[before_restart + 1].at - watches[before_restart].at;
+        assert!(case == "event" || pause < SECOND / 10, "{case}: at once");
+        assert_eq!(versions(&node.server).last().unwrap(), "0", "{case}");
         node.assert_pods(&["a", "b"], "more may come");
         node.server.bookmark();
         pass(SECOND).await;
         node.assert_pods(&["a"], "all have come");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn watch_that_expires_after_failures_restarts_at_once() {
-    let node = watching(&["a"]).await;
-    node.server.bookmark();
-    pass(SECOND).await;
-    node.server.fault(PODS, Fault::Close, 5);
-    node.server.fault(PODS, Fault::Status(410), 1);
-    node.server.end_watches();
-    pass(60 * MINUTE).await;
-    let restart = versions(&node.server).iter().skip(1).position(|version| version == "0");
-    assert_eq!(restart, Some(6), "after five failures and the one that expired");
-    let watches = watches(&node.server);
-    assert!(watches[7].at - watches[6].at < SECOND / 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -238,7 +238,7 @@ impl Server {
 
     /// The next so many requests about a resource, or an object (`persistentvolumes pv-1`), go wrong.
     pub(crate) fn fault(&self, target: &str, fault: Fault, times: usize) {
-        self.lock().faults.push((target.into(), fault, times));
+        self.lock().faults.extend((times > 0).then(|| (target.into(), fault, times)));
     }
 
     pub(crate) fn clear_faults(&self) {

@@ -26,7 +26,7 @@ pub(crate) struct ApiServer {
     runtime: Handle,
     listening: Mutex<Option<JoinHandle<()>>>,
     tls: TlsAcceptor,
-    authority: Authority,
+    pub(crate) authority: Authority,
     directory: TempDir,
 }
 

@@ -92,7 +92,7 @@ async fn a_thousand_volumes_are_looked_up_once_with_four_requests_in_flight() {
     let mounts: Vec<_> = names.iter().enumerate().map(|(at, name)| (*name, names[at / 100 * 100])).collect();
     let mut node = VirtualNode::start(&server, &mounts[..1000]);
     pass(SECOND).await;
-    assert_eq!((node.gets().len(), server.in_flight()), (4, 4));
+    assert_eq!((node.gets().len(), server.lock().open("get")), (4, 4));
     go.notify_waiters();
     pass(SECOND).await;
     assert!(mounts[..1000].iter().all(|(name, uid)| node.tiers(name, uid) == "first first"));
@@ -183,7 +183,7 @@ async fn lookups_of_absent_and_forbidden_objects_back_off() {
             assert!((minutes * 48..=minutes * 72).contains(pause), "{code}: {pauses:?}");
         }
         assert!(pauses.len() >= 7, "{pauses:?}");
-        server.clear_faults();
+        server.lock().faults.clear();
         server.put(bound("pv-1", "first"));
         pass(MAX_REFRESH).await;
         assert_eq!(node.tiers("pv-1", "app"), "first first", "{code}");
@@ -255,7 +255,7 @@ async fn object_that_always_fails_affects_no_other() {
     node.mount(&mounted_by_app(&volumes));
     pass(201 * SECOND).await;
     assert_eq!(node.tiers("new", "app"), "first first");
-    server.clear_faults();
+    server.lock().faults.clear();
     pass(20 * MINUTE).await;
     assert!(volumes.iter().all(|name| node.tiers(name, "app") == "first first"), "once they can be read");
     assert_eq!(node.success(PVS), Some(true));

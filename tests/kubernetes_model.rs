@@ -138,7 +138,7 @@ impl Model {
             }
             Step::Delete(volume) => self.delete(*volume),
             Step::Fail(resource, fault) => self.node.server.fault(resource, fault.clone(), usize::MAX),
-            Step::Recover => self.node.server.clear_faults(),
+            Step::Recover => self.node.server.lock().faults.clear(),
             Step::EndWatches => self.node.server.end_watches(),
             Step::Bookmark => self.node.server.bookmark(),
             Step::Pass(time) => {
@@ -179,7 +179,7 @@ impl Model {
                 self.shown.insert(key.clone(), tiers);
             }
         }
-        let in_flight = self.node.server.in_flight();
+        let in_flight = self.node.server.lock().open("get");
         assert!(in_flight <= 4, "{in_flight} lookups in flight");
     }
 }
@@ -197,7 +197,7 @@ proptest! {
                 model.run(step).await;
             }
             // Once everything works again, every object that exists is known within one refresh.
-            model.node.server.clear_faults();
+            model.node.server.lock().faults.clear();
             model.node.server.end_watches();
             model.scrape();
             pass(MAX_REFRESH).await;

@@ -25,8 +25,10 @@ async fn outage_loses_no_labels_and_causes_at_most_two_requests_a_minute() {
         // New volumes and refreshes are due all the time.
         node.mount(&[mounted_by_app(&names), vec![("new", "new"); 5]].concat());
         let first = node.server.requests().len();
-        pass(REFRESH * 4).await;
-        let average = requests_a_minute(&node.server, first, 4);
+        // The test reads an endless body byte by byte, which takes time.
+        let hours = if matches!(fault, Fault::Endless) { 2 } else { 4 };
+        pass(REFRESH * hours).await;
+        let average = requests_a_minute(&node.server, first, hours);
         assert!((0.5..=2.0).contains(&average), "{fault:?}: {average} requests a minute");
         let in_flight = node.server.requests()[first + 5..].iter().map(|request| request.in_flight).max();
         assert!(in_flight <= Some(1), "{fault:?}: {in_flight:?} at a time");
@@ -36,7 +38,7 @@ async fn outage_loses_no_labels_and_causes_at_most_two_requests_a_minute() {
         // A watch that is open and silent is one where nothing happens, until its time is over.
         assert!(node.success(PODS) == Some(false) || matches!(fault, Fault::HalfThenSilence), "{fault:?}");
         assert!(known.oldest <= before.oldest, "{fault:?}: older and older");
-        node.server.clear_faults();
+        node.server.lock().faults.clear();
         node.server.put(names.iter().chain(&["new"]).flat_map(|name| bound(name, "second")));
         pass(4 * MINUTE).await;
         assert!(names.iter().all(|name| node.tiers(name, "app") == "second second"), "{fault:?}: back again");
@@ -74,7 +76,7 @@ async fn nodes_reconnect_to_a_restarted_server_at_different_times() {
         } else {
             fail_all(&server, &Fault::Close);
             pass(gone_for).await;
-            server.clear_faults();
+            server.lock().faults.clear();
         }
         let before = server.requests().len();
         pass(4 * MINUTE).await;
@@ -83,7 +85,7 @@ async fn nodes_reconnect_to_a_restarted_server_at_different_times() {
             let time = *window.last().unwrap() - window[0];
             assert!(time >= SECOND, "a quarter of the nodes within {time:?}, after {gone_for:?}");
         }
-        assert_eq!(server.open_watches(), nodes.len(), "all are back");
+        assert_eq!(server.lock().open("watch"), nodes.len(), "all are back");
     }
 }
 
@@ -97,7 +99,7 @@ async fn new_volumes_are_looked_up_soon_after_an_outage() {
     pass(3 * REFRESH).await;
     node.server.put(["pending", "later"].iter().flat_map(|name| bound(name, "first")));
     node.server.put([pod("new", &["pending", "later"])]);
-    node.server.clear_faults();
+    node.server.lock().faults.clear();
     while node.success(PODS) != Some(true) && node.tiers("pending", "new") == "?" {
         pass(SECOND / 10).await;
     }
@@ -125,7 +127,7 @@ async fn status_is_the_last_failure_until_the_server_is_reached() {
         let failure = node.status.wait_until_reached(30 * SECOND).await.unwrap_err().unwrap();
         assert!(failure.to_string().starts_with(&expected) && failure.to_string().len() < 340, "{failure}");
         assert!(std::error::Error::source(&failure).is_some());
-        server.clear_faults();
+        server.lock().faults.clear();
         assert!(node.status.wait_until_reached(4 * MINUTE).await.is_ok());
     }
 }

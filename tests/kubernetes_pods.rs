@@ -73,11 +73,11 @@ async fn watch_follows_the_pods_of_the_node() {
 async fn ended_watch_continues_from_the_last_version() {
     let node = watching(&["a"]).await;
     node.server.bookmark();
-    let bookmark = node.server.version();
+    let bookmark = node.server.lock().version.to_string();
     node.server.end_watches();
     pass(11 * SECOND).await;
     node.server.put([pod("b", &[])]);
-    let event = node.server.version();
+    let event = node.server.lock().version.to_string();
     pass(SECOND).await;
     node.server.end_watches();
     pass(11 * SECOND).await;
@@ -142,7 +142,7 @@ async fn failing_watches_are_counted_and_back_off() {
         assert!(node.count(PODS, code) >= 1, "{fault:?}");
         if !matches!(fault, Fault::Status(403)) {
             pass(20 * SECOND).await;
-            assert_eq!(server.open_watches(), 1, "{fault:?}: the next one is open");
+            assert_eq!(server.lock().open("watch"), 1, "{fault:?}: the next one is open");
         }
         server.fault(PODS, fault.clone(), usize::MAX);
         server.end_watches();
@@ -152,7 +152,7 @@ async fn failing_watches_are_counted_and_back_off() {
         assert!((3..=max).contains(&count), "{fault:?}: {count} watches in an hour");
         // A silent watch is one in which nothing happens, until its time is over.
         assert!(node.success(PODS) == Some(false) || matches!(fault, Fault::HalfThenSilence), "{fault:?}");
-        server.clear_faults();
+        server.lock().faults.clear();
         (0..10).for_each(|_| server.put([pod("a", &[])]));
         pass(35 * MINUTE).await;
         node.assert_pods(&["a"], &format!("{fault:?}: afterwards"));
@@ -201,7 +201,9 @@ async fn malformed_events_are_skipped_and_logged_once_per_watch() {
         "{\"type\":\"BOOKMARK\",\"object\":{}}\n",
     ];
     for watch in 1..=2 {
-        malformed.iter().for_each(|lines| node.server.send_to_watches(*lines));
+        for lines in malformed {
+            node.server.send_to_watches(lines);
+        }
         node.server.put([pod("b", &[])]);
         pass(SECOND).await;
         node.assert_pods(&["a", "b"], "after events that make no sense");

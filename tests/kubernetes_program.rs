@@ -33,7 +33,7 @@ fn manifest_grants_exactly_the_requests_that_are_made() {
     let granted: BTreeSet<_> = rules.as_array().unwrap().iter().map(Value::to_string).collect();
     assert_eq!(granted, made);
     // Four connections for lookups, and one for the watch.
-    assert!(cluster.server.handshakes() <= 5, "{:?}", cluster.server.handshakes());
+    assert!(cluster.server.lock().handshakes <= 5, "{:?}", cluster.server.lock().handshakes);
     let daemonset = include_str!("../manifests/base/daemonset.yaml");
     assert!(!daemonset.contains("automountServiceAccountToken: false"));
 }

@@ -227,14 +227,15 @@ fn static_pod_has_the_uids_of_its_annotations() {
         assert!(metadata.pods.values().all(|same| Arc::ptr_eq(same, pod)));
     }
     // An annotation does not take the place of another pod, nor of a static pod that is there.
-    let named = |name: &str, hash: Option<&str>| {
+    let pod_with_hash = |name: &str, hash: Option<&str>| {
         let mut pod = annotated(json!({HASH: hash}));
         pod["metadata"]["name"] = json!(name);
         pod["metadata"]["uid"] = json!(name);
         pod
     };
-    let (victim, thief) = (named("victim", None), named("thief", Some("victim")));
-    let (first, second) = (named("static", Some("hash")), named("second-thief", Some("hash")));
+    let (victim, thief) = (pod_with_hash("victim", None), pod_with_hash("thief", Some("victim")));
+    let (first, second) =
+        (pod_with_hash("static", Some("hash")), pod_with_hash("second-thief", Some("hash")));
     for items in [[&victim, &thief, &first, &second], [&thief, &victim, &first, &second]] {
         let metadata = parsed(&list(&items.map(Value::clone))).unwrap();
         let names = ["victim", "thief", "hash", "second-thief"].map(|uid| &*metadata.pods[uid].name);

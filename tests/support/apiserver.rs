@@ -129,19 +129,19 @@ fn path_of(object: &Value) -> String {
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     /// By path.
     objects: BTreeMap<String, Value>,
     /// The resource version of the last change.
-    version: u64,
+    pub(crate) version: u64,
     /// Events with the versions after them.
     history: Vec<(u64, Event)>,
     /// The resource, or resource and name, that they are about, and how often they still happen.
-    faults: Vec<(String, Fault, usize)>,
+    pub(crate) faults: Vec<(String, Fault, usize)>,
     requests: Vec<Recorded>,
     /// The only valid token; `None`: all are.
     token: Option<String>,
-    handshakes: usize,
+    pub(crate) handshakes: usize,
 }
 
 impl State {
@@ -170,7 +170,7 @@ impl State {
     }
 
     /// Gets in flight, or watches that have sent the pods.
-    fn open(&self, verb: &str) -> usize {
+    pub(crate) fn open(&self, verb: &str) -> usize {
         self.requests.iter().filter(|request| request.verb == verb && request.is_open).count()
     }
 }
@@ -215,15 +215,10 @@ impl Server {
         });
     }
 
-    /// The resource version of the last change.
-    pub(crate) fn version(&self) -> String {
-        self.lock().version.to_string()
-    }
-
     /// Sends the watches a bookmark at the current version.
     pub(crate) fn bookmark(&self) {
-        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": self.version()},
-            "spec": {"containers": null}, "status": {}});
+        let metadata = json!({"resourceVersion": self.lock().version.to_string()});
+        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata});
         self.send_to_watches(format!("{}\n", json!({"type": "BOOKMARK", "object": object})));
     }
 
@@ -241,10 +236,6 @@ impl Server {
         self.lock().faults.extend((times > 0).then(|| (target.into(), fault, times)));
     }
 
-    pub(crate) fn clear_faults(&self) {
-        self.lock().faults.clear();
-    }
-
     /// From now on this token is valid, and no other.
     pub(crate) fn require_token(&self, token: &str) {
         self.lock().token = Some(token.into());
@@ -252,20 +243,6 @@ impl Server {
 
     pub(crate) fn requests(&self) -> Vec<Recorded> {
         self.lock().requests.clone()
-    }
-
-    /// Gets in flight.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.lock().open("get")
-    }
-
-    pub(crate) fn open_watches(&self) -> usize {
-        self.lock().open("watch")
-    }
-
-    /// TLS handshakes of all clients.
-    pub(crate) fn handshakes(&self) -> usize {
-        self.lock().handshakes
     }
 
     pub(crate) fn wait_for(&self, what: &str, is_so: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
@@ -287,7 +264,7 @@ impl Server {
         self.changes.send_replace(());
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 

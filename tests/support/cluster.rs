@@ -30,7 +30,9 @@ impl Cluster {
     /// Mounts these volumes, whether the cluster has them or not, for pods of these uids, and nothing else.
     pub(crate) fn mount_only(&mut self, mounts: &[(&str, &str)]) {
         self.table.clear();
-        mounts.iter().for_each(|(pv_name, uid)| self.table.mount_by(pv_name, uid, answering()));
+        for (pv_name, uid) in mounts {
+            self.table.mount_by(pv_name, uid, answering());
+        }
         self.table.write();
     }
 

@@ -64,7 +64,7 @@ impl ApiServer {
         let listener = self.bind_again();
         self.spawn(async move {
             let _listener = listener;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
     }
 

@@ -35,30 +35,26 @@ pub(super) async fn answer<B>(
         Some(Fault::Hang) => std::future::pending().await,
         _ => {}
     }
-    let code = match fault {
-        Some(Fault::Status(code) | Fault::RetryAfter(code, _)) => code,
-        Some(Fault::NotInCache) => 404,
-        Some(Fault::Body(_)) => 200,
-        _ => sending.server.status(&request),
+    let status = match fault {
+        Some(Fault::Status(code) | Fault::RetryAfter(code, _)) => Some(code),
+        Some(Fault::NotInCache) => Some(404),
+        _ => sending.server.refusal(&request),
     };
-    let (body, events) = match (&fault, request.verb) {
-        (Some(Fault::Body(body)), _) => (body.clone(), None),
-        (_, "watch") if code == 200 => sending.server.first_events(&request, index),
-        _ => (sending.server.object(code, &request), None),
+    let (code, body, events) = match &fault {
+        Some(Fault::Body(body)) => (200, body.clone(), None),
+        _ if status.is_none() && request.verb == "watch" => sending.server.first_events(&request, index),
+        _ => sending.server.object(status, &request),
     };
     let mut response = Response::builder().status(code).header(CONTENT_TYPE, "application/json");
     if let Some(Fault::RetryAfter(_, text)) = fault {
         response = response.header(RETRY_AFTER, text);
     }
     sending.start(body.into(), fault, request, events);
-    let frames = stream::unfold(
-        receiver,
-        move |mut receiver: mpsc::UnboundedReceiver<io::Result<Bytes>>| async move {
-            let piece = receiver.recv().await?;
-            assert!(piece.as_ref().map_or(true, |bytes| bytes != PANIC), "the test wants a panic");
-            Some((piece.map(Frame::data), receiver))
-        },
-    );
+    let frames = stream::unfold(receiver, |mut receiver: mpsc::UnboundedReceiver<_>| async move {
+        let piece: io::Result<Bytes> = receiver.recv().await?;
+        assert!(piece.as_ref().map_or(true, |bytes| bytes != PANIC), "the test wants a panic");
+        Some((piece.map(Frame::data), receiver))
+    });
     Ok(response.body(StreamBody::new(frames).boxed_unsync()).unwrap())
 }
 
@@ -67,46 +63,41 @@ fn closed() -> io::Error {
 }
 
 impl Server {
-    /// The status for this client.
-    fn status(&self, request: &Recorded) -> u16 {
+    /// The status for a client that is not known.
+    fn refusal(&self, request: &Recorded) -> Option<u16> {
         let state = self.lock();
         let is_valid = |token: &String| request.authorization.as_ref() == Some(&format!("Bearer {token}"));
         let is_known = request.has_certificate || state.token.as_ref().is_none_or(is_valid);
-        match is_known {
-            false => 401,
-            true if request.verb == "watch" || state.objects.contains_key(&request.path) => 200,
-            true => 404,
-        }
+        (!is_known).then_some(401)
     }
 
     /// The object that is requested, or what Kubernetes answers instead.
-    fn object(&self, code: u16, request: &Recorded) -> String {
-        if code == 200 {
-            return format!("{:#}\n", self.lock().objects[&request.path]);
+    fn object(&self, status: Option<u16>, request: &Recorded) -> (u16, String, Option<usize>) {
+        if let Some(object) = self.lock().objects.get(&request.path).filter(|_| status.is_none()) {
+            return (200, format!("{object:#}\n"), None);
         }
-        let reason = match code {
-            403 => format!("is forbidden: User \"nobody\" cannot {} it", request.verb),
-            _ => format!("has the status {code}"),
-        };
-        let message = format!("{} \"{}\" {reason}", request.resource, request.name);
+        let Recorded { verb, resource, name, .. } = request;
+        let code = status.unwrap_or(404);
+        let reason =
+            if code == 403 { format!("is forbidden: nobody cannot {verb} it") } else { "fails".into() };
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": message, "code": code});
-        format!("{status:#}\n")
+            "message": format!("{resource} \"{name}\" {reason}"), "code": code});
+        (code, format!("{status:#}\n"), None)
     }
 
     /// What a watch sends at first, and the number of events after which it goes on.
-    fn first_events(&self, request: &Recorded, index: usize) -> (String, Option<usize>) {
+    fn first_events(&self, request: &Recorded, index: usize) -> (u16, String, Option<usize>) {
         let from: u64 = request.query("resourceVersion").unwrap().parse().unwrap();
         let mut state = self.lock();
         state.requests[index].is_open = true;
         self.progress.notify_all();
         if from > 0 {
             let known = state.history.iter().take_while(|(version, _)| *version <= from).count();
-            return (String::new(), Some(known));
+            return (200, String::new(), Some(known));
         }
         let pods = state.objects.values().filter(|object| object["kind"] == "Pod");
         let events = pods.filter_map(|pod| request.event("ADDED", pod));
-        (events.collect(), Some(state.history.len()))
+        (200, events.collect(), Some(state.history.len()))
     }
 }
 

@@ -41,33 +41,33 @@ mod kubelet_names;
 mod kubelet_source;
 /// The kubelet's certificate, of all kinds.
 mod kubelet_tls;
-/// Who asks the Kubernetes API, and what if it does not let them.
+/// Credentials for the Kubernetes API, and settings that cannot be used.
 mod kubernetes_access;
-/// Which volume a name stands for when it is mounted again, reused or claimed by another.
+/// Volumes and claims that are mounted again, made again or reused under one name.
 mod kubernetes_identity;
-/// What the API server is asked about volumes and their claims, and what is known by it.
+/// Lookups of volumes and claims: requests, caching, refreshes.
 mod kubernetes_lookups;
-/// Whatever an API server answers, and when.
+/// Property test of the cached objects against a model of the API server.
 mod kubernetes_model;
-/// The API server, gone, hanging or talking nonsense.
+/// Outages of the API server: hanging, closed, wrong or endless responses.
 mod kubernetes_outages;
 /// The watch of the node's pods.
 mod kubernetes_pods;
 /// The whole program with an API server.
 mod kubernetes_program;
-/// What a large cluster, large objects and many volumes cost.
+/// Requests and memory in a large cluster, and with large pods.
 mod kubernetes_scale;
 /// What `kubectl` makes of the manifests.
 mod manifests;
 /// `MIGRATION.md` against the other exporters and this one.
 mod migration;
-/// What objects say, as a file or a kubeconfig has them.
+/// The file of objects (`--objects`), and the fields that are used of objects.
 mod objects_file;
 /// The page on `/`, as it is sent and as a browser shows it.
 mod page;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
-/// Against a real cluster, where there is one.
+/// The API and a file of the same objects give the same series: with a fake server, or a real cluster.
 mod real_cluster;
 /// Block devices and ext4 on them: the system's own root is needed.
 mod real_devices;

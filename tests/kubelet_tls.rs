@@ -1,228 +1,170 @@
+use std::fs;
+
+use nix::sys::stat::Mode;
+
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
-use crate::support::kubelet::{Certificate, Kubelet, SUMMARY};
+use crate::support::kubelet::{Certificate, Kubelet, Pki, SUMMARY};
 
-const FAILED: &str = "kubelet_request_failed";
+/// Flags; `DIR` is the directory of the test.
+const CA: &str = "--kubelet-ca-file=DIR/ca.crt";
+const ROOTFS: &str = "--rootfs=DIR/rootfs";
+const TABLE: &str = "--mount-table=DIR/mountinfo";
+const BOTH: &str = "--sources=mounts,kubelet";
+const INSECURE: &str = "--insecure-skip-tls-verify";
 
 fn sizes(scrape: &Exposition) -> usize {
     scrape.all("kubelet_volume_stats_capacity_bytes", &[]).len()
 }
 
-/// The program on `node-1`, asking by the node's address, as the manifests do.
-fn asking(kubelet: &Kubelet, args: &[&str]) -> Exporter {
+fn errors(scrape: &Exposition) -> f64 {
+    scrape.value("kubelet_volume_stats_scrape_errors_total", &[]).unwrap()
+}
+
+/// Starts the program on `node-1` with the node's address as the endpoint, as the manifests do.
+fn start(kubelet: &Kubelet, args: &[&str]) -> Exporter {
     let endpoint = kubelet.endpoint();
     assert!(endpoint.contains("https://127.0.0.2:"), "{endpoint}");
-    let named = args.iter().any(|arg| arg.starts_with("--node-name"));
-    let node: &[&str] = if named { &[] } else { &["--node-name=node-1"] };
-    Exporter::start(&[&[endpoint.as_str()], node, args].concat())
+    let args = args.iter().map(|arg| arg.replace("DIR", kubelet.directory().to_str().unwrap()));
+    let mut args: Vec<String> = args.chain([endpoint]).collect();
+    if !args.iter().any(|arg| arg.starts_with("--node-name")) {
+        args.push("--node-name=node-1".into());
+    }
+    Exporter::start(&args.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn ca_file(kubelet: &Kubelet, pem: &str) -> String {
-    format!("--kubelet-ca-file={}", kubelet.write("ca.crt", pem).display())
-}
-
-/// What is said of a handshake that fails, and what to do about it.
-fn refused(kubelet: &Kubelet, args: &[&str]) -> (String, String) {
-    let exporter = asking(kubelet, args);
-    let scrape = exporter.scrape();
-    assert_eq!(sizes(&scrape), 0);
-    assert!(scrape.value("kubelet_volume_stats_scrape_errors_total", &[]) >= Some(1.0));
-    assert_eq!(kubelet.count(SUMMARY), 0, "nothing is asked of a server that is not trusted");
-    let said = exporter.wait_for_log(FAILED);
-    let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
-    (text("error"), text("remedy"))
-}
-
-#[test]
-fn one_signed_by_the_cluster_is_good_by_its_address_or_name() {
-    let kubelet = Kubelet::start_with(Certificate::ClusterSigned);
-    let ca = ca_file(&kubelet, &kubelet.pki.cluster());
-    assert_eq!(sizes(&asking(&kubelet, &[&ca]).scrape()), 3);
-    assert_eq!(sizes(&asking(&kubelet, &[&ca, "--node-name=another"]).scrape()), 3);
-    assert_eq!(sizes(&asking(&kubelet, &[&ca, "--kubelet-server-name=node-1"]).scrape()), 3);
-}
-
-#[test]
-fn one_that_the_kubelet_made_is_good_by_the_nodes_name_where_its_directory_is_seen() {
-    let kubelet = Kubelet::start_with(Certificate::OwnMade);
-    kubelet.write("rootfs/var/lib/kubelet/pki/kubelet.crt", &kubelet.pki.kubelet_crt());
-    let rootfs = format!("--rootfs={}", kubelet.directory().join("rootfs").display());
-    assert_eq!(sizes(&asking(&kubelet, &[&rootfs]).scrape()), 3);
-    // Wherever that is.
-    kubelet.write("rootfs/k/pki/kubelet.crt", &kubelet.pki.kubelet_crt());
-    std::fs::remove_dir_all(kubelet.directory().join("rootfs/var")).unwrap();
-    assert_eq!(sizes(&asking(&kubelet, &[&rootfs, "--kubelet-root=/k"]).scrape()), 3);
-    let ca = ca_file(&kubelet, &kubelet.pki.kubelet_crt());
-    assert_eq!(sizes(&asking(&kubelet, &[&ca]).scrape()), 3);
-}
-
-#[test]
-fn the_kubelets_directory_is_found_in_the_mount_table() {
-    let kubelet = Kubelet::start_with(Certificate::OwnMade);
-    kubelet.write("rootfs/opt/k/pki/kubelet.crt", &kubelet.pki.kubelet_crt());
+/// Writes a mount table with a volume below this kubelet directory of the root file system.
+fn write_mount_table(kubelet: &Kubelet, kubelet_root: &str) {
+    let pod = "pods/00000000-0000-0000-0000-000000000000/volumes/kubernetes.io~nfs/pv";
     let rootfs = kubelet.directory().join("rootfs");
-    let row = format!(
-        "36 1 8:1 / {}/opt/k/pods/00000000-0000-0000-0000-000000000000/volumes/kubernetes.io~nfs/pv rw - nfs s:/e rw\n",
-        rootfs.display()
-    );
-    let table = format!("--mount-table={}", kubelet.write("mountinfo", &row).display());
-    let rootfs = format!("--rootfs={}", rootfs.display());
-    let exporter = asking(&kubelet, &["--sources=mounts,kubelet", &table, &rootfs]);
-    let scrape = exporter.scrape();
-    assert_eq!(sizes(&scrape), 3, "at the first try");
-    assert_eq!(scrape.value("kubelet_volume_stats_scrape_errors_total", &[]), Some(0.0));
+    let row = format!("36 1 8:1 / {}/{kubelet_root}/{pod} rw - nfs s:/e rw\n", rootfs.display());
+    kubelet.write("mountinfo", &row);
 }
 
-/// Whoever may mount anything on the node can put a row into its table that looks like a kubelet's.
+/// Checks that the handshake fails, and what the log says about it.
+fn assert_refused(kubelet: &Kubelet, args: &[&str], errors_parts: &[&str], remedy_parts: &[&str]) {
+    let exporter = start(kubelet, args);
+    let scrape = exporter.scrape();
+    assert_eq!(sizes(&scrape), 0, "{args:?}");
+    assert!(errors(&scrape) >= 1.0, "{args:?}");
+    assert_eq!(kubelet.count(SUMMARY), 0, "no request to a server that is not trusted: {args:?}");
+    let line = exporter.wait_for_log("kubelet_request_failed");
+    for (key, parts) in [("error", errors_parts), ("remedy", remedy_parts)] {
+        let text = line[key].as_str().unwrap_or_default();
+        assert!(parts.iter().all(|part| text.contains(part)), "{key} without one of {parts:?}: {text}");
+    }
+}
+
 #[test]
-fn a_directory_of_another_users_is_not_trusted() {
+fn certificate_with_a_trusted_authority_and_an_expected_name_is_accepted() {
+    use Certificate::{Administrators, ClusterSigned, OwnMade, OwnMadeExpired};
+    let cluster: (&str, fn(&Pki) -> String) = ("ca.crt", Pki::cluster);
+    let administrator: (&str, fn(&Pki) -> String) = ("ca.crt", Pki::administrator);
+    let own = |path| -> (&str, fn(&Pki) -> String) { (path, Pki::kubelet_crt) };
+    let default_root = "rootfs/var/lib/kubelet/pki/kubelet.crt";
+    let cases: [(Certificate, _, &[&str]); 11] = [
+        (ClusterSigned, cluster, &[CA]),
+        (ClusterSigned, cluster, &[CA, "--node-name=another"]),
+        (ClusterSigned, cluster, &[CA, "--kubelet-server-name=node-1"]),
+        (OwnMade, own("ca.crt"), &[CA]),
+        (OwnMade, own(default_root), &[ROOTFS]),
+        (OwnMade, own("rootfs/k/pki/kubelet.crt"), &[ROOTFS, "--kubelet-root=/k"]),
+        (OwnMade, own("rootfs/opt/k/pki/kubelet.crt"), &[ROOTFS, BOTH, TABLE]),
+        (Administrators, administrator, &[CA, "--kubelet-server-name=kubelet.example.org"]),
+        (OwnMade, cluster, &[INSECURE]),
+        (OwnMadeExpired, cluster, &[INSECURE]),
+        (Administrators, cluster, &[INSECURE]),
+    ];
+    for (certificate, (path, authority), args) in cases {
+        let kubelet = Kubelet::start_with(certificate);
+        kubelet.write(path, &authority(&kubelet.pki));
+        write_mount_table(&kubelet, "opt/k");
+        let exporter = start(&kubelet, args);
+        let scrape = exporter.scrape();
+        assert_eq!((sizes(&scrape), errors(&scrape)), (3, 0.0), "{certificate:?} {args:?}");
+        let is_unverified = args == [INSECURE];
+        let warnings = exporter.logged("kubelet_tls_unverified");
+        assert_eq!(warnings.len(), usize::from(is_unverified), "{certificate:?} {args:?}");
+        assert!(warnings.iter().all(|line| line["level"] == "WARN"), "{warnings:?}");
+    }
+}
+
+#[test]
+fn refused_certificate_is_logged_with_a_remedy() {
+    use Certificate::{Administrators, ClusterSigned, NotApproved, OwnMade, OwnMadeExpired};
+    let cluster: fn(&Pki) -> String = Pki::cluster;
+    let other_of_that_name = |_: &Pki| Pki::new().administrator();
+    let untrusted =
+        ["pki/kubelet.crt", "--kubelet-ca-file", "serverTLSBootstrap", "--insecure-skip-tls-verify"];
+    let cases: [(_, fn(&Pki) -> String, &[&str], &[&str], &[&str]); 6] = [
+        (OwnMade, cluster, &[CA], &["an authority that is not trusted"], &untrusted),
+        (
+            OwnMade,
+            Pki::kubelet_crt,
+            &[CA, "--node-name=node-2"],
+            &["is for", "node-1", "127.0.0.2 or node-2"],
+            &["--kubelet-server-name", "NODE_NAME"],
+        ),
+        (OwnMadeExpired, Pki::kubelet_crt, &[CA], &["expired"], &["restart it"]),
+        (
+            Administrators,
+            other_of_that_name,
+            &[CA, "--kubelet-server-name=kubelet.example.org"],
+            &["not trusted"],
+            &untrusted,
+        ),
+        (NotApproved, cluster, &[CA], &["no serving certificate yet"], &["kubectl certificate approve"]),
+        // No authority at all.
+        (
+            ClusterSigned,
+            cluster,
+            &["--rootfs=DIR"],
+            &["serviceaccount/ca.crt", "pki/kubelet.crt"],
+            &["--kubelet-ca-file"],
+        ),
+    ];
+    for (certificate, authority, args, errors, remedy) in cases {
+        let kubelet = Kubelet::start_with(certificate);
+        kubelet.write("ca.crt", &authority(&kubelet.pki));
+        assert_refused(&kubelet, args, errors, remedy);
+    }
+}
+
+/// A user who may mount on the node can add a row to the mount table that looks like a kubelet's.
+#[test]
+fn kubelet_directory_of_another_user_is_not_trusted() {
     let kubelet = Kubelet::start_with(Certificate::OwnMade);
     let crt = kubelet.write("rootfs/home/mallory/pki/kubelet.crt", &kubelet.pki.kubelet_crt());
     if std::os::unix::fs::chown(&crt, Some(65534), None).is_err() {
         eprintln!("left out: only root can give files away");
         return;
     }
-    let rootfs = kubelet.directory().join("rootfs");
-    let row = format!(
-        "36 1 8:1 / {}/home/mallory/pods/00000000-0000-0000-0000-000000000000/volumes/kubernetes.io~nfs/pv rw - nfs s:/e rw\n",
-        rootfs.display()
-    );
-    let table = format!("--mount-table={}", kubelet.write("mountinfo", &row).display());
-    let rootfs = format!("--rootfs={}", rootfs.display());
-    let args = ["--sources=mounts,kubelet", &table, &rootfs];
-    let (failure, _) = refused(&kubelet, &args);
-    assert!(failure.contains("it belongs to the user 65534"), "{failure}");
-    // Nor do they keep the program from asking.
-    std::fs::remove_file(&crt).unwrap();
-    nix::unistd::mkfifo(&crt, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let (failure, _) = refused(&kubelet, &args);
-    assert!(failure.contains("it is no file"), "{failure}");
+    write_mount_table(&kubelet, "home/mallory");
+    assert_refused(&kubelet, &[BOTH, TABLE, ROOTFS], &["it belongs to the user 65534"], &[]);
+    // A pipe does not block the program.
+    fs::remove_file(&crt).unwrap();
+    nix::unistd::mkfifo(&crt, Mode::S_IRWXU).unwrap();
+    assert_refused(&kubelet, &[BOTH, TABLE, ROOTFS], &["it is no file"], &[]);
 }
 
 #[test]
-fn the_administrators_own_is_good_by_the_name_that_is_given() {
-    let kubelet = Kubelet::start_with(Certificate::Administrators);
-    let ca = ca_file(&kubelet, &kubelet.pki.administrator());
-    let name = "--kubelet-server-name=kubelet.example.org";
-    assert_eq!(sizes(&asking(&kubelet, &[&ca, name]).scrape()), 3);
-    let (failure, remedy) = refused(&Kubelet::start_with(Certificate::Administrators), &[&ca, name]);
-    assert!(failure.contains("not trusted"), "another authority of that name: {failure}, {remedy}");
-}
-
-#[test]
-fn a_handshake_that_fails_says_what_it_met_and_what_to_set() {
-    let own = Kubelet::start_with(Certificate::OwnMade);
-    let cluster = ca_file(&own, &own.pki.cluster());
-    let (failure, remedy) = refused(&own, &[&cluster]);
-    assert!(failure.contains("an authority that is not trusted"), "{failure}");
-    for part in ["pki/kubelet.crt", "--kubelet-ca-file", "serverTLSBootstrap", "--insecure-skip-tls-verify"] {
-        assert!(remedy.contains(part), "{part}: {remedy}");
-    }
-
-    let ca = ca_file(&own, &own.pki.kubelet_crt());
-    let (failure, remedy) = refused(&own, &[&ca, "--node-name=node-2"]);
-    assert!(failure.contains("is for") && failure.contains("node-1"), "{failure}");
-    assert!(failure.contains("127.0.0.2 or node-2"), "{failure}");
-    assert!(remedy.contains("--kubelet-server-name") && remedy.contains("NODE_NAME"), "{remedy}");
-
-    let expired = Kubelet::start_with(Certificate::OwnMadeExpired);
-    let (failure, remedy) = refused(&expired, &[&ca_file(&expired, &expired.pki.kubelet_crt())]);
-    assert!(failure.contains("expired") && remedy.contains("restart it"), "{failure}, {remedy}");
-
-    // What a kubelet does whose request for a certificate nobody has approved.
-    let none = Kubelet::start_with(Certificate::ClusterSigned);
-    none.alert(80);
-    let (failure, remedy) = refused(&none, &[&ca_file(&none, &none.pki.cluster())]);
-    assert!(failure.contains("no serving certificate yet"), "{failure}");
-    assert!(remedy.contains("kubectl certificate approve"), "{remedy}");
-}
-
-#[test]
-fn a_port_without_tls_is_told_apart() {
-    let plain = Kubelet::start();
-    let tls = plain.endpoint().replace("http://", "https://");
-    let ca = ca_file(&plain, &plain.pki.cluster());
-    let exporter = Exporter::start(&[&tls, &ca]);
-    exporter.scrape();
-    let said = exporter.wait_for_log(FAILED);
-    // What it answers to a handshake depends on how much of it it takes for a request.
-    assert!(said["error"].as_str().unwrap().starts_with("no "), "{said}");
-}
-
-#[test]
-fn without_any_authority_nothing_is_asked() {
-    let kubelet = Kubelet::start_with(Certificate::ClusterSigned);
-    let rootfs = format!("--rootfs={}", kubelet.directory().display());
-    let (failure, remedy) = refused(&kubelet, &[&rootfs]);
-    assert!(failure.contains("serviceaccount/ca.crt") && failure.contains("pki/kubelet.crt"), "{failure}");
-    assert!(remedy.contains("--kubelet-ca-file"), "{remedy}");
-}
-
-#[test]
-fn no_certificate_is_checked_only_if_that_is_asked_for() {
-    for certificate in [Certificate::OwnMade, Certificate::OwnMadeExpired, Certificate::Administrators] {
-        let kubelet = Kubelet::start_with(certificate);
-        let exporter = asking(&kubelet, &["--insecure-skip-tls-verify"]);
-        assert_eq!(sizes(&exporter.scrape()), 3, "{certificate:?}");
-        let message = "kubelet_tls_unverified";
-        assert_eq!(exporter.wait_for_log(message)["level"], "WARN");
-    }
-}
-
-#[test]
-fn certificates_are_read_anew_like_tokens() {
-    let kubelet = Kubelet::start_with(Certificate::ClusterSigned);
-    let ca = ca_file(&kubelet, &kubelet.pki.cluster());
-    let exporter = asking(&kubelet, &[&ca, "--scrape-interval=1ns"]);
-    exporter.scrape_until("the cluster's", |scrape| sizes(scrape) == 3);
-    kubelet.show(Certificate::OwnMade);
-    exporter.scrape_until("another authority", |scrape| sizes(scrape) == 0);
-    ca_file(&kubelet, &kubelet.pki.kubelet_crt());
-    exporter.scrape_until("that is trusted now", |scrape| sizes(scrape) == 3);
-}
-
-#[test]
-fn a_file_without_certificates_is_said_at_start() {
+fn unusable_ca_file_is_an_error_at_start() {
     let kubelet = Kubelet::start();
+    let block = |text| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
     let files = [
-        ("nothing", "No such file"),
-        ("empty", "no certificate in it"),
-        ("broken", ""),
-        ("garbage", "no certificate in it that can be used"),
+        ("nothing", None, "No such file"),
+        ("empty", Some(String::new()), "no certificate in it"),
+        ("broken", Some(block("!")), ""),
+        ("garbage", Some(block("AAAA")), "no certificate in it that can be used"),
     ];
-    for (file, expected) in files {
-        let block = |text| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
-        match file {
-            "empty" => drop(kubelet.write(file, "")),
-            "broken" => drop(kubelet.write(file, &block("!"))),
-            "garbage" => drop(kubelet.write(file, &block("AAAA"))),
-            _ => {}
-        }
+    for (file, text, expected) in files {
+        text.iter().for_each(|text| drop(kubelet.write(file, text)));
         let path = kubelet.directory().join(file);
         let output = run(&["metrics", &kubelet.endpoint(), &format!("--kubelet-ca-file={}", path.display())]);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
         for part in ["--kubelet-ca-file", path.to_str().unwrap(), expected, "as PEM"] {
-            assert!(said.contains(part), "{part}: {said}");
+            assert!(stderr.contains(part), "{part}: {stderr}");
         }
     }
-}
-
-#[test]
-fn each_situation_of_a_handshake_is_said() {
-    let kubelet = Kubelet::start_with(Certificate::OwnMade);
-    let ca = ca_file(&kubelet, &kubelet.pki.cluster());
-    let exporter = asking(&kubelet, &[&ca, "--scrape-interval=1ns"]);
-    exporter.scrape();
-    exporter.wait_for_log(FAILED);
-    let said = |what: &str| {
-        exporter.logged(FAILED).iter().filter(|said| said["error"].as_str().unwrap().contains(what)).count()
-    };
-    let errors = |scrape: &Exposition| scrape.value("kubelet_volume_stats_scrape_errors_total", &[]).unwrap();
-    // It asks for a certificate of the cluster's now, and nobody has approved it: another thing is to be done.
-    kubelet.alert(80);
-    let before = errors(&exporter.scrape());
-    exporter.scrape_until("three more attempts", |scrape| errors(scrape) >= before + 3.0);
-    assert_eq!(("not trusted", said("not trusted")), ("not trusted", 1));
-    assert_eq!(("no certificate", said("no serving certificate yet")), ("no certificate", 1));
 }

@@ -45,6 +45,8 @@ mod install;
 mod kubelet_failures;
 /// The kubelet's names for what is mounted, with and without the kubelet's own figures.
 mod kubelet_names;
+/// Requests to the kubelet: failures, retries, how long an answer is used.
+mod kubelet_requests;
 /// The kubelet's own figures, and how often it is asked for them.
 mod kubelet_source;
 /// The kubelet's certificate, of all kinds.

@@ -1,26 +1,26 @@
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::fuse::Behaviour;
-use crate::support::kubelet::{Kubelet, METRICS, recorded_summary, with_volumes};
+use crate::support::kubelet::{CAPACITY, Kubelet, METRICS, claims, recorded_summary};
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace};
 use crate::support::objects::{bound_volume, nfs};
 use crate::support::subject::{Subject, healthy};
 
-const CAPACITY: &str = "kubelet_volume_stats_capacity_bytes";
 const SUCCESS: &str = "disk_usage_exporter_source_success";
 
 /// `--objects` with a file of volumes that are bound to these claims, in the first pod.
-fn objects(node: &Node, volumes: &[(&str, &str)]) -> String {
-    let objects =
-        volumes.iter().flat_map(|(pv_name, claim)| bound_volume(pv_name, nfs(pv_name), claim, PODS[0]));
-    let list = json!({"kind": "List", "items": objects.collect::<Vec<Value>>()});
+pub(crate) fn objects_flag<T: AsRef<str>>(node: &Node, volumes: &[(T, T)]) -> String {
+    let objects = volumes.iter().flat_map(|(pv_name, claim)| {
+        bound_volume(pv_name.as_ref(), nfs(pv_name.as_ref()), claim.as_ref(), PODS[0])
+    });
     let path = node.path().join("objects.json");
-    std::fs::write(&path, list.to_string()).unwrap();
+    std::fs::write(&path, json!({"items": objects.collect::<Vec<_>>()}).to_string()).unwrap();
     format!("--objects={}", path.display())
 }
 
@@ -32,7 +32,7 @@ fn series(scrape: &Exposition, family: &str) -> Vec<(String, f64)> {
 }
 
 fn capacities(scrape: &Exposition) -> BTreeMap<&str, f64> {
-    let claims = scrape.label(CAPACITY, "persistentvolumeclaim").into_iter();
+    let claims = claims(scrape).into_iter();
     claims.zip(scrape.all(CAPACITY, &[]).into_iter().map(|(_, value)| value)).collect()
 }
 
@@ -45,10 +45,10 @@ fn measured_claims_have_the_kubelets_series_names_and_its_arithmetic() {
         bind(&path, &node.volume(PODS[1], "nfs", "pv-1"));
         node.tmpfs_volume("pv-2", "size=1m");
         node.tmpfs_volume("pv-3", "size=2m,nr_inodes=0");
-        let objects = objects(node, &[("pv-1", "data"), ("pv-3", "other")]);
-        let start = |args: &[&str]| Exporter::start(&[&["--rootfs=/", &*objects], args].concat());
+        let objects = objects_flag(node, &[("pv-1", "data"), ("pv-3", "other")]);
+        let run = |args: &[&str]| Exporter::start(&[&["--rootfs=/", &*objects], args].concat());
         let all = "--kubelet-volume-stats=all";
-        let scrape = start(&[all]).scrape();
+        let scrape = run(&[all]).scrape();
         let stat = statvfs(&path).unwrap();
         let bytes = |blocks: u64| (blocks * stat.fragment_size()) as f64;
         let [data, other] =
@@ -70,20 +70,16 @@ fn measured_claims_have_the_kubelets_series_names_and_its_arithmetic() {
         }
         assert_eq!(scrape.label(SUCCESS, "source"), ["mounts", "objects"]);
         // A pod that is not among the objects has no series. Of two pods with one uid the last one counts.
-        let scrape = start(&[all, "--kubelet-volume-stats-labels=pod"]).scrape();
-        let labels: Vec<_> =
-            series(&scrape, "capacity_bytes").into_iter().map(|(labels, _)| labels).collect();
-        assert_eq!(labels, [data, other].map(|labels| labels + " pod=pod-of-other"));
-        // By default there are none.
-        let scrape = start(&[]).scrape();
-        assert!(scrape.samples.iter().all(|(name, ..)| !name.starts_with("kubelet_")));
+        let scrape = run(&[all, "--kubelet-volume-stats-labels=pod"]).scrape();
+        assert_eq!(scrape.label(CAPACITY, "pod"), ["pod-of-other", "pod-of-other"]);
+        assert_eq!(claims(&scrape), ["data", "other"]);
         // Only those that the kubelet's own metrics lack; its summary is neither requested nor reported.
         let kubelet = Kubelet::start();
         kubelet.expose(&[("shop", "data")]);
         let missing = ["--sources=mounts", "--kubelet-volume-stats=missing", "--scrape-interval=1ns"];
-        let exporter = start(&[&missing[..], &[&kubelet.endpoint()]].concat());
+        let exporter = run(&[&missing[..], &[&kubelet.endpoint()]].concat());
         let scrape = exporter.scrape();
-        assert_eq!(scrape.label(CAPACITY, "persistentvolumeclaim"), ["other"]);
+        assert_eq!(claims(&scrape), ["other"]);
         assert_eq!(scrape.label(SUCCESS, "source"), ["mounts", "kubelet_metrics", "objects"]);
         assert!(kubelet.requests().iter().all(|(path, _)| path == METRICS));
         assert_eq!(series(&scrape, "scrape_errors_total"), []);
@@ -96,13 +92,12 @@ fn measured_claims_have_the_kubelets_series_names_and_its_arithmetic() {
 fn hung_mount_is_not_filled_in_from_the_kubelet() {
     in_namespace(Needs::Fuse, |node| {
         let kubelet = Kubelet::start();
-        let stats = |capacity: u64| json!({"capacityBytes": capacity, "usedBytes": 1, "availableBytes": 1});
-        let summary = with_volumes(recorded_summary(), [("well", stats(7)), ("hung", stats(8))]);
-        kubelet.set_summary(&summary);
+        let volumes = [("well", Timestamp::now(), json!(7)), ("hung", Timestamp::now(), json!(8))];
+        kubelet.set_summary(&recorded_summary(&volumes));
         let hung = |name: &str| (name.to_owned(), Behaviour::Silent);
         // The recorded pod with local-claim has the uid of the first pod, which mounts all of these.
         let volumes = [("pv-well".to_owned(), healthy()), hung("pv-hung"), hung("pv-unknown")];
-        let objects = objects(node, &[("pv-well", "well"), ("pv-hung", "hung")]);
+        let objects = objects_flag(node, &[("pv-well", "well"), ("pv-hung", "hung")]);
         let (endpoint, sources) = (kubelet.endpoint(), "--sources=mounts,kubelet");
         let args = [sources, &endpoint, &objects, "--stat-timeout=500ms", "--scrape-interval=1ns"];
         let node = Subject::start(node, &volumes, &args);

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use disk_usage_exporter::config::{Args, Config};
 use disk_usage_exporter::kubelet::{EndpointStatus, ExposedClaims, Kubelet};
 use disk_usage_exporter::runtime::{BlockingWorker, Clients, Deadline};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracing::subscriber::DefaultGuard;
 
 use crate::support::PATIENCE;
-use crate::support::kubelet::{
-    self, Certificate, Fault, METRICS, SUMMARY, empty_summary, recorded_summary, with_volumes,
-};
+use crate::support::kubelet::{self, Certificate, Fault, METRICS, Pki, SUMMARY, recorded_summary};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -21,6 +20,16 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// The volumes of claims in the recorded summary.
 const RECORDED: usize = 4;
 const CHUNKED_HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// A comment of the exposition format, long enough that many of them are read fast.
+const LONG_LINE: &str = concat!("#", include_str!("../fixtures/kubelet/stats-summary.json"));
+/// Flags; `DIR` is the directory of the test.
+const CA: &str = "--kubelet-ca-file=DIR/ca.crt";
+const MISSING: [&str; 2] = ["--sources=mounts", "--kubelet-volume-stats=missing"];
+const INSECURE: &str = "--insecure-skip-tls-verify";
+
+/// Makes the certificate of an authority, as PEM.
+type Authority = fn(&Pki) -> String;
 
 struct Reader {
     server: kubelet::Kubelet,
@@ -32,20 +41,28 @@ struct Reader {
 }
 
 impl Reader {
+    /// A reader on `node-1`, whose kubelet has the test's directory.
     fn start(server: kubelet::Kubelet, args: &[&str]) -> Self {
-        let program = ["disk-usage-exporter", &server.endpoint(), "--scrape-interval=30s"];
-        let config = Config::try_from(Args::read([&program, args].concat()).unwrap()).unwrap();
+        let args = args.iter().map(|arg| arg.replace("DIR", server.directory().to_str().unwrap()));
+        let fixed = ["disk-usage-exporter", &server.endpoint(), "--scrape-interval=30s"].map(str::to_owned);
+        let args = Args::read(fixed.into_iter().chain(args)).unwrap();
+        let Config { kubelet, sources, kubernetes, .. } = Config::try_from(args).unwrap();
+        let node_name = kubernetes.node_name.unwrap_or("node-1".into());
         let (clients, host_files) = (Clients::start().unwrap(), BlockingWorker::start("host-files").unwrap());
-        let kubelet = Kubelet::new(config.kubelet, config.sources, "node-1".into(), &clients, &host_files);
+        let kubelet = Kubelet::new(kubelet, sources, node_name, &clients, &host_files);
         let file = Arc::new(File::create(server.directory().join("log")).unwrap());
         let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(file).finish();
-        let _log = tracing::subscriber::set_default(subscriber);
-        Self { server, kubelet, clients, now: Instant::now(), _log }
+        let log = tracing::subscriber::set_default(subscriber);
+        Self { server, kubelet, clients, now: Instant::now(), _log: log }
+    }
+
+    fn request_at(&mut self, now: Instant) {
+        self.kubelet.refresh_if_stale(now, &[self.server.directory().to_owned()]);
     }
 
     /// Requests what is stale at this time, and waits for the outcome.
     fn refresh_at(&mut self, now: Instant) {
-        self.kubelet.refresh_if_stale(now, &[]);
+        self.request_at(now);
         assert!(self.kubelet.wait(&Deadline::after(PATIENCE)));
     }
 
@@ -64,15 +81,6 @@ impl Reader {
 
     fn status(&self) -> EndpointStatus {
         self.kubelet.summary_status().unwrap()
-    }
-
-    /// Waits for an outcome as nobody else does: without `Kubelet::wait`.
-    fn wait_until(&self, is_so: impl Fn(EndpointStatus) -> bool) {
-        let start = Instant::now();
-        while !is_so(self.status()) {
-            assert!(start.elapsed() < PATIENCE);
-            std::thread::yield_now();
-        }
     }
 
     /// How many volumes the summary has that a collection at this time can use.
@@ -95,12 +103,21 @@ impl Reader {
     }
 }
 
+/// Waits for an outcome that `Kubelet::wait` does not look at.
+fn wait_until(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+}
+
 fn events(log: &[Value]) -> Vec<&str> {
     log.iter().map(|line| line["event"].as_str().unwrap()).collect()
 }
 
 #[test]
-fn every_failure_is_counted_and_logged_once_and_keeps_the_last_answer() {
+fn every_failure_is_logged_once_and_keeps_the_last_answer() {
     let status = |code, body: &str| Fault::Status(code, body.into());
     let raw = |bytes: &str| Fault::Raw(bytes.into());
     let chunk = |text: &str| format!("{CHUNKED_HEAD}{:x}\r\n{text}\r\n", text.len());
@@ -125,19 +142,16 @@ fn every_failure_is_counted_and_logged_once_and_keeps_the_last_answer() {
         let case = format!("{fault:.80?}");
         let mut reader = Reader::start(kubelet::Kubelet::start(), &[]);
         reader.refresh();
-        let answered = reader.status().answered;
-        assert_eq!((reader.status().success, reader.status().errors), (true, 0), "{case}");
+        let EndpointStatus { success, answered, .. } = reader.status();
+        assert!(success, "{case}");
         reader.server.fault(SUMMARY, fault, 2);
-        for errors in [1, 2] {
+        for _ in 0..2 {
             reader.refresh();
-            assert_eq!((reader.status().success, reader.status().errors), (false, errors), "{case}");
-            assert_eq!(
-                (reader.status().answered, reader.volumes_at(Instant::now())),
-                (answered, Some(RECORDED))
-            );
+            assert_eq!((reader.status().success, reader.status().answered), (false, answered), "{case}");
+            assert_eq!(reader.volumes_at(Instant::now()), Some(RECORDED), "{case}");
         }
         reader.refresh();
-        assert_eq!((reader.status().success, reader.status().errors), (true, 2), "{case}");
+        assert!(reader.status().success, "{case}");
         let log = reader.log();
         assert_eq!(events(&log), ["kubelet_request_failed", "kubelet_recovered"], "{case}");
         assert!(log[0]["error"].as_str().unwrap().contains(expected), "{case}: {log:?}");
@@ -148,14 +162,13 @@ fn every_failure_is_counted_and_logged_once_and_keeps_the_last_answer() {
 #[test]
 fn malformed_entry_loses_only_itself() {
     let mut reader = Reader::start(kubelet::Kubelet::start(), &[]);
-    let malformed = with_volumes(recorded_summary(), [("bad", json!({"capacityBytes": "much"}))]);
-    reader.server.set_summary(&malformed);
-    for errors in [1, 2] {
+    let malformed = ("bad", Timestamp::now(), json!("much"));
+    reader.server.set_summary(&recorded_summary(&[malformed]));
+    for _ in 0..2 {
         reader.refresh();
-        assert_eq!((reader.status().success, reader.status().errors), (true, errors));
-        assert_eq!(reader.volumes_at(Instant::now()), Some(RECORDED));
+        assert_eq!((reader.status().success, reader.volumes_at(Instant::now())), (true, Some(RECORDED)));
     }
-    reader.server.set_summary(&recorded_summary());
+    reader.server.set_summary(&recorded_summary(&[]));
     reader.refresh();
     assert_eq!(events(&reader.log()), ["kubelet_entries_skipped", "kubelet_recovered"]);
 }
@@ -164,48 +177,48 @@ fn malformed_entry_loses_only_itself() {
 fn answer_is_reused_for_its_interval_and_expires_after_three_of_them() {
     let mut reader = Reader::start(kubelet::Kubelet::start(), &[]);
     let start = Instant::now();
-    reader.kubelet.refresh_if_stale(start, &[]);
-    reader.wait_until(|status| status.answered.is_some());
+    reader.request_at(start);
+    wait_until(|| reader.status().answered.is_some());
     let received = Instant::now();
-    reader.refresh_at(start + INTERVAL - MOMENT);
+    reader.refresh_at(start + INTERVAL.saturating_sub(MOMENT));
     assert_eq!(reader.server.count(SUMMARY), 1);
     // Its age counts from when it was received, however late it is looked at and whatever the next request does.
     reader.server.fault(SUMMARY, Fault::Stall(String::new()), 1);
-    reader.kubelet.refresh_if_stale(start + INTERVAL, &[]);
+    reader.request_at(start + INTERVAL);
+    // No other request is made while one is under way.
+    reader.request_at(start + 10 * INTERVAL);
     reader.server.wait_for(SUMMARY, 2);
     assert!(!reader.kubelet.wait(&Deadline::after(Duration::ZERO)));
     assert_eq!(reader.volumes_at(start + 3 * INTERVAL), Some(RECORDED));
     assert_eq!(reader.volumes_at(received + 3 * INTERVAL + MOMENT), None);
-    // No other request is made while one is under way.
-    reader.kubelet.refresh_if_stale(start + 10 * INTERVAL, &[]);
     reader.time_out();
-    assert_eq!((reader.status().success, reader.status().errors), (false, 1));
+    assert!(!reader.status().success);
     // Silence in the middle of a body is the same failure.
     reader.server.fault(SUMMARY, Fault::Stall(format!("{CHUNKED_HEAD}8\r\n{{\"pods\":\r\n")), 1);
-    reader.kubelet.refresh_if_stale(start + 20 * INTERVAL, &[]);
+    reader.request_at(start + 20 * INTERVAL);
     reader.server.wait_for(SUMMARY, 3);
     reader.time_out();
-    assert_eq!((reader.status().success, reader.status().errors), (false, 2));
+    assert!(!reader.status().success);
     let log = reader.log();
     assert_eq!(events(&log), ["kubelet_request_failed"]);
     assert!(log[0]["error"].as_str().unwrap().contains("no answer within 10s"), "{log:?}");
-    reader.server.set_summary(&empty_summary());
+    reader.server.set_summary(&json!({"pods": []}));
     reader.refresh_at(start + 30 * INTERVAL);
     assert_eq!((reader.server.count(SUMMARY), reader.volumes_at(Instant::now())), (4, Some(0)));
 }
 
 #[test]
 fn failed_request_is_retried_after_a_second_from_when_it_failed() {
-    let mut reader = Reader::start(kubelet::Kubelet::start(), &[]);
-    reader.server.fault(SUMMARY, Fault::Raw(String::new()), 1);
+    let mut reader = Reader::start(kubelet::Kubelet::start(), &MISSING);
+    reader.server.fault(METRICS, Fault::Raw(String::new()), 1);
     let start = Instant::now();
-    reader.kubelet.refresh_if_stale(start, &[]);
-    reader.wait_until(|status| status.errors == 1);
+    reader.request_at(start);
+    wait_until(|| reader.exposed_at(start) != Err("not yet"));
     let failed = Instant::now();
-    reader.refresh_at(start + RETRY_DELAY - MOMENT);
-    assert_eq!(reader.server.count(SUMMARY), 1);
+    reader.refresh_at(start + RETRY_DELAY.saturating_sub(MOMENT));
+    assert_eq!((reader.server.count(METRICS), reader.exposed_at(start)), (1, Err("unavailable")));
     reader.refresh_at(failed + RETRY_DELAY);
-    assert_eq!((reader.server.count(SUMMARY), reader.status().success), (2, true));
+    assert_eq!((reader.server.count(METRICS), reader.exposed_at(start)), (2, Ok(vec![])));
     // An idle connection would cost both sides a descriptor.
     reader.server.wait_until_disconnected();
 }
@@ -214,7 +227,7 @@ fn failed_request_is_retried_after_a_second_from_when_it_failed() {
 fn exposed_claims_are_kept_until_a_request_fails() {
     let server = kubelet::Kubelet::start();
     server.expose(&[("shop", "data")]);
-    let mut reader = Reader::start(server, &["--sources=mounts", "--kubelet-volume-stats=missing"]);
+    let mut reader = Reader::start(server, &MISSING);
     let start = Instant::now();
     assert_eq!(reader.exposed_at(start), Err("not yet"));
     reader.refresh_at(start);
@@ -224,7 +237,7 @@ fn exposed_claims_are_kept_until_a_request_fails() {
     // A scrape that does not wait for a late answer uses the old one, however rarely somebody scrapes.
     let much_later = start + 1_000 * INTERVAL;
     reader.server.fault(METRICS, Fault::Late(Duration::from_millis(50)), 1);
-    reader.kubelet.refresh_if_stale(much_later, &[]);
+    reader.request_at(much_later);
     assert_eq!(reader.exposed_at(much_later), known);
     assert!(reader.kubelet.wait(&Deadline::after(PATIENCE)));
     let received = received.max(Instant::now());
@@ -238,24 +251,21 @@ fn exposed_claims_are_kept_until_a_request_fails() {
     assert_eq!(reader.server.count(SUMMARY), 0);
 }
 
-/// A comment of the exposition format, long enough that many of them are read fast.
-const LONG_LINE: &str = concat!("#", include_str!("../fixtures/kubelet/stats-summary.json"));
-
 #[test]
 fn certificates_are_read_at_each_request_and_each_kind_of_failure_is_logged() {
     let server = kubelet::Kubelet::start_with(Certificate::OwnMade);
-    let ca_file = server.write("ca.crt", &server.pki.cluster());
-    let mut reader = Reader::start(server, &[&format!("--kubelet-ca-file={}", ca_file.display())]);
-    let mut refresh_twice = |certificate: Option<Certificate>| {
-        certificate.into_iter().for_each(|certificate| reader.server.use_certificate(certificate));
+    server.write("ca.crt", &server.pki.cluster());
+    let mut reader = Reader::start(server, &[CA]);
+    let mut refresh_twice = |certificate: Certificate| {
+        reader.server.use_certificate(certificate);
         reader.refresh();
         reader.refresh();
         reader.status().success
     };
-    assert!(!refresh_twice(None));
-    assert!(!refresh_twice(Some(Certificate::NotApproved)));
-    assert!(refresh_twice(Some(Certificate::ClusterSigned)));
-    assert!(!refresh_twice(Some(Certificate::OwnMade)));
+    assert!(!refresh_twice(Certificate::OwnMade));
+    assert!(!refresh_twice(Certificate::NotApproved));
+    assert!(refresh_twice(Certificate::ClusterSigned));
+    assert!(!refresh_twice(Certificate::OwnMade));
     reader.server.write("ca.crt", &reader.server.pki.kubelet_crt());
     reader.refresh();
     let log = reader.log();
@@ -263,10 +273,80 @@ fn certificates_are_read_at_each_request_and_each_kind_of_failure_is_logged() {
     let untrusted = "no TLS connection: its certificate is signed by an authority that is not trusted here";
     let not_approved = "no TLS connection: the kubelet has no serving certificate yet";
     assert_eq!(errors, [untrusted, not_approved, "", untrusted, ""]);
-    assert!(
-        events(&log)
-            .iter()
-            .zip(errors)
-            .all(|(event, error)| error.is_empty() == (*event == "kubelet_recovered"))
-    );
+    let [failed, recovered] = ["kubelet_request_failed", "kubelet_recovered"];
+    assert_eq!(events(&log), [failed, failed, recovered, failed, recovered]);
+}
+
+#[test]
+fn certificate_needs_a_trusted_authority_and_an_expected_name() {
+    use Certificate::{ClusterSigned, NotApproved, OtherName, OwnMade, OwnMadeExpired};
+    let other_of_that_name = |_: &Pki| Pki::new().cluster();
+    let (cluster, own): (Authority, Authority) = (Pki::cluster, Pki::kubelet_crt);
+    let other_name = "--kubelet-server-name=kubelet.example.org";
+    let untrusted = [
+        "an authority that is not trusted",
+        "pki/kubelet.crt",
+        "--kubelet-ca-file",
+        "serverTLSBootstrap",
+        "--insecure-skip-tls-verify",
+    ];
+    // Parts of the error and the remedy; none if the certificate is accepted.
+    let cases: [(_, Authority, &[&str], &[&str]); 14] = [
+        (ClusterSigned, cluster, &[CA], &[]),
+        (ClusterSigned, cluster, &[CA, "--node-name=another"], &[]),
+        (ClusterSigned, cluster, &[CA, "--kubelet-server-name=node-1"], &[]),
+        (OtherName, cluster, &[CA, other_name], &[]),
+        (OwnMade, own, &[CA], &[]),
+        (OwnMade, own, &[], &[]),
+        (OwnMade, cluster, &[INSECURE], &[]),
+        (OwnMadeExpired, cluster, &[INSECURE], &[]),
+        (OtherName, cluster, &[INSECURE], &[]),
+        (OwnMade, cluster, &[CA], &untrusted),
+        (OtherName, other_of_that_name, &[CA, other_name], &untrusted),
+        (
+            OwnMade,
+            own,
+            &[CA, "--node-name=node-2"],
+            &["is for", "node-1", "127.0.0.2 or node-2", "--kubelet-server-name", "NODE_NAME"],
+        ),
+        (OwnMadeExpired, own, &[CA], &["has expired", "restart it"]),
+        (NotApproved, cluster, &[CA], &["no serving certificate yet", "kubectl certificate approve"]),
+    ];
+    for (certificate, authority, args, expected) in cases {
+        let server = kubelet::Kubelet::start_with(certificate);
+        for file in ["ca.crt", "pki/kubelet.crt"] {
+            server.write(file, &authority(&server.pki));
+        }
+        assert_handshake(&mut Reader::start(server, args), expected);
+    }
+}
+
+/// Checks whether a request succeeds, and otherwise that the log has these parts.
+fn assert_handshake(reader: &mut Reader, expected: &[&str]) {
+    reader.refresh();
+    let log = reader.log().last().map(|line| format!("{}: {}", line["error"], line["remedy"]));
+    let log = log.unwrap_or_default();
+    assert_eq!(reader.status().success, expected.is_empty(), "{expected:?}: {log}");
+    assert!(expected.iter().all(|part| log.contains(part)), "not all of {expected:?}: {log}");
+    assert_eq!(log.is_empty(), expected.is_empty(), "{log}");
+    assert_eq!(reader.server.count(SUMMARY), usize::from(expected.is_empty()), "none to an untrusted server");
+}
+
+/// A user who may mount on the node can add a row to the mount table that looks like a kubelet's.
+#[test]
+fn only_a_file_of_root_in_the_kubelets_directory_is_an_authority() {
+    let server = kubelet::Kubelet::start_with(Certificate::OwnMade);
+    let mut reader = Reader::start(server, &[]);
+    let unknown = ["serviceaccount/ca.crt", "pki/kubelet.crt", "--kubelet-ca-file"];
+    assert_handshake(&mut reader, &unknown);
+    let crt = reader.server.write("pki/kubelet.crt", &reader.server.pki.kubelet_crt());
+    let is_root = std::os::unix::fs::chown(&crt, Some(65534), None).is_ok();
+    if is_root {
+        let mut reader = Reader::start(reader.server, &[]);
+        assert_handshake(&mut reader, &["it belongs to the user 65534"]);
+        // A pipe does not block the program.
+        std::fs::remove_file(&crt).unwrap();
+        nix::unistd::mkfifo(&crt, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_handshake(&mut Reader::start(reader.server, &[]), &["it is no file"]);
+    }
 }

@@ -1,182 +1,235 @@
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use nix::sys::signal::Signal;
+use serde_json::json;
 
-use crate::support::exporter::Exporter;
+use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
+use crate::support::http;
 use crate::support::kubelet::{
-    Certificate, Fault, Kubelet, METRICS, SUMMARY, empty_summary, recorded_summary, with_volumes,
+    Certificate, ERRORS, Fault, Kubelet, METRICS, SUMMARY, claims, recorded_summary, summary,
 };
 use crate::support::skip;
 
-const FAMILIES: [&str; 6] = [
-    "kubelet_volume_stats_capacity_bytes",
-    "kubelet_volume_stats_available_bytes",
-    "kubelet_volume_stats_used_bytes",
-    "kubelet_volume_stats_inodes",
-    "kubelet_volume_stats_inodes_free",
-    "kubelet_volume_stats_inodes_used",
-];
 const RECORDED: &str = include_str!("../fixtures/kubelet/volume-stats.prom");
-const ERRORS: &str = "kubelet_volume_stats_scrape_errors_total";
+const RECORDED_CLAIMS: [&str; 3] = ["csi-block", "csi-fs", "local-claim"];
 const LAST: &str = "kubelet_volume_stats_last_scrape_timestamp_seconds";
-const HEALTH: &str = "kubelet_volume_stats_health_status_abnormal";
 const STALE: &str = "disk_usage_exporter_stale_kubelet_volumes";
 const SUCCESS: &str = "disk_usage_exporter_source_success";
 
-/// The series of the six families: name and labels, to value.
+/// The series of volumes: name and labels, to value.
 fn volume_stats(exposition: &Exposition) -> BTreeMap<String, f64> {
-    let samples = exposition.samples.iter().filter(|(name, ..)| FAMILIES.contains(&name.as_str()));
+    let samples = exposition.samples.iter().filter(|(name, ..)| is_volume_stat(name));
     samples.map(|(name, labels, value)| (format!("{name}{labels:?}"), *value)).collect()
 }
 
-/// The claims that have a size.
-fn claims(exposition: &Exposition) -> Vec<&str> {
-    exposition.label(FAMILIES[0], "persistentvolumeclaim")
+fn is_volume_stat(text: &str) -> bool {
+    text.contains("kubelet_volume_stats_") && !text.contains("scrape")
 }
 
 fn start(kubelet: &Kubelet, args: &[&str]) -> Exporter {
     Exporter::start(&[&[kubelet.endpoint().as_str()], args].concat())
 }
 
+fn assert_ready(exporter: &Exporter, status: u16, text: &str) {
+    let response = exporter.get("/ready");
+    assert_eq!((response.status, response.text().as_str()), (status, text));
+}
+
 #[test]
 fn kubelet_source_exposes_what_the_kubelet_exposes_and_reads_nothing_else() {
-    let kubelet = Kubelet::start();
-    let exporter = start(&kubelet, &["--kubernetes=auto"]);
-    let text = exporter.get("/metrics").text();
-    let scrape = Exposition::parse(&text);
-    let expected = volume_stats(&Exposition::parse(RECORDED));
-    assert_eq!((expected.len(), volume_stats(&scrape)), (18, expected));
-    // HELP and TYPE of all families but the exporter's own ones.
-    let heads = |text: &str| {
-        let lines = text.lines().filter(|line| line.starts_with('#') && !line.contains("scrape"));
-        let lines = lines.filter(|line| line.contains("kubelet_volume_stats_"));
-        let mut heads: Vec<_> = lines.map(|line| line.replace("[ALPHA] ", "")).collect();
-        heads.sort();
-        heads
-    };
-    assert_eq!(heads(&text), heads(RECORDED));
-    assert_eq!(scrape.label(SUCCESS, "source"), ["kubelet"]);
-    let about_mounts =
-        |name: &&String| name.contains("mount") || name.contains("disk_usage_exporter_volumes");
-    assert_eq!(scrape.families.iter().filter(about_mounts).collect::<Vec<_>>(), [""; 0]);
-    // Volumes without a claim do not count.
-    assert_eq!(scrape.value(STALE, &[]), Some(0.0));
-    assert!(kubelet.requests().iter().all(|(path, _)| path == SUMMARY));
-}
-
-#[test]
-fn pod_labels_make_one_series_per_claim_and_pod() {
-    let kubelet = Kubelet::start();
-    let scrape = start(&kubelet, &["--kubelet-volume-stats-labels=pod"]).scrape();
-    let key = |family: &str, claim: &str, pod: &str| {
-        let labels = [("namespace", "shop"), ("persistentvolumeclaim", claim), ("pod", pod)];
-        format!("{family}{labels:?}")
-    };
-    let recorded = Exposition::parse(RECORDED);
-    let mut expected = BTreeMap::new();
-    for family in FAMILIES {
-        for (claim, pod) in
-            [("csi-block", "web-0"), ("csi-fs", "web-0"), ("csi-fs", "web-1"), ("local-claim", "pg-0")]
-        {
-            let value = recorded.value(family, &[("persistentvolumeclaim", claim)]).unwrap();
-            expected.insert(key(family, claim, pod), value);
-        }
+    let partial = include_str!("../fixtures/kubelet/partial-summary.json");
+    let cases = [
+        ("kubelet", recorded_summary(&[]), RECORDED),
+        ("pod", recorded_summary(&[]), include_str!("../fixtures/kubelet/volume-stats-by-pod.prom")),
+        ("kubelet", summary(partial), include_str!("../fixtures/kubelet/partial-volume-stats.prom")),
+    ];
+    for (labels, summary, golden) in cases {
+        let kubelet = Kubelet::start();
+        kubelet.set_summary(&summary);
+        let labels = format!("--kubelet-volume-stats-labels={labels}");
+        let text = start(&kubelet, &["--kubernetes=auto", &labels]).get("/metrics").text();
+        let scrape = Exposition::parse(&text);
+        assert_eq!(volume_stats(&scrape), volume_stats(&Exposition::parse(golden)));
+        let heads = |text: &str| {
+            let lines = text.lines().filter(|line| line.starts_with('#') && is_volume_stat(line));
+            let mut heads: Vec<_> = lines.map(|line| line.replace("[ALPHA] ", "")).collect();
+            heads.sort();
+            heads
+        };
+        assert_eq!(heads(&text), heads(golden));
+        assert_eq!(scrape.label(SUCCESS, "source"), ["kubelet"]);
+        let is_about_mounts =
+            |name: &&String| name.contains("mount") || name.contains("disk_usage_exporter_volumes");
+        assert_eq!(scrape.families.iter().filter(is_about_mounts).collect::<Vec<_>>(), [""; 0]);
+        // The old volumes without a claim do not count.
+        assert_eq!(scrape.value(STALE, &[]), Some(0.0));
+        assert!(kubelet.requests().iter().all(|(path, _)| path == SUMMARY));
     }
-    // The second pod's volume was measured at another time.
-    expected.insert(key(FAMILIES[1], "csi-fs", "web-1"), 77_244_325_888.0);
-    expected.insert(key(FAMILIES[2], "csi-fs", "web-1"), 20_328_423_424.0);
-    assert_eq!(volume_stats(&scrape), expected);
 }
 
 #[test]
-fn scrapes_share_a_request_and_its_answer_for_the_interval() {
+fn scrapes_share_a_request_and_its_answer_in_which_volumes_grow_stale() {
     let kubelet = Kubelet::start();
+    let measured_ago = |seconds| Timestamp::now() - Duration::from_secs(seconds);
+    let old = [("aging", measured_ago(598), json!(1)), ("old", measured_ago(610), json!(1))];
+    kubelet.set_summary(&recorded_summary(&old));
     kubelet.fault(SUMMARY, Fault::Late(Duration::from_millis(300)), 1);
     let exporter = start(&kubelet, &["--scrape-interval=1h"]);
-    let first = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let scrapes: Vec<_> = (0..8).map(|_| scope.spawn(|| exporter.scrape())).collect();
-        scrapes.into_iter().map(|scrape| scrape.join().unwrap()).collect::<Vec<_>>()
+        for scrape in scrapes {
+            assert_eq!(claims(&scrape.join().unwrap())[..2], ["aging", "csi-block"]);
+        }
     });
-    kubelet.set_summary(&empty_summary());
-    let later = exporter.scrape();
-    for scrape in &first {
-        assert_eq!(claims(scrape), ["csi-block", "csi-fs", "local-claim"]);
-        let stats = |scrape| (volume_stats(scrape), scrape.value(LAST, &[]));
-        assert_eq!(stats(scrape), stats(&later));
-    }
-    assert_eq!(kubelet.count(SUMMARY), 1);
+    kubelet.set_summary(&json!({"pods": []}));
+    let later = exporter.scrape_until("ten minutes", |scrape| scrape.value(STALE, &[]) == Some(2.0));
+    assert_eq!((claims(&later).as_slice(), kubelet.count(SUMMARY)), (&RECORDED_CLAIMS[..], 1));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((now - later.value(LAST, &[]).unwrap()).abs() < 60.0);
-    // A stale answer is replaced, and the new one waited for.
-    let exporter = start(&kubelet, &["--scrape-interval=1ns"]);
-    exporter.wait_until_ready();
-    kubelet.set_summary(&recorded_summary());
-    assert_eq!(claims(&exporter.scrape()).len(), 3);
+    assert_eq!(exporter.scrape().value(LAST, &[]), later.value(LAST, &[]));
 }
 
 #[test]
-fn stale_volumes_are_counted_and_not_exposed() {
-    let kubelet = Kubelet::start();
-    let volume = |seconds: u64| {
-        let time = Timestamp::now() - Duration::from_secs(seconds);
-        json!({"capacityBytes": 1, "time": time.to_string()})
-    };
-    let volumes = [("fresh", volume(0)), ("aging", volume(598)), ("old", volume(610))];
-    kubelet.set_summary(&with_volumes(empty_summary(), volumes));
-    let exporter = start(&kubelet, &["--scrape-interval=1h"]);
-    // A volume grows stale while the answer is reused.
-    let scrape = exporter.scrape_until("ten minutes", |scrape| scrape.value(STALE, &[]) == Some(2.0));
-    assert_eq!((claims(&scrape), kubelet.count(SUMMARY)), (vec!["fresh"], 1));
-}
-
-#[test]
-fn unknown_stats_are_absent() {
-    let kubelet = Kubelet::start();
-    let with_zero_inodes = |capacity: u64, used: u64| {
-        json!({"capacityBytes": capacity, "availableBytes": 0, "usedBytes": used,
-            "inodes": 0, "inodesFree": 0, "inodesUsed": 0})
-    };
-    let volumes: [(&str, Value); 5] = [
-        ("block", with_zero_inodes(64, 0)),
-        ("bytes", json!({"capacityBytes": 100, "availableBytes": 40, "usedBytes": 60})),
-        ("full", with_zero_inodes(64, 64)),
-        ("ill", json!({"capacityBytes": 7, "volumeHealthStats": {"abnormal": true}})),
-        ("nothing", json!({"inodes": 0, "inodesFree": 0, "inodesUsed": 0})),
-    ];
-    kubelet.set_summary(&with_volumes(empty_summary(), volumes));
-    let scrape = start(&kubelet, &[]).scrape();
-    let stats = ["block", "bytes", "full", "ill", "nothing"].map(|claim| {
-        let value = |family| scrape.value(family, &[("persistentvolumeclaim", claim)]);
-        let texts = FAMILIES.map(|family| value(family).map_or("-".to_owned(), |value| value.to_string()));
-        texts.join(" ")
-    });
-    assert_eq!(stats, ["64 - - - - -", "100 40 60 - - -", "64 0 64 0 0 0", "7 - - - - -", "- - - - - -"]);
-    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let ill = vec![label("namespace", "shop"), label("persistentvolumeclaim", "ill")];
-    assert_eq!(scrape.all(HEALTH, &[]), [(&ill, 1.0)]);
-}
-
-#[test]
-fn exporter_is_ready_once_the_kubelet_has_answered() {
+fn exporter_is_ready_once_the_kubelet_has_answered_and_shows_later_failures() {
     let kubelet = Kubelet::start();
     kubelet.fault(SUMMARY, Fault::Raw(String::new()), usize::MAX);
-    let exporter = start(&kubelet, &[]);
+    let exporter = start(&kubelet, &["--scrape-interval=1ns"]);
     kubelet.wait_for(SUMMARY, 1);
-    let ready = exporter.get("/ready");
-    let reason = "no source of figures has answered yet; the log tells why\n";
-    assert_eq!((ready.status, ready.text().as_str()), (503, reason));
+    assert_ready(&exporter, 503, "no source of figures has answered yet; the log tells why\n");
     assert_eq!(exporter.get("/health").status, 200);
     // Without any scrape.
     kubelet.clear_faults();
     exporter.wait_until_ready();
     exporter.wait_for_log("kubelet_recovered");
-    // Later failures do not change it.
+    let status = |scrape: &Exposition| {
+        let errors = scrape.value(ERRORS, &[]).unwrap();
+        (claims(scrape).len(), scrape.value(SUCCESS, &[("source", "kubelet")]), errors)
+    };
+    let before = exporter.scrape();
+    let (_, _, errors) = status(&before);
+    assert!(errors >= 1.0 && status(&before) == (3, Some(1.0), errors), "{:?}", status(&before));
     kubelet.fault(SUMMARY, Fault::Raw(String::new()), usize::MAX);
-    exporter.scrape();
-    assert_eq!(exporter.get("/ready").status, 200);
+    let failed = exporter.scrape();
+    // The last answer has expired: three intervals are over.
+    assert_eq!(status(&failed), (0, Some(0.0), errors + 1.0));
+    assert_eq!(failed.value(LAST, &[]), before.value(LAST, &[]));
+    assert_eq!(failed.value(STALE, &[]), None);
+    assert_eq!(failed.value("disk_usage_exporter_panics_total", &[]), Some(0.0));
+    assert_ready(&exporter, 200, "ok\n");
+    // An entry that cannot be parsed is an error, and loses only itself.
+    kubelet.set_summary(&recorded_summary(&[("bad", Timestamp::now(), json!("much"))]));
+    kubelet.clear_faults();
+    exporter.scrape_until("an entry", |scrape| status(scrape) == (3, Some(1.0), errors + 2.0));
+}
+
+#[test]
+fn wrong_endpoint_is_logged_with_a_remedy() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let plain = Kubelet::start();
+    let ca = format!("--kubelet-ca-file={}", plain.write("ca.crt", &plain.pki.cluster()).display());
+    let cases = [
+        (format!("--kubelet-endpoint=http://{closed}"), "no connection", "--kubelet-endpoint"),
+        (plain.endpoint().replace("http:", "https:"), "does not speak TLS", "write http:// in"),
+    ];
+    for (endpoint, error, remedy) in cases {
+        let exporter = Exporter::start(&[&endpoint, &ca]);
+        let scrape = exporter.scrape();
+        assert!(scrape.value(ERRORS, &[]) >= Some(1.0), "{endpoint}");
+        assert_eq!((claims(&scrape).len(), scrape.value(LAST, &[])), (0, None), "{endpoint}");
+        let line = exporter.wait_for_log("kubelet_request_failed");
+        assert!(line["error"].as_str().unwrap().contains(error), "{line}");
+        assert!(line["remedy"].as_str().unwrap().contains(remedy), "{line}");
+    }
+}
+
+#[test]
+fn kubelets_own_certificate_is_found_in_its_directory() {
+    let table = "--mount-table=DIR/mountinfo";
+    let cases: [(_, &[&str]); 3] = [
+        ("var/lib/kubelet", &[]),
+        ("k", &["--kubelet-root=/k"]),
+        ("opt/k", &[table, "--sources=mounts,kubelet"]),
+    ];
+    for (kubelet_root, args) in cases {
+        let kubelet = Kubelet::start_with(Certificate::OwnMade);
+        let directory = kubelet.directory().display().to_string();
+        kubelet.write(&format!("rootfs/{kubelet_root}/pki/kubelet.crt"), &kubelet.pki.kubelet_crt());
+        let pod = "pods/00000000-0000-0000-0000-000000000000/volumes/kubernetes.io~nfs/pv";
+        let row = format!("36 1 8:1 / {directory}/rootfs/{kubelet_root}/{pod} rw - nfs s:/e rw\n");
+        kubelet.write("mountinfo", &row);
+        let args: Vec<_> = args.iter().map(|arg| arg.replace("DIR", &directory)).collect();
+        let fixed = [kubelet.endpoint(), format!("--rootfs={directory}/rootfs"), "--node-name=node-1".into()];
+        let args = [&fixed[..], &args].concat();
+        let scrape = Exporter::start(&args.iter().map(String::as_str).collect::<Vec<_>>()).scrape();
+        assert_eq!((claims(&scrape).len(), scrape.value(ERRORS, &[])), (3, Some(0.0)), "{kubelet_root}");
+    }
+}
+
+#[test]
+fn unusable_ca_file_is_an_error_at_start() {
+    let kubelet = Kubelet::start();
+    let block = |text| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+    let files = [
+        ("nothing", None, "No such file"),
+        ("empty", Some(String::new()), "no certificate in it"),
+        ("broken", Some(block("!")), ""),
+        ("garbage", Some(block("AAAA")), "no certificate in it that can be used"),
+    ];
+    for (file, text, expected) in files {
+        if let Some(text) = text {
+            kubelet.write(file, &text);
+        }
+        let path = kubelet.directory().join(file);
+        let output = run(&["metrics", &kubelet.endpoint(), &format!("--kubelet-ca-file={}", path.display())]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        for part in ["--kubelet-ca-file", path.to_str().unwrap(), expected, "as PEM"] {
+            assert!(stderr.contains(part), "{part}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn token_is_read_at_each_request_and_sent_over_tls_only() {
+    let kubelet = Kubelet::start_with(Certificate::ClusterSigned);
+    let token = kubelet.write("token", "first\n");
+    let ca = kubelet.write("ca.crt", &kubelet.pki.cluster());
+    let flags = [("token-path", &token), ("kubelet-ca-file", &ca)];
+    let [token_path, ca] = flags.map(|(flag, path)| format!("--{flag}={}", path.display()));
+    let exporter = start(&kubelet, &[&token_path, &ca, "--scrape-interval=1ns"]);
+    let authorization = || {
+        assert_eq!(claims(&exporter.scrape()), RECORDED_CLAIMS);
+        kubelet.requests().pop().unwrap().1
+    };
+    assert_eq!(authorization().as_deref(), Some("Bearer first"));
+    kubelet.write("token", "second");
+    assert_eq!(authorization().as_deref(), Some("Bearer second"));
+    // Without a token the requests go on: a kubelet may allow them.
+    std::fs::remove_file(&token).unwrap();
+    assert_eq!([authorization(), authorization()], [None, None]);
+    exporter.wait_for_log("kubelet_token_missing");
+    kubelet.write("token", "second");
+    assert_eq!(authorization().as_deref(), Some("Bearer second"));
+    exporter.wait_for_log("kubelet_token_found");
+    assert_eq!(exporter.logged("kubelet_token_missing").len(), 1);
+    // Bytes that no header can hold are not sent.
+    kubelet.write("token", "a\u{7f}b");
+    let requests = kubelet.requests();
+    assert_eq!(claims(&exporter.scrape()), [""; 0]);
+    let line = exporter.wait_for_log("kubelet_request_failed");
+    assert!(line["error"].as_str().unwrap().contains("is none"), "{line}");
+    assert_eq!(kubelet.requests(), requests);
+    // In clear text it is not sent, so an impostor would not receive it.
+    let plain = Kubelet::start();
+    kubelet.write("token", "second");
+    let exporter = start(&plain, &[&token_path, "--insecure-skip-tls-verify"]);
+    assert_eq!(claims(&exporter.scrape()), RECORDED_CLAIMS);
+    assert_eq!(plain.requests(), [(SUMMARY.to_owned(), None)]);
+    assert!(exporter.logged("kubelet_tls_unverified").is_empty());
 }
 
 /// As in a restricted pod, with the arguments of the Go exporter's chart except for the port.
@@ -191,8 +244,9 @@ fn unprivileged_user_reads_the_kubelet_with_the_go_exporters_arguments() {
     let args =
         [&endpoint, "--scrape-interval=1m30s", &token, "--insecure-skip-tls-verify=true", "--debug=true"];
     let exporter = Exporter::start_restricted(kubelet.directory(), &args);
-    assert_eq!(claims(&exporter.scrape()), ["csi-block", "csi-fs", "local-claim"]);
+    assert_eq!(claims(&exporter.scrape()), RECORDED_CLAIMS);
     assert_eq!(kubelet.requests()[0].1.as_deref(), Some("Bearer token"));
+    assert_eq!(exporter.wait_for_log("kubelet_tls_unverified")["level"], "WARN");
     exporter.wait_until_ready();
     let status = std::fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
     for line in ["Uid:\t1000\t1000\t1000\t1000\n", "CapEff:\t0000000000000000\n", "NoNewPrivs:\t1\n"] {
@@ -205,7 +259,7 @@ fn missing_mode_exposes_only_what_the_kubelet_does_not() {
     const MISSING: &str = "--kubelet-volume-stats=missing";
     let kubelet = Kubelet::start();
     kubelet.expose(&[("shop", "csi-fs"), ("bank", "local-claim")]);
-    // Until the kubelet answers, every claim could be one that it exposes.
+    // Until the kubelet answers, it could expose any claim.
     kubelet.fault(METRICS, Fault::Stall(String::new()), 1);
     let exporter = start(&kubelet, &[MISSING, "--stat-timeout=100ms"]);
     let scrape = exporter.scrape_until("the summary", |scrape| scrape.value(LAST, &[]).is_some());
@@ -213,15 +267,31 @@ fn missing_mode_exposes_only_what_the_kubelet_does_not() {
     // A kubelet that forbids its metrics has answered.
     kubelet.fault(METRICS, Fault::forbidden("metrics"), usize::MAX);
     let exporter = start(&kubelet, &[MISSING, "--scrape-interval=1ns"]);
-    let success =
-        |scrape: &Exposition| (claims(scrape).len(), scrape.value(SUCCESS, &[("source", "kubelet_metrics")]));
+    let success = |scrape: &Exposition| scrape.value(SUCCESS, &[("source", "kubelet_metrics")]);
     let forbidden = exporter.scrape();
-    assert_eq!(success(&forbidden), (3, Some(0.0)));
+    assert_eq!((claims(&forbidden).as_slice(), success(&forbidden)), (&RECORDED_CLAIMS[..], Some(0.0)));
     assert_eq!(forbidden.value(ERRORS, &[]), Some(0.0), "the errors of the summary alone");
     let line = exporter.wait_for_log("kubelet_request_failed");
     assert_eq!((line["path"].as_str(), line["level"].as_str()), (Some(METRICS), Some("ERROR")));
     assert!(line["remedy"].as_str().unwrap().contains("`get` on `nodes/metrics`"), "{line}");
     kubelet.clear_faults();
-    let scrape = exporter.scrape_until("recovery", |scrape| success(scrape) == (2, Some(1.0)));
+    let scrape = exporter.scrape_until("recovery", |scrape| success(scrape) == Some(1.0));
     assert_eq!(claims(&scrape), ["csi-block", "local-claim"]);
+}
+
+#[test]
+fn hung_kubelet_does_not_delay_stopping() {
+    let kubelet = Kubelet::start();
+    kubelet.fault(SUMMARY, Fault::Stall(String::new()), usize::MAX);
+    let exporter = start(&kubelet, &["--stat-timeout=1h"]);
+    kubelet.wait_for(SUMMARY, 1);
+    let scrape = http::send_scrape(exporter.address);
+    // A later connection that is answered proves that the earlier one was read.
+    assert_eq!(exporter.get("/healthz").status, 200);
+    exporter.signal(Signal::SIGTERM);
+    let response = http::receive(scrape);
+    assert_eq!(response.status, 200);
+    let errors = Exposition::parse(&response.text()).value(ERRORS, &[]);
+    assert_eq!(errors, Some(0.0), "the request's own timeout was not waited for");
+    assert!(exporter.wait().success());
 }

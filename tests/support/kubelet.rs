@@ -13,11 +13,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::PATIENCE;
+use super::exposition::Exposition;
 pub(crate) use certificates::{Certificate, Pki};
 use certificates::{NO_CERTIFICATE_ALERT, Serving};
-pub(crate) use response::{
-    Fault, METRICS, SUMMARY, empty_summary, metrics_page, recorded_summary, with_volumes,
-};
+pub(crate) use response::{Fault, METRICS, SUMMARY, recorded_summary, summary};
+
+pub(crate) const CAPACITY: &str = "kubelet_volume_stats_capacity_bytes";
+pub(crate) const ERRORS: &str = "kubelet_volume_stats_scrape_errors_total";
+
+/// The claims that have a size.
+pub(crate) fn claims(scrape: &Exposition) -> Vec<&str> {
+    scrape.label(CAPACITY, "persistentvolumeclaim")
+}
 
 /// Path and `Authorization` of a request.
 pub(crate) type Request = (String, Option<String>);
@@ -71,7 +78,7 @@ impl Kubelet {
             }
         });
         let kubelet = Self { shared, address, directory: tempfile::tempdir().unwrap(), pki: Pki::new() };
-        kubelet.set_summary(&recorded_summary());
+        kubelet.set_summary(&recorded_summary(&[]));
         kubelet.expose(&[]);
         kubelet
     }
@@ -86,7 +93,7 @@ impl Kubelet {
 
     /// Sets the claims (namespace and name) that its own metrics have.
     pub(crate) fn expose(&self, claims: &[(&str, &str)]) {
-        self.shared.lock().metrics = metrics_page(claims);
+        self.shared.lock().metrics = response::metrics_page(claims);
     }
 
     /// Makes the next requests for a path fail.

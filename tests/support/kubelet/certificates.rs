@@ -23,8 +23,8 @@ pub(crate) enum Certificate {
     OwnMadeExpired,
     /// Signed by the cluster, for the node's name and address.
     ClusterSigned,
-    /// Signed by an authority of the administrator, for another name.
-    Administrators,
+    /// Signed by the cluster, for another name.
+    OtherName,
     /// Its signing request is not approved: every handshake fails.
     NotApproved,
 }
@@ -42,7 +42,6 @@ type Authority = CertifiedIssuer<'static, KeyPair>;
 pub(crate) struct Pki {
     kubelet: Authority,
     cluster: Authority,
-    administrator: Authority,
 }
 
 fn authority(name: &str) -> Authority {
@@ -54,18 +53,12 @@ fn authority(name: &str) -> Authority {
 
 impl Pki {
     pub(crate) fn new() -> Self {
-        let [kubelet, cluster, administrator] =
-            ["node-1-ca@1795310010", "kubernetes", "Example Corp"].map(authority);
-        Self { kubelet, cluster, administrator }
+        Self { kubelet: authority("node-1-ca@1795310010"), cluster: authority("kubernetes") }
     }
 
     /// The cluster's authority, as pods have it.
     pub(crate) fn cluster(&self) -> String {
         self.cluster.pem()
-    }
-
-    pub(crate) fn administrator(&self) -> String {
-        self.administrator.pem()
     }
 
     /// `pki/kubelet.crt`: a certificate that the kubelet made, and the authority that it made to sign it.
@@ -79,7 +72,7 @@ impl Pki {
         let (signer, names) = match certificate {
             Certificate::OwnMade | Certificate::OwnMadeExpired => (&self.kubelet, vec![NODE.to_owned()]),
             Certificate::ClusterSigned => (&self.cluster, vec![NODE.into(), address.to_string()]),
-            Certificate::Administrators => (&self.administrator, vec!["kubelet.example.org".into()]),
+            Certificate::OtherName => (&self.cluster, vec!["kubelet.example.org".into()]),
             Certificate::NotApproved => return Serving::NoCertificate,
         };
         let mut params = leaf_params(&names);

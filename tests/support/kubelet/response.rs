@@ -64,25 +64,19 @@ pub(super) fn send(stream: &mut impl Write, fault: Option<Fault>, body: &str) ->
     stream.flush().map(|()| true)
 }
 
-/// `/metrics` with these claims, as long as a real kubelet's.
-pub(crate) fn metrics_page(claims: &[(&str, &str)]) -> String {
-    let mut lines = vec!["# TYPE kubelet_running_pods gauge".to_owned(), "kubelet_running_pods 3".to_owned()];
-    for family in ["available_bytes", "capacity_bytes", "used_bytes"] {
-        lines.push(format!("# TYPE kubelet_volume_stats_{family} gauge"));
-        lines.extend(claims.iter().map(|(namespace, name)| {
-            let labels = format!("namespace=\"{namespace}\",persistentvolumeclaim=\"{name}\"");
-            format!("kubelet_volume_stats_{family}{{{labels}}} 1.90770176e+08")
-        }));
-    }
-    let bucket =
-        |le| format!("kubelet_http_requests_duration_seconds_bucket{{le=\"{le}\",method=\"GET\"}} 12");
-    lines.extend((0..3000).map(bucket));
-    lines.join("\n") + "\n"
+/// `/metrics` with these claims (namespace and name), as long as a real kubelet's.
+pub(super) fn metrics_page(claims: &[(&str, &str)]) -> String {
+    let capacity = |(namespace, name): &(&str, &str)| {
+        let labels = format!("namespace=\"{namespace}\",persistentvolumeclaim=\"{name}\"");
+        format!("kubelet_volume_stats_capacity_bytes{{{labels}}} 1.90770176e+08\n")
+    };
+    let bucket = |le| format!("kubelet_request_seconds_bucket{{le=\"{le}\",method=\"GET\"}} 12\n");
+    let lines = claims.iter().map(capacity).chain((0..4000).map(bucket));
+    "# TYPE kubelet_volume_stats_capacity_bytes gauge\n".to_owned() + &lines.collect::<String>()
 }
 
-/// A recorded `/stats/summary` whose claims' volumes were measured just now.
-pub(crate) fn recorded_summary() -> Value {
-    let text = include_str!("../../../fixtures/kubelet/stats-summary.json");
+/// A `/stats/summary` whose claims' volumes were measured just now.
+pub(crate) fn summary(text: &str) -> Value {
     let mut summary: Value = serde_json::from_str(text).unwrap();
     let now = Timestamp::now().to_string();
     for pod in summary["pods"].as_array_mut().unwrap() {
@@ -94,18 +88,14 @@ pub(crate) fn recorded_summary() -> Value {
     summary
 }
 
-pub(crate) fn empty_summary() -> Value {
-    json!({"pods": []})
-}
-
-/// Adds volumes, each of a claim and a pod of its own, measured just now if their fields do not say otherwise.
-pub(crate) fn with_volumes<const N: usize>(mut summary: Value, volumes: [(&str, Value); N]) -> Value {
-    for (claim, fields) in volumes {
-        let mut volume = json!({"name": "data", "time": Timestamp::now().to_string()});
-        volume["pvcRef"] = json!({"name": claim, "namespace": "shop"});
-        volume.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        let reference = json!({"name": "pod", "namespace": "shop", "uid": format!("uid-of-{claim}")});
-        summary["pods"].as_array_mut().unwrap().push(json!({"podRef": reference, "volume": [volume]}));
+/// The recorded summary, and more volumes: each of a claim and a pod of its own, measured at this time.
+pub(crate) fn recorded_summary(more: &[(&str, Timestamp, Value)]) -> Value {
+    let mut summary = summary(include_str!("../../../fixtures/kubelet/stats-summary.json"));
+    for (claim, time, capacity) in more {
+        let volume = json!({"name": "data", "time": time.to_string(), "capacityBytes": capacity,
+            "pvcRef": {"name": claim, "namespace": "shop"}});
+        let pod = json!({"name": "pod", "namespace": "shop", "uid": format!("uid-of-{claim}")});
+        summary["pods"].as_array_mut().unwrap().push(json!({"podRef": pod, "volume": [volume]}));
     }
     summary
 }

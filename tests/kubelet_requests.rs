@@ -1,6 +1,7 @@
 //! Each test reads a fake kubelet in this process, at times that it chooses instead of waiting for them.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,8 +44,13 @@ struct Reader {
 impl Reader {
     /// A reader on `node-1`, whose kubelet has the test's directory.
     fn start(server: kubelet::Kubelet, args: &[&str]) -> Self {
+        let endpoint = server.endpoint();
+        Self::start_at(&endpoint, server, args)
+    }
+
+    fn start_at(endpoint: &str, server: kubelet::Kubelet, args: &[&str]) -> Self {
         let args = args.iter().map(|arg| arg.replace("DIR", server.directory().to_str().unwrap()));
-        let fixed = ["disk-usage-exporter", &server.endpoint(), "--scrape-interval=30s"].map(str::to_owned);
+        let fixed = ["disk-usage-exporter", endpoint, "--scrape-interval=30s"].map(str::to_owned);
         let args = Args::read(fixed.into_iter().chain(args)).unwrap();
         let Config { kubelet, sources, kubernetes, .. } = Config::try_from(args).unwrap();
         let node_name = kubernetes.node_name.unwrap_or("node-1".into());
@@ -330,6 +336,19 @@ fn assert_handshake(reader: &mut Reader, expected: &[&str]) {
     assert!(expected.iter().all(|part| log.contains(part)), "not all of {expected:?}: {log}");
     assert_eq!(log.is_empty(), expected.is_empty(), "{log}");
     assert_eq!(reader.server.count(SUMMARY), usize::from(expected.is_empty()), "none to an untrusted server");
+}
+
+#[test]
+fn wrong_endpoint_is_logged_with_a_remedy() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = format!("--kubelet-endpoint=http://{closed}");
+    let server = kubelet::Kubelet::start();
+    server.write("ca.crt", &server.pki.cluster());
+    let tls_on_plain_port = server.endpoint().replace("http:", "https:");
+    let mut reader = Reader::start_at(&tls_on_plain_port, server, &[CA]);
+    assert_handshake(&mut reader, &["does not speak TLS", "write http:// in --kubelet-endpoint"]);
+    let mut reader = Reader::start_at(&closed, reader.server, &[]);
+    assert_handshake(&mut reader, &["no connection", "is --kubelet-endpoint the node's own address"]);
 }
 
 /// A user who may mount on the node can add a row to the mount table that looks like a kubelet's.

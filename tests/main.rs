@@ -33,14 +33,12 @@ mod idle;
 mod imports;
 /// Installing it as the documents say, with `kubectl` and Helm.
 mod install;
-/// The kubelet, gone, hanging or talking nonsense.
-mod kubelet_failures;
 /// The kubelet's names for what is mounted, with and without the kubelet's own figures.
 mod kubelet_names;
-/// The kubelet's own figures, and how often it is asked for them.
+/// Requests to the kubelet: failures, retries, how long an answer is used, which certificates are trusted.
+mod kubelet_requests;
+/// The whole program with the kubelet as its source.
 mod kubelet_source;
-/// The kubelet's certificate, of all kinds.
-mod kubelet_tls;
 /// Credentials for the Kubernetes API, and settings that cannot be used.
 mod kubernetes_access;
 /// Volumes and claims that are mounted again, made again or reused under one name.
@@ -79,10 +77,8 @@ mod real_races;
 mod rules;
 /// HTTP: routes, limits, sharing, stopping.
 mod server;
-/// Many clients of the HTTP server: who waits, who makes room, and how much memory they hold.
-mod server_fairness;
-/// One client of the HTTP server: how long it may take, and stopping.
-mod server_timeouts;
+/// What clients of the HTTP server may take of it: time, connections, memory.
+mod server_limits;
 mod support;
 /// Volumes unmount as if the program were not there.
 mod unmounts;

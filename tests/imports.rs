@@ -1,261 +1,189 @@
 //! The structure of `src`: no file imports, directly or through others, a file that imports it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemUse, UseTree};
+use regex::Regex;
 
-/// The path of a module from the crate's root: `["volume", "metadata"]`.
-type ModulePath = Vec<String>;
+use crate::support::document::root;
 
-/// A file: what it declares, what it re-exports, and every path that it names.
+/// A file: every path that it names, and its `use` items.
 #[derive(Default)]
 struct Module {
-    items: BTreeSet<String>,
-    exports: BTreeMap<String, ModulePath>,
-    paths: Vec<ModulePath>,
-    /// Other crates in its `use` items.
-    crates: BTreeSet<String>,
+    paths: Vec<String>,
+    /// Names that it exports, with their paths.
+    exports: BTreeMap<String, String>,
+    /// Paths of its `use` items.
+    uses: Vec<String>,
 }
 
-struct Crate(BTreeMap<ModulePath, Module>);
+/// The files by the paths of their modules from the crate's root: `volume::metadata`, and nothing for the root.
+struct Crate(BTreeMap<String, Module>);
+
+fn join(module: &str, name: &str) -> String {
+    if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") }
+}
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).unwrap()
+}
 
 impl Crate {
+    /// Follows the `mod` items from `lib.rs`. The text must be as rustfmt leaves it.
     fn read(src: &Path) -> Self {
-        let mut modules = BTreeMap::new();
-        read_module(&src.join("lib.rs"), src, &[], &mut modules);
-        Self(modules)
+        let mut this = Self(BTreeMap::new());
+        this.read_module(&src.join("lib.rs"), src, "");
+        this
     }
 
-    /// The file that declares what a path names, as seen from `module`; `None` outside of the crate.
-    fn resolve(&self, module: &[String], path: &[String]) -> Option<ModulePath> {
-        let (first, rest) = path.split_first()?;
-        let (mut at, mut rest) = match first.as_str() {
-            "crate" => (vec![], rest),
-            "self" => (module.to_vec(), rest),
-            "super" => (module[..module.len().checked_sub(1)?].to_vec(), rest),
-            _ => (module.to_vec(), path),
-        };
-        while let Some((name, after)) = rest.split_first() {
-            let child = [&at[..], std::slice::from_ref(name)].concat();
-            if name == "super" {
-                at.pop()?;
-            } else if self.0.contains_key(&child) {
-                at = child;
-            } else {
-                break;
+    fn read_module(&mut self, file: &Path, directory: &Path, name: &str) {
+        let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        // Comments import nothing, nor does `pub(in crate::node)`. Items for tests and fuzzing may import what they want.
+        let text = regex(r"(?m)(?:^|\s)//.*$|\(in [\w:]+\)").replace_all(&text, "");
+        let text = regex(r"(?m)^#\[cfg\((?:.*\n)*?(?:\S.*;|\})$").replace_all(&text, "");
+        for child in regex(r"(?m)^(?:pub(?:\(\w+\))? )?mod (\w+);").captures_iter(&text) {
+            let path = directory.join(&child[1]);
+            self.read_module(&path.with_extension("rs"), &path, &join(name, &child[1]));
+        }
+        let mut text = text.into_owned();
+        // `a::{b, c::d}` is `a::b, a::c::d`, from the inside out.
+        let group = regex(r"((?:\w+::)+)\{([^{}]*)\}");
+        while let Some(found) = group.captures(&text) {
+            let leaves = found[2].split(',').map(str::trim).filter(|leaf| !leaf.is_empty());
+            let leaves: Vec<_> = leaves.map(|leaf| [&found[1], leaf].concat()).collect();
+            let range = found.get(0).unwrap().range();
+            text.replace_range(range, &leaves.join(", "));
+        }
+        let mut module = Module::default();
+        for item in regex(r"(?m)^ *(pub(?:\(\w+\))? )?use ([^;]+);").captures_iter(&text) {
+            for leaf in item[2].split(',').map(str::trim) {
+                let (path, alias) = leaf.split_once(" as ").unwrap_or((leaf, leaf));
+                module.uses.push(path.to_owned());
+                if item.get(1).is_some() {
+                    let name = alias.rsplit("::").next().unwrap();
+                    module.exports.insert(name.to_owned(), path.to_owned());
+                }
             }
-            rest = after;
         }
-        let name = rest.first();
-        let found = &self.0[&at];
-        match name {
-            Some(name) if found.items.contains(name) => Some(at),
-            Some(name) => match found.exports.get(name) {
-                Some(target) if at != module => self.resolve(&at, target),
-                _ => (at != module).then_some(at),
-            },
-            None => Some(at),
+        module.paths =
+            regex(r"\w+(?:::(?:\w+|\*))+").find_iter(&text).map(|path| path.as_str().to_owned()).collect();
+        self.0.insert(name.to_owned(), module);
+    }
+
+    /// The file that declares what a path names, as seen from `module`; `None` in the file itself and in other crates.
+    fn resolve(&self, module: &str, path: &str) -> Option<String> {
+        let parent = |module: &str| module.rsplit_once("::").map_or("", |(parent, _)| parent).to_owned();
+        let mut at = module.to_owned();
+        for name in path.split("::") {
+            let child = join(&at, name);
+            match name {
+                "crate" => at.clear(),
+                "super" => at = parent(&at),
+                "self" => {}
+                _ if self.0.contains_key(&child) => at = child,
+                _ if at == module => return None,
+                _ => {
+                    return self.0[&at]
+                        .exports
+                        .get(name)
+                        .map_or(Some(at.clone()), |path| self.resolve(&at, path));
+                }
+            }
         }
+        (at != module).then_some(at)
     }
 
     /// The files that each file imports.
-    fn imports(&self) -> BTreeMap<&ModulePath, BTreeSet<ModulePath>> {
-        let of = |(name, module): (&ModulePath, &Module)| {
-            let files = module.paths.iter().filter_map(|path| self.resolve(name, path));
-            files.filter(|file| file != name).collect()
+    fn imports(&self) -> BTreeMap<&str, BTreeSet<String>> {
+        let of = |name: &str, module: &Module| {
+            module.paths.iter().filter_map(|path| self.resolve(name, path)).collect()
         };
-        self.0.iter().map(|entry| (entry.0, of(entry))).collect()
-    }
-}
-
-fn read_module(file: &Path, directory: &Path, name: &[String], modules: &mut BTreeMap<ModulePath, Module>) {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let mut module = Module::default();
-    module.visit_file(&parsed);
-    for item in &parsed.items {
-        if let Item::Mod(child) = item
-            && child.content.is_none()
-            && !is_left_out(&child.attrs)
-        {
-            let child = child.ident.to_string();
-            let path = [name, std::slice::from_ref(&child)].concat();
-            read_module(&directory.join(format!("{child}.rs")), &directory.join(&child), &path, modules);
-        }
-    }
-    modules.insert(name.to_vec(), module);
-}
-
-/// Tests and fuzzing may import what they want.
-fn is_left_out(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| attribute.path().is_ident("cfg"))
-}
-
-impl Visit<'_> for Module {
-    fn visit_item(&mut self, item: &Item) {
-        let (attributes, name) = match item {
-            Item::Const(item) => (&item.attrs, Some(&item.ident)),
-            Item::Enum(item) => (&item.attrs, Some(&item.ident)),
-            Item::Fn(item) => (&item.attrs, Some(&item.sig.ident)),
-            Item::Static(item) => (&item.attrs, Some(&item.ident)),
-            Item::Struct(item) => (&item.attrs, Some(&item.ident)),
-            Item::Trait(item) => (&item.attrs, Some(&item.ident)),
-            Item::Type(item) => (&item.attrs, Some(&item.ident)),
-            Item::Mod(item) => (&item.attrs, None),
-            Item::Use(item) => (&item.attrs, None),
-            Item::Impl(item) => (&item.attrs, None),
-            Item::Macro(item) => (&item.attrs, None),
-            _ => panic!("an item of a kind that this test does not know"),
-        };
-        if is_left_out(attributes) {
-            return;
-        }
-        self.items.extend(name.map(ToString::to_string));
-        visit::visit_item(self, item);
+        self.0.iter().map(|(name, module)| (name.as_str(), of(name, module))).collect()
     }
 
-    fn visit_item_use(&mut self, item: &ItemUse) {
-        let is_export = !matches!(item.vis, syn::Visibility::Inherited);
-        for (name, path) in leaves(&item.tree) {
-            let is_local = matches!(path[0].as_str(), "crate" | "self" | "super");
-            if !is_local {
-                self.crates.insert(path[0].clone());
-            }
-            if is_export {
-                self.exports.insert(name, path.clone());
-            }
-            self.paths.push(path);
-        }
-    }
-
-    /// `pub(in crate::node)` imports nothing.
-    fn visit_visibility(&mut self, _: &syn::Visibility) {}
-
-    fn visit_path(&mut self, path: &syn::Path) {
-        if path.segments.len() > 1 {
-            self.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
-        }
-        visit::visit_path(self, path);
-    }
-}
-
-/// The names that a `use` brings in, each with its path.
-fn leaves(tree: &UseTree) -> Vec<(String, ModulePath)> {
-    let below = |name: String, tree: &UseTree| {
-        let leaves = leaves(tree).into_iter();
-        leaves.map(|(leaf, path)| (leaf, [vec![name.clone()], path].concat())).collect()
-    };
-    match tree {
-        UseTree::Path(path) => below(path.ident.to_string(), &path.tree),
-        UseTree::Name(name) => vec![(name.ident.to_string(), vec![name.ident.to_string()])],
-        UseTree::Rename(rename) => vec![(rename.rename.to_string(), vec![rename.ident.to_string()])],
-        UseTree::Glob(_) => vec![("*".into(), vec!["*".into()])],
-        UseTree::Group(group) => group.items.iter().flat_map(leaves).collect(),
-    }
-}
-
-/// For each file that imports itself through others, the shortest way; each cycle once.
-fn cycles(imports: &BTreeMap<&ModulePath, BTreeSet<ModulePath>>) -> Vec<Vec<String>> {
-    let mut found: Vec<Vec<String>> = Vec::new();
-    for start in imports.keys() {
-        let Some(way) = way_back(start, imports) else {
-            continue;
-        };
-        let way: Vec<String> = way.iter().map(|name| name.join("::")).collect();
-        if !found.iter().any(|known| known.len() == way.len() && way.iter().all(|name| known.contains(name)))
-        {
-            found.push(way);
-        }
-    }
-    found
-}
-
-fn way_back(
-    start: &ModulePath,
-    imports: &BTreeMap<&ModulePath, BTreeSet<ModulePath>>,
-) -> Option<Vec<ModulePath>> {
-    let mut ways = VecDeque::from([vec![start.clone()]]);
-    let mut seen = BTreeSet::new();
-    while let Some(way) = ways.pop_front() {
-        for next in &imports[way.last()?] {
-            if next == start {
-                return Some(way);
-            }
-            if seen.insert(next) {
-                ways.push_back([&way[..], std::slice::from_ref(next)].concat());
+    /// Imports that are part of a cycle: those that are left when files that import none and files that none imports are
+    /// taken away, again and again.
+    fn cyclic_imports(&self) -> BTreeSet<String> {
+        let imports = self.imports();
+        let edges = imports.iter().flat_map(|(from, files)| files.iter().map(move |to| (*from, to.as_str())));
+        let mut edges: Vec<_> = edges.collect();
+        loop {
+            let (from, to): (BTreeSet<_>, BTreeSet<_>) = edges.iter().copied().unzip();
+            let count = edges.len();
+            edges.retain(|edge| from.contains(edge.1) && to.contains(edge.0));
+            if edges.len() == count {
+                return edges.iter().map(|(from, to)| format!("{from} -> {to}")).collect();
             }
         }
     }
-    None
 }
 
 fn crate_of_files(files: &[(&str, &str)]) -> Crate {
     let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("a")).unwrap();
     for (name, text) in files {
-        let path = directory.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        fs::write(directory.path().join(name), text).unwrap();
     }
     Crate::read(directory.path())
 }
 
 #[test]
-fn a_cycle_is_found_through_re_exports_and_paths() {
-    let lib = ("lib.rs", "mod a; mod b;");
-    let inner = ("a/inner.rs", "pub struct Inner;");
-    let cyclic = [
-        lib,
-        inner,
-        ("a.rs", "mod inner; pub use inner::Inner; pub struct Outer;"),
-        ("b.rs", "use crate::a::Outer; pub fn f() { super::a::inner::g() }"),
-        ("a/inner.rs", "pub struct Inner(crate::b::B);"),
-    ];
-    let found = |files: &[(&str, &str)]| cycles(&crate_of_files(files).imports());
-    assert_eq!(found(&cyclic), [vec!["a", "a::inner", "b"], vec!["a::inner", "b"]]);
-    let acyclic = [
-        lib,
-        inner,
-        ("a.rs", "mod inner; pub use inner::Inner; pub struct Outer(Inner);"),
-        ("b.rs", "use crate::a::{Inner, Outer};"),
-    ];
-    assert_eq!(found(&acyclic), [[""; 0]; 0]);
-    let itself = [lib, inner, ("b.rs", ""), ("a.rs", "mod inner; use self::inner::Inner; pub struct Outer;")];
-    let of_parent = ("a/inner.rs", "use super::Outer; pub struct Inner;");
-    assert_eq!(found(&[&itself[..], &[of_parent]].concat()), [["a", "a::inner"]]);
-    let in_tests = ("a/inner.rs", "pub struct Inner; #[cfg(test)] mod tests { use super::super::Outer; }");
-    assert_eq!(found(&[&itself[..], &[in_tests]].concat()), [[""; 0]; 0]);
+fn cycles_are_found_through_re_exports_and_paths() {
+    let lib = ("lib.rs", "mod a;\nmod b;\nmod c;\n");
+    let a = ("a.rs", "mod inner;\npub use inner::Inner;\npub struct Outer;\n");
+    let b = ("b.rs", "use crate::a::Outer;\npub fn f() { super::a::inner::g() }\n");
+    let b_of_exports = ("b.rs", "use crate::{\n    a::{Inner, Outer},\n};\n");
+    let b_of_inner = ("b.rs", "use crate::a::Inner;\n");
+    let c = ("c.rs", "use crate::{a::*, b};\n");
+    let inner = ("a/inner.rs", "pub struct Inner;\n// crate::b::B\n");
+    let inner_of_b = ("a/inner.rs", "pub struct Inner(crate::b::B);\n");
+    let inner_of_a = ("a/inner.rs", "pub(in crate::b) use super::{Outer as Other};\npub struct Inner;\n");
+    let inner_tested =
+        ("a/inner.rs", "#[cfg(test)]\nmod tests {\n    use super::super::Outer;\n}\npub struct Inner;\n");
+    for (files, expected) in [
+        ([a, b, inner_of_b], &["a -> a::inner", "a::inner -> b", "b -> a", "b -> a::inner"][..]),
+        ([a, b_of_inner, inner_of_b], &["a::inner -> b", "b -> a::inner"]),
+        ([a, b_of_exports, inner_of_a], &["a -> a::inner", "a::inner -> a"]),
+        ([a, b_of_exports, inner], &[]),
+        ([a, b, inner_tested], &[]),
+    ] {
+        let cyclic = crate_of_files(&[&[lib, c], &files[..]].concat()).cyclic_imports();
+        assert_eq!(cyclic, expected.iter().map(|import| (*import).to_owned()).collect(), "{files:?}");
+    }
+}
+
+fn this_crate() -> Crate {
+    Crate::read(&root().join("src"))
 }
 
 #[test]
 fn no_file_imports_one_that_imports_it() {
-    let src = Crate::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    let cycles: Vec<_> = cycles(&src.imports()).iter().map(|way| way.join(" -> ")).collect();
-    assert!(cycles.is_empty(), "import cycles:\n{}", cycles.join("\n"));
+    assert_eq!(this_crate().cyclic_imports(), BTreeSet::new());
 }
 
 #[test]
 fn the_domain_knows_only_itself() {
-    let src = Crate::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let src = this_crate();
+    assert!(src.0.len() > 80, "{:?}", src.0.keys());
     for (name, imports) in src.imports() {
-        let allowed: &[&str] = match name.first().map(String::as_str) {
-            Some("volume") => &["volume"],
-            Some("snapshot") => &["volume", "snapshot"],
+        let allowed: &[&str] = match top(name) {
+            "volume" => &["volume"],
+            "snapshot" => &["volume", "snapshot"],
             _ => continue,
         };
-        let name = name.join("::");
-        for import in imports {
-            assert!(allowed.contains(&import[0].as_str()), "{name} imports {}", import.join("::"));
-        }
+        let others: Vec<_> = imports.iter().filter(|import| !allowed.contains(&top(import))).collect();
+        assert_eq!(others, [""; 0], "imports of {name}");
+        let is_other = |path: &&String| {
+            let first = top(path);
+            !["crate", "self", "super", "std"].contains(&first) && !src.0.contains_key(&join(name, first))
+        };
+        let others: Vec<_> = src.0[name].uses.iter().filter(is_other).collect();
+        assert_eq!(others, [""; 0], "crates of {name}");
     }
-    for (name, module) in &src.0 {
-        if matches!(name.first().map(String::as_str), Some("volume" | "snapshot")) {
-            let own =
-                |of: &&String| *of != "std" && !src.0.contains_key(&[&name[..], &[(*of).clone()]].concat());
-            let others: Vec<_> = module.crates.iter().filter(own).collect();
-            assert!(others.is_empty(), "{} imports {others:?}", name.join("::"));
-        }
-    }
+}
+
+/// The first part of a path.
+fn top(path: &str) -> &str {
+    path.split("::").next().unwrap()
 }

@@ -1,10 +1,9 @@
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::exporter::run;
-use crate::support::manifest::{Manifest, kustomized as rendered, list};
+use crate::support::document::yaml;
+use crate::support::manifest::{Manifest, list};
 use crate::support::pod_security::unmet;
 
 const BASE: &str = "manifests";
@@ -13,78 +12,15 @@ const KUBELET_ONLY: &str = "manifests/overlays/kubelet-only";
 const NAMES: &str = "manifests/overlays/kubelet-names";
 const COMPAT: &str = "manifests/overlays/kubelet-only-compat";
 
-/// What each is made of, in this namespace.
-fn expected(namespace: &str) -> BTreeSet<[&str; 3]> {
-    let name = "disk-usage-exporter";
-    [
-        ["Namespace", "", namespace],
-        ["ServiceAccount", namespace, name],
-        ["PriorityClass", "", name],
-        ["DaemonSet", namespace, name],
-        ["ClusterRole", "", name],
-        ["ClusterRoleBinding", "", name],
-    ]
-    .into()
+/// `None` where there is no `kubectl`. What it makes of most of them is checked with the chart, which makes the same.
+fn kustomized<const N: usize>(directories: [&str; N]) -> Option<[Manifest; N]> {
+    let manifests: Option<Vec<_>> = directories.into_iter().map(Manifest::kustomized).collect();
+    manifests?.try_into().ok()
 }
 
 #[test]
-fn each_directory_gives_its_objects_and_no_others() {
-    let Some(base) = rendered(BASE) else { return };
-    assert_eq!(base.names(), expected("disk-usage-exporter"));
-    assert_eq!(base.0, rendered("manifests/base").unwrap().0);
-    let hardened = rendered(HARDENED).unwrap();
-    assert_eq!(hardened.names(), base.names());
-    let kubelet_only = rendered(KUBELET_ONLY).unwrap();
-    assert_eq!(kubelet_only.names(), base.names());
-    let names = rendered(NAMES).unwrap();
-    assert_eq!(names.names(), base.names());
-    let compat = rendered(COMPAT).unwrap();
-    let mut objects = expected("kubelet-volume-stats");
-    objects.insert(["Service", "kubelet-volume-stats", "kubelet-volume-stats-exporter"]);
-    assert_eq!(compat.names(), objects);
-    for manifest in [&base, &hardened, &kubelet_only, &names, &compat] {
-        let account = &manifest.the("ServiceAccount")["metadata"];
-        let subject =
-            json!({"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]});
-        assert_eq!(manifest.the("ClusterRoleBinding")["subjects"], json!([subject]));
-        let pod = &manifest.template()["spec"];
-        assert_eq!(pod["serviceAccountName"], account["name"]);
-        assert_eq!(pod["priorityClassName"], manifest.the("PriorityClass")["metadata"]["name"]);
-    }
-}
-
-fn enforced(manifest: &Manifest) -> &Value {
-    &manifest.the("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
-}
-
-#[test]
-fn pods_that_ask_the_kubelet_alone_are_restricted() {
-    for directory in [KUBELET_ONLY, COMPAT] {
-        let Some(manifest) = rendered(directory) else { return };
-        assert_eq!(unmet(manifest.template()), BTreeSet::new(), "{directory}");
-        assert_eq!(enforced(&manifest), "restricted", "{directory}");
-        let context = &manifest.container()["securityContext"];
-        assert_eq!(
-            context,
-            &json!({
-                "allowPrivilegeEscalation": false,
-                "capabilities": {"drop": ["ALL"]},
-                "privileged": false,
-                "readOnlyRootFilesystem": true,
-                "runAsGroup": 1000,
-                "runAsNonRoot": true,
-                "runAsUser": 1000,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            }),
-            "{directory}"
-        );
-    }
-}
-
-#[test]
-fn pods_that_see_the_mounts_are_not_restricted() {
-    let Some(base) = rendered(BASE) else { return };
-    let expected = [
+fn overlays_have_their_objects_ports_arguments_and_privileges() {
+    let privileged = [
         "Privileged Containers",
         "HostPath Volumes",
         "Volume Types",
@@ -94,121 +30,65 @@ fn pods_that_see_the_mounts_are_not_restricted() {
         "Seccomp",
         "Capabilities: drop",
     ];
-    assert_eq!(unmet(base.template()), expected.into());
-    assert_eq!(enforced(&base), "privileged");
-}
-
-#[test]
-fn hardened_pods_are_root_and_no_more() {
-    let Some(hardened) = rendered(HARDENED) else { return };
-    let expected =
+    let hardened =
         ["HostPath Volumes", "SELinux", "Volume Types", "Running as Non-root", "Running as Non-root user"];
-    assert_eq!(unmet(hardened.template()), expected.into());
-    let path = "/var/lib/kubelet";
-    let mounts = list(&hardened.container()["volumeMounts"]);
-    assert_eq!(
-        mounts[0],
-        json!({
-            "name": "kubelet",
-            "mountPath": format!("/rootfs{path}"),
-            "mountPropagation": "HostToContainer",
-            "readOnly": true,
-        })
-    );
-    let volume = json!({"name": "kubelet", "hostPath": {"path": path, "type": "Directory"}});
-    assert_eq!(list(&hardened.template()["spec"]["volumes"])[0], volume);
-    // Nothing else differs.
-    let base = rendered(BASE).unwrap();
-    let (mut template, plain) = (hardened.template().clone(), base.template());
-    for at in ["/spec/volumes/0", "/spec/containers/0/volumeMounts/0", "/spec/containers/0/securityContext"] {
-        *template.pointer_mut(at).unwrap() = plain.pointer(at).unwrap().clone();
-    }
-    assert_eq!(template, *plain);
-    assert_eq!(hardened.the("ClusterRole"), base.the("ClusterRole"));
-}
-
-#[test]
-fn pods_go_to_every_linux_node_that_is_real() {
-    let Some(base) = rendered(BASE) else { return };
-    let pod = &base.template()["spec"];
-    assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]), "all taints");
-    let required = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
-    let terms = list(pod.pointer(required).unwrap());
-    assert_eq!(terms.len(), 1, "of several one would do");
-    // A node without the label is not in the values, whatever these are.
-    let goes = |labels: &Value| {
-        list(&terms[0]["matchExpressions"]).iter().all(|expression| {
-            let is_in = list(&expression["values"]).contains(&labels[expression["key"].as_str().unwrap()]);
-            match expression["operator"].as_str() {
-                Some("In") => is_in,
-                Some("NotIn") => !is_in,
-                other => panic!("{other:?}"),
-            }
-        })
-    };
-    let os = "kubernetes.io/os";
-    assert!(goes(&json!({os: "linux"})));
-    assert!(goes(&json!({os: "linux", "type": "compute", "eks.amazonaws.com/compute-type": "ec2"})));
-    assert!(!goes(&json!({os: "windows"})));
-    assert!(!goes(&json!({os: "linux", "type": "virtual-kubelet"})));
-    assert!(!goes(&json!({os: "linux", "eks.amazonaws.com/compute-type": "fargate"})));
-}
-
-#[test]
-fn each_control_finds_what_it_forbids() {
-    let Some(good) = rendered(KUBELET_ONLY) else { return };
-    let container = "/spec/containers/0";
-    let cases = [
-        ("HostProcess", "/spec", "securityContext", json!({"windowsOptions": {"hostProcess": true}})),
-        ("Host Namespaces", "/spec", "hostIPC", json!(true)),
-        ("Host Namespaces", "/spec", "hostNetwork", json!(true)),
-        ("Host Namespaces", "/spec", "hostPID", json!(true)),
-        ("Privileged Containers", "/spec/containers/0/securityContext", "privileged", json!(true)),
-        ("Host Ports", container, "ports", json!([{"containerPort": 1, "hostPort": 1}])),
-        ("Host Probes / Lifecycle Hooks", container, "startupProbe", json!({"httpGet": {"host": "a"}})),
-        ("AppArmor", "/spec", "securityContext", json!({"appArmorProfile": {"type": "Unconfined"}})),
-        (
-            "AppArmor",
-            "/metadata",
-            "annotations",
-            json!({"container.apparmor.security.beta.kubernetes.io/a": "unconfined"}),
-        ),
-        ("SELinux", "/spec", "securityContext", json!({"seLinuxOptions": {"type": "spc_t"}})),
-        ("SELinux", "/spec", "securityContext", json!({"seLinuxOptions": {"role": "a"}})),
-        ("/proc Mount Type", "/spec/containers/0/securityContext", "procMount", json!("Unmasked")),
-        ("Sysctls", "/spec", "securityContext", json!({"sysctls": [{"name": "a", "value": "1"}]})),
-        ("Volume Types", "/spec", "volumes", json!([{"name": "a", "nfs": {}}])),
-        (
-            "Privilege Escalation",
-            "/spec",
-            "initContainers",
-            json!([{"securityContext": {
-                "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true, "seccompProfile": {"type": "Localhost"},
-            }}]),
-        ),
-        ("Running as Non-root", "/spec/containers/0/securityContext", "runAsNonRoot", json!(false)),
-        ("Running as Non-root user", "/spec", "securityContext", json!({"runAsUser": 0})),
-        ("Seccomp", "/spec/containers/0/securityContext", "seccompProfile", Value::Null),
-        ("Seccomp", "/spec", "securityContext", json!({"seccompProfile": {"type": "Unconfined"}})),
-        ("Capabilities: drop", "/spec/containers/0/securityContext", "capabilities", json!({})),
-        (
-            "Capabilities: add",
-            "/spec/containers/0/securityContext/capabilities",
-            "add",
-            json!(["NET_BIND_SERVICE", "SYS_PTRACE"]),
-        ),
+    let kubelet = "--kubelet-endpoint=https://$(HOST_IP):10250";
+    let missing = ["--rootfs=/rootfs", "--sources=mounts", "--kubelet-volume-stats=missing", kubelet];
+    let compat = [
+        "--sources=kubelet",
+        kubelet,
+        "--kubelet-volume-stats-labels=pod",
+        "--metrics-port=8080",
+        "--scrape-interval=30s",
+        "--insecure-skip-tls-verify=true",
     ];
-    for (control, at, field, value) in cases {
-        let mut pod = good.template().clone();
-        pod.pointer_mut(at).unwrap()[field] = value;
-        assert_eq!(unmet(&pod), [control].into(), "{at}/{field}");
+    let port = ("pv-metrics", 9274);
+    for (directory, port, args, level, unmet_controls) in [
+        (BASE, port, &missing[..1], "privileged", &privileged[..]),
+        ("manifests/base", port, &missing[..1], "privileged", &privileged),
+        (HARDENED, port, &missing[..1], "privileged", &hardened),
+        (NAMES, port, &missing, "privileged", &privileged),
+        (KUBELET_ONLY, port, &compat[..2], "restricted", &[]),
+        (COMPAT, ("metrics", 8080), &compat, "restricted", &[]),
+    ] {
+        let Some([manifest]) = kustomized([directory]) else { return };
+        let name = "disk-usage-exporter";
+        let namespace = if directory == COMPAT { "kubelet-volume-stats" } else { name };
+        let service = ["Service", namespace, "kubelet-volume-stats-exporter"];
+        let names = [
+            ["Namespace", "", namespace],
+            ["ServiceAccount", namespace, name],
+            ["PriorityClass", "", name],
+            ["DaemonSet", namespace, name],
+            ["ClusterRole", "", name],
+            ["ClusterRoleBinding", "", name],
+        ];
+        let names = names.into_iter().chain((directory == COMPAT).then_some(service));
+        assert_eq!(manifest.names(), names.map(|name| name.map(str::to_owned)).collect(), "{directory}");
+        assert_eq!((manifest.port(), &manifest.args()[..]), (port, args), "{directory}");
+        let labels = &manifest.the("Namespace")["metadata"]["labels"];
+        assert_eq!(labels["pod-security.kubernetes.io/enforce"], level, "{directory}");
+        assert_eq!(unmet(manifest.template()), unmet_controls.iter().copied().collect(), "{directory}");
+        let pod = &manifest.template()["spec"];
+        assert_eq!([&pod["priorityClassName"], &pod["serviceAccountName"]], [name; 2], "{directory}");
     }
 }
 
 #[test]
-fn nothing_is_mounted_but_the_token_and_the_clusters_authority() {
+fn pods_without_mounts_have_no_rights_on_their_node() {
     for directory in [KUBELET_ONLY, COMPAT] {
-        let Some(manifest) = rendered(directory) else { return };
+        let Some([manifest]) = kustomized([directory]) else { return };
+        let context = json!({
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": false,
+            "readOnlyRootFilesystem": true,
+            "runAsGroup": 1000,
+            "runAsNonRoot": true,
+            "runAsUser": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        });
+        assert_eq!(manifest.container()["securityContext"], context, "{directory}");
         let sources = json!([
             {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
             {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
@@ -216,82 +96,67 @@ fn nothing_is_mounted_but_the_token_and_the_clusters_authority() {
                 "items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}],
             }},
         ]);
-        let spec = &manifest.template()["spec"];
-        assert_eq!(spec["volumes"], json!([{"name": "token", "projected": {"sources": sources}}]));
+        let volumes = json!([{"name": "token", "projected": {"sources": sources}}]);
+        assert_eq!(manifest.template()["spec"]["volumes"], volumes, "{directory}");
         let path = "/var/run/secrets/kubernetes.io/serviceaccount";
         let mounts = json!([{"name": "token", "mountPath": path, "readOnly": true}]);
-        assert_eq!(manifest.container()["volumeMounts"], mounts);
+        assert_eq!(manifest.container()["volumeMounts"], mounts, "{directory}");
     }
 }
 
+/// Only these parts of the pod differ from the base's, and no other objects but those of these kinds.
 #[test]
-fn the_kubelets_figures_are_all_that_may_be_asked_for() {
-    for directory in [KUBELET_ONLY, COMPAT] {
-        let Some(manifest) = rendered(directory) else { return };
-        let rules = json!([{"apiGroups": [""], "resources": ["nodes/stats"], "verbs": ["get"]}]);
-        assert_eq!(manifest.the("ClusterRole")["rules"], rules, "{directory}");
-    }
-}
-
-#[test]
-fn who_measures_may_ask_the_kubelet_for_its_metrics_besides() {
-    let Some(names) = rendered(NAMES) else { return };
-    let base = rendered(BASE).unwrap();
-    let metrics = json!({"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]});
-    let rules = [list(&base.the("ClusterRole")["rules"]), &[metrics]].concat();
-    assert_eq!(list(&names.the("ClusterRole")["rules"]), rules);
-    let (mut template, plain) = (names.template().clone(), base.template());
-    template["spec"]["containers"][0]["args"] = plain["spec"]["containers"][0]["args"].clone();
-    assert_eq!(template, *plain, "nothing else differs");
-}
-
-#[test]
-fn the_program_accepts_the_overlays_arguments() {
-    let Some(base) = rendered(BASE) else { return };
-    assert_eq!(base.args(), ["--rootfs=/rootfs"]);
-    let kubelet_only = rendered(KUBELET_ONLY).unwrap();
-    let asking = ["--sources=kubelet", "--kubelet-endpoint=https://$(HOST_IP):10250"];
-    assert_eq!(kubelet_only.args(), asking);
-    let names = rendered(NAMES).unwrap();
-    let missing = ["--sources=mounts", "--kubelet-volume-stats=missing", asking[1]];
-    assert_eq!(names.args(), [&base.args()[..], &missing].concat());
-    let compat = rendered(COMPAT).unwrap();
-    let as_before = [
-        "--kubelet-volume-stats-labels=pod",
-        "--metrics-port=8080",
-        "--scrape-interval=30s",
-        "--insecure-skip-tls-verify=true",
-    ];
-    assert_eq!(compat.args(), [&asking[..], &as_before].concat());
-    for manifest in [&base, &kubelet_only, &names, &compat] {
-        let env = [("HOST_IP", "status.hostIP"), ("NODE_NAME", "spec.nodeName")];
-        assert_eq!(manifest.env(), env.into());
-        // Where the manifest mounts the node, this machine has its own root.
-        let here = |arg: &str| arg.replace("$(HOST_IP)", "127.0.0.1").replace("=/rootfs", "=/");
-        let args: Vec<String> = manifest.args().into_iter().map(here).chain(["metrics".into()]).collect();
-        let output = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-#[test]
-fn probes_ask_at_ports_that_are_there() {
-    for (directory, port) in
-        [(BASE, ("pv-metrics", 9274)), (KUBELET_ONLY, ("pv-metrics", 9274)), (COMPAT, ("metrics", 8080))]
-    {
-        let Some(manifest) = rendered(directory) else { return };
-        let (name, number) = port;
-        assert_eq!(manifest.ports(), [(name, Some(number))].into(), "{directory}");
-        for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
-            let expected = json!({"path": path, "port": name});
-            assert_eq!(manifest.container()[probe]["httpGet"], expected, "{directory}: {probe}");
+fn overlays_change_nothing_else() {
+    let Some([base, hardened, names]) = kustomized([BASE, HARDENED, NAMES]) else { return };
+    let mounts =
+        ["/spec/volumes/0", "/spec/containers/0/volumeMounts/0", "/spec/containers/0/securityContext"];
+    for (overlay, parts, kinds) in [
+        (&hardened, &mounts[..], &["DaemonSet"][..]),
+        (&names, &["/spec/containers/0/args"], &["DaemonSet", "ClusterRole"]),
+    ] {
+        let mut template = overlay.template().clone();
+        for part in parts {
+            template.pointer_mut(part).unwrap().clone_from(base.template().pointer(part).unwrap());
         }
+        assert_eq!(template, *base.template(), "{parts:?}");
+        let others = |manifest: &Manifest| -> Vec<Value> {
+            let others = manifest.0.iter().filter(|object| kinds.iter().all(|kind| object["kind"] != *kind));
+            others.cloned().collect()
+        };
+        assert_eq!(others(overlay), others(&base), "{kinds:?}");
+    }
+    for (manifest, name, mount_path, path) in [
+        (&base, "rootfs", "/rootfs", "/"),
+        (&hardened, "kubelet", "/rootfs/var/lib/kubelet", "/var/lib/kubelet"),
+    ] {
+        let mount = json!({
+            "name": name, "mountPath": mount_path, "mountPropagation": "HostToContainer", "readOnly": true,
+        });
+        assert_eq!(manifest.container()["volumeMounts"][0], mount);
+        let volume = json!({"name": name, "hostPath": {"path": path, "type": "Directory"}});
+        assert_eq!(manifest.template()["spec"]["volumes"][0], volume);
     }
 }
 
 #[test]
-fn the_go_exporters_service_lists_the_pods() {
-    let Some(manifest) = rendered(COMPAT) else { return };
+fn pods_go_to_every_real_linux_node() {
+    let Some([base]) = kustomized([BASE]) else { return };
+    let pod = &base.template()["spec"];
+    assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]), "all taints");
+    // `NotIn` includes nodes without the label.
+    let term = json!({"matchExpressions": [
+        {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
+        {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]},
+        {"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]},
+    ]});
+    let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}});
+    assert_eq!(pod["affinity"], json!({"nodeAffinity": required}));
+    assert_eq!(pod["nodeSelector"], Value::Null);
+}
+
+#[test]
+fn service_of_the_go_exporter_lists_the_pods() {
+    let Some([manifest]) = kustomized([COMPAT]) else { return };
     let service = manifest.the("Service");
     let annotations = json!({
         "prometheus.io/scrape": "true",
@@ -304,37 +169,78 @@ fn the_go_exporters_service_lists_the_pods() {
     let labels = &manifest.template()["metadata"]["labels"];
     assert_eq!(service["spec"], json!({"clusterIP": "None", "selector": labels, "ports": [port]}));
     assert_eq!(manifest.the("DaemonSet")["spec"]["selector"]["matchLabels"], *labels);
-    assert_eq!(manifest.ports(), [("metrics", Some(8080))].into());
-}
-
-fn scrape_job(path: &str) -> Value {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-    let config: Value = serde_saphyr::from_str(&text).unwrap();
-    let [job] = list(&config["scrape_configs"]) else { panic!("{config:#}") };
-    job.clone()
 }
 
 #[test]
 fn scrape_jobs_find_the_pods_and_keep_their_labels() {
-    let Some(base) = rendered(BASE) else { return };
-    let namespace = &base.the("DaemonSet")["metadata"]["namespace"];
-    let ports = base.ports();
-    let label = |of: &str| json!([format!("__meta_kubernetes_pod_{of}")]);
-    for path in ["manifests/prometheus-scrape.yaml", "manifests/prometheus-kubelet-names.yaml"] {
-        let job = scrape_job(path);
+    let Some([base, compat]) = kustomized([BASE, COMPAT]) else { return };
+    let job = |path: &str| {
+        let config = yaml(path);
+        let [job] = list(&config["scrape_configs"]) else { panic!("{config:#}") };
         assert_eq!(job["honor_labels"], true, "{path}");
+        job.clone()
+    };
+    let label = |name: &str| json!([format!("__meta_kubernetes_pod_{name}")]);
+    for path in ["manifests/prometheus-scrape.yaml", "manifests/prometheus-kubelet-names.yaml"] {
+        let job = job(path);
+        let namespace = &base.the("DaemonSet")["metadata"]["namespace"];
         let discovery = json!([{"role": "pod", "namespaces": {"names": [namespace]}}]);
         assert_eq!(job["kubernetes_sd_configs"], discovery, "{path}");
         let relabelings = json!([
-            {"source_labels": label("container_port_name"), "regex": ports.keys().next(), "action": "keep"},
+            {"source_labels": label("container_port_name"), "regex": base.port().0, "action": "keep"},
             {"source_labels": label("phase"), "regex": "Failed|Succeeded", "action": "drop"},
             {"source_labels": label("node_name"), "target_label": "node"},
         ]);
         assert_eq!(job["relabel_configs"], relabelings, "{path}");
     }
-    let compat = scrape_job("manifests/overlays/kubelet-only-compat/prometheus-scrape.yaml");
-    let service = rendered(COMPAT).unwrap().the("Service")["metadata"].clone();
-    assert_eq!(compat["honor_labels"], true);
-    assert_eq!(compat["kubernetes_sd_configs"][0]["namespaces"]["names"], json!([service["namespace"]]));
-    assert_eq!(compat["relabel_configs"][0]["regex"], service["name"]);
+    let job = job("manifests/overlays/kubelet-only-compat/prometheus-scrape.yaml");
+    let service = &compat.the("Service")["metadata"];
+    assert_eq!(job["kubernetes_sd_configs"][0]["namespaces"]["names"], json!([service["namespace"]]));
+    assert_eq!(job["relabel_configs"][0]["regex"], service["name"]);
+}
+
+#[test]
+fn each_pod_security_control_finds_what_it_forbids() {
+    let Some([good]) = kustomized([KUBELET_ONLY]) else { return };
+    let uncapped = json!([{"securityContext": {
+        "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true, "seccompProfile": {"type": "Localhost"},
+    }}]);
+    for (control, path, value) in [
+        ("HostProcess", "/spec/securityContext", json!({"windowsOptions": {"hostProcess": true}})),
+        ("Host Namespaces", "/spec/hostIPC", json!(true)),
+        ("Host Namespaces", "/spec/hostNetwork", json!(true)),
+        ("Host Namespaces", "/spec/hostPID", json!(true)),
+        ("Privileged Containers", "C/securityContext/privileged", json!(true)),
+        ("Host Ports", "C/ports", json!([{"containerPort": 1, "hostPort": 1}])),
+        ("Host Probes / Lifecycle Hooks", "C/startupProbe", json!({"httpGet": {"host": "a"}})),
+        ("Host Probes / Lifecycle Hooks", "C/lifecycle", json!({"preStop": {"tcpSocket": {"host": "a"}}})),
+        ("AppArmor", "/spec/securityContext", json!({"appArmorProfile": {"type": "Unconfined"}})),
+        (
+            "AppArmor",
+            "/metadata/annotations",
+            json!({"container.apparmor.security.beta.kubernetes.io/a": "unconfined"}),
+        ),
+        ("SELinux", "/spec/securityContext", json!({"seLinuxOptions": {"type": "spc_t"}})),
+        ("SELinux", "/spec/securityContext", json!({"seLinuxOptions": {"role": "a"}})),
+        ("/proc Mount Type", "C/securityContext/procMount", json!("Unmasked")),
+        ("Sysctls", "/spec/securityContext", json!({"sysctls": [{"name": "a", "value": "1"}]})),
+        ("Volume Types", "/spec/volumes", json!([{"name": "a", "nfs": {}}])),
+        ("Privilege Escalation", "/spec/initContainers", uncapped),
+        ("Running as Non-root", "C/securityContext/runAsNonRoot", json!(false)),
+        ("Running as Non-root user", "/spec/securityContext", json!({"runAsUser": 0})),
+        ("Seccomp", "C/securityContext/seccompProfile", Value::Null),
+        ("Seccomp", "/spec/securityContext", json!({"seccompProfile": {"type": "Unconfined"}})),
+        ("Capabilities: drop", "C/securityContext/capabilities", json!({})),
+        (
+            "Capabilities: add",
+            "C/securityContext/capabilities/add",
+            json!(["NET_BIND_SERVICE", "SYS_PTRACE"]),
+        ),
+    ] {
+        let mut pod = good.template().clone();
+        let path = path.replace("C/", "/spec/containers/0/");
+        let (parent, field) = path.rsplit_once('/').unwrap();
+        pod.pointer_mut(parent).unwrap()[field] = value;
+        assert_eq!(unmet(&pod), BTreeSet::from([control]), "{path}");
+    }
 }

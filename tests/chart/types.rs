@@ -4,28 +4,83 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::with;
+use crate::support::helm::is_helm_there;
 use crate::support::manifest::text;
+use crate::support::tool::{is_there, stdout};
 
-/// The object is of a known kind, which has all of its fields.
-pub(super) fn assert_known(object: &Value) {
-    match text(&object["kind"]) {
-        "Namespace" => assert_typed::<Namespace>(object),
-        "ServiceAccount" => assert_typed::<ServiceAccount>(object),
-        "ClusterRole" => assert_typed::<ClusterRole>(object),
-        "ClusterRoleBinding" => assert_typed::<ClusterRoleBinding>(object),
-        "PriorityClass" => assert_typed::<PriorityClass>(object),
-        "DaemonSet" => assert_typed::<DaemonSet>(object),
-        "Service" => assert_typed::<Service>(object),
-        "ConfigMap" => assert_typed::<ConfigMap>(object),
-        kind => panic!("who knows {kind}?"),
+/// All objects are of known kinds, which have all of their fields.
+pub(super) fn assert_known(objects: impl Iterator<Item = Value>) {
+    let (operators, others): (Vec<Value>, Vec<Value>) =
+        objects.partition(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
+    for object in others {
+        match text(&object["kind"]) {
+            "Namespace" => assert_typed::<Namespace>(object),
+            "ServiceAccount" => assert_typed::<ServiceAccount>(object),
+            "ClusterRole" => assert_typed::<ClusterRole>(object),
+            "ClusterRoleBinding" => assert_typed::<ClusterRoleBinding>(object),
+            "PriorityClass" => assert_typed::<PriorityClass>(object),
+            "DaemonSet" => assert_typed::<DaemonSet>(object),
+            "Service" => assert_typed::<Service>(object),
+            "ConfigMap" => assert_typed::<ConfigMap>(object),
+            kind => panic!("unknown kind {kind}"),
+        }
+    }
+    assert!(!operators.is_empty());
+    if has_operator_types() {
+        assert_eq!(faults(&operators), [""; 0]);
     }
 }
 
 /// Kubernetes' own type has each of the fields, and no field is missing.
-fn assert_typed<T: Serialize + DeserializeOwned>(object: &Value) {
+fn assert_typed<T: Serialize + DeserializeOwned>(object: Value) {
     let typed: T =
         serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object:#}"));
-    assert_eq!(serde_json::to_value(typed).unwrap(), *object, "what is left of it");
+    assert_eq!(serde_json::to_value(typed).unwrap(), object);
+}
+
+/// Reads objects by models that are made from the operator's own definitions, and prints what is wrong with each: a value
+/// that they refuse, or a field that they do not have and so drop.
+const CHECK: &str = r#"
+import json, sys
+from cloudcoil.models.prometheus_operator import v1
+
+def fault(thing):
+    try:
+        kept = getattr(v1, thing["kind"]).model_validate(thing)
+    except ValueError as error:
+        return str(error)
+    kept = kept.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    return None if kept == thing else f"of {json.dumps(thing)} remains {json.dumps(kept)}"
+
+json.dump([fault for fault in map(fault, json.load(sys.stdin)) if fault], sys.stdout)
+"#;
+
+/// Whether the operator's definitions are here, whose import takes seconds; if not, the test is skipped.
+fn has_operator_types() -> bool {
+    let find = "import importlib.util, sys; sys.exit(not importlib.util.find_spec('cloudcoil.models.prometheus_operator'))";
+    is_there("python3", &["-c", find])
+}
+
+fn faults(objects: &[Value]) -> Vec<String> {
+    serde_json::from_str(&stdout("python3", &["-c", CHECK], &json!(objects).to_string())).unwrap()
+}
+
+#[test]
+fn faults_in_objects_of_the_operator_are_found() {
+    if !is_helm_there() || !has_operator_types() {
+        return;
+    }
+    let good = with(json!({"monitor": {"kind": "PodMonitor"}})).the("PodMonitor").clone();
+    let faulty = |field: &str, value: Value| {
+        let mut object = good.clone();
+        object["spec"]["podMetricsEndpoints"][0].pointer_mut(field).unwrap().clone_from(&value);
+        object
+    };
+    let unknown = faulty("/relabelings/0", json!({"sourceLabel": ["a"]}));
+    let action = faulty("/relabelings/1/action", json!("forget"));
+    let kind = faulty("/honorLabels", json!("yes, please"));
+    assert_eq!(faults(&[unknown, good, action, kind]).len(), 3);
 }

@@ -1,127 +1,98 @@
-//! The Pod Security Standard `restricted`, which takes in `baseline`:
+//! The Pod Security Standard `restricted`, which includes `baseline`:
 //! <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// A pod, or the template of pods.
-struct Pod<'a>(&'a Value);
+use super::manifest::list;
 
-type Control = (&'static str, fn(&Pod) -> bool);
+/// The standard's name of a control, a restricted field, and the values that are allowed. `C` stands for a container, `S`
+/// for a security context, `*` for all elements or fields.
+type Control = (&'static str, &'static str, fn(&Value) -> bool);
 
-/// Each control, by the name that the standard gives it, and whether a Linux pod meets it.
-const CONTROLS: [Control; 17] = [
-    ("HostProcess", |pod| pod.given("/windowsOptions/hostProcess").all(|given| given == false)),
-    ("Host Namespaces", |pod| {
-        ["hostNetwork", "hostPID", "hostIPC"].iter().all(|name| pod.spec()[name] != true)
+const CONTROLS: [Control; 25] = [
+    ("HostProcess", "S/windowsOptions/hostProcess", |value| *value != true),
+    ("Host Namespaces", "spec/hostNetwork", |value| *value != true),
+    ("Host Namespaces", "spec/hostPID", |value| *value != true),
+    ("Host Namespaces", "spec/hostIPC", |value| *value != true),
+    ("Privileged Containers", "S/privileged", |value| *value != true),
+    ("HostPath Volumes", "spec/volumes/*/hostPath", Value::is_null),
+    ("Host Ports", "C/ports/*/hostPort", |value| value.is_null() || value == 0),
+    ("Host Probes / Lifecycle Hooks", "C/livenessProbe/*/host", is_empty),
+    ("Host Probes / Lifecycle Hooks", "C/readinessProbe/*/host", is_empty),
+    ("Host Probes / Lifecycle Hooks", "C/startupProbe/*/host", is_empty),
+    ("Host Probes / Lifecycle Hooks", "C/lifecycle/*/*/host", is_empty),
+    ("AppArmor", "S/appArmorProfile/type", |value| value.is_null() || is_profile(value)),
+    ("AppArmor", "metadata/annotations", |value| {
+        let mut annotations = value.as_object().into_iter().flatten();
+        annotations.all(|(name, value)| {
+            !name.starts_with("container.apparmor.security.beta.kubernetes.io/") || value == "runtime/default"
+        })
     }),
-    ("Privileged Containers", |pod| pod.given("/privileged").all(|given| given == false)),
-    ("HostPath Volumes", |pod| pod.volumes().all(|volume| volume.get("hostPath").is_none())),
-    ("Host Ports", |pod| {
-        let ports = pod.containers().flat_map(|container| list(&container["ports"]));
-        ports.filter_map(|port| port.get("hostPort")).all(|port| port == 0)
+    ("SELinux", "S/seLinuxOptions/type", |value| {
+        let types = ["container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+        is_empty(value) || types.iter().any(|name| value == name)
     }),
-    ("Host Probes / Lifecycle Hooks", |pod| {
-        let hooks = pod.containers().flat_map(|container| {
-            ["livenessProbe", "readinessProbe", "startupProbe"]
-                .map(|probe| &container[probe])
-                .into_iter()
-                .chain(["postStart", "preStop"].map(|hook| &container["lifecycle"][hook]))
-        });
-        hooks
-            .flat_map(|hook| ["httpGet", "tcpSocket"].map(|by| &hook[by]["host"]))
-            .all(|host| host.is_null() || host == "")
+    ("SELinux", "S/seLinuxOptions/user", is_empty),
+    ("SELinux", "S/seLinuxOptions/role", is_empty),
+    ("/proc Mount Type", "S/procMount", |value| value.is_null() || value == "Default"),
+    // The standard allows a few. Nothing here needs any.
+    ("Sysctls", "spec/securityContext/sysctls/*", |_| false),
+    ("Volume Types", "spec/volumes/*", |volume| {
+        let kinds = ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "projected", "secret"];
+        kinds.iter().chain(&["persistentVolumeClaim"]).any(|kind| volume.get(kind).is_some())
     }),
-    ("AppArmor", |pod| {
-        pod.given("/appArmorProfile/type").all(|given| given == "RuntimeDefault" || given == "Localhost")
-            && pod.annotations("container.apparmor.security.beta.kubernetes.io/").all(|profile| {
-                profile
-                    .as_str()
-                    .is_some_and(|name| name == "runtime/default" || name.starts_with("localhost/"))
-            })
-    }),
-    ("SELinux", |pod| {
-        let types = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
-        pod.given("/seLinuxOptions/type").all(|given| types.iter().any(|name| given == name))
-            && ["/seLinuxOptions/user", "/seLinuxOptions/role"]
-                .iter()
-                .all(|field| pod.given(field).all(|given| given == ""))
-    }),
-    ("/proc Mount Type", |pod| pod.given("/procMount").all(|given| given == "Default")),
-    // The standard lets a few pass. Nothing here needs any.
-    ("Sysctls", |pod| list(&pod.spec()["securityContext"]["sysctls"]).next().is_none()),
-    ("Volume Types", |pod| {
-        let kinds = [
-            "configMap",
-            "csi",
-            "downwardAPI",
-            "emptyDir",
-            "ephemeral",
-            "persistentVolumeClaim",
-            "projected",
-            "secret",
-        ];
-        pod.volumes().all(|volume| kinds.iter().any(|kind| volume.get(kind).is_some()))
-    }),
-    ("Privilege Escalation", |pod| {
-        pod.containers().all(|container| container["securityContext"]["allowPrivilegeEscalation"] == false)
-    }),
-    ("Running as Non-root", |pod| pod.everywhere("/runAsNonRoot", |given| given == true)),
-    ("Running as Non-root user", |pod| pod.given("/runAsUser").all(|given| given != 0)),
-    ("Seccomp", |pod| {
-        let good = |given: &Value| given == "RuntimeDefault" || given == "Localhost";
-        pod.everywhere("/seccompProfile/type", good) && pod.given("/seccompProfile/type").all(good)
-    }),
-    ("Capabilities: drop", |pod| {
-        pod.capabilities("drop").all(|mut dropped| dropped.any(|capability| capability == "ALL"))
-    }),
-    ("Capabilities: add", |pod| {
-        pod.capabilities("add").all(|mut added| added.all(|capability| capability == "NET_BIND_SERVICE"))
+    ("Privilege Escalation", "S/allowPrivilegeEscalation", |value| value == false),
+    ("Running as Non-root", "S/runAsNonRoot", |value| value == true),
+    ("Running as Non-root user", "S/runAsUser", |value| value != 0),
+    ("Seccomp", "S/seccompProfile/type", is_profile),
+    ("Capabilities: drop", "S/capabilities/drop", |value| list(value).contains(&"ALL".into())),
+    ("Capabilities: add", "S/capabilities/add", |value| {
+        list(value).iter().all(|capability| capability == "NET_BIND_SERVICE")
     }),
 ];
 
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value == ""
+}
+
+fn is_profile(value: &Value) -> bool {
+    value == "RuntimeDefault" || value == "Localhost"
+}
+
 /// The controls that a pod, or the template of pods, does not meet.
 pub(crate) fn unmet(pod: &Value) -> BTreeSet<&'static str> {
-    CONTROLS.iter().filter(|(_, meets)| !meets(&Pod(pod))).map(|(name, _)| *name).collect()
+    let is_met = |(_, path, is_allowed): &&Control| restricted(pod, path).into_iter().all(is_allowed);
+    CONTROLS.iter().filter(|control| !is_met(control)).map(|(name, ..)| *name).collect()
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
+/// The values of a restricted field. Of a security context: the pod's if it has one, and each container's or else the
+/// pod's.
+fn restricted<'a>(pod: &'a Value, path: &str) -> Vec<&'a Value> {
+    let of_containers = |path: &str| {
+        let kinds = ["initContainers", "containers", "ephemeralContainers"];
+        kinds.map(|kind| values(pod, &format!("spec/{kind}/*/{path}"))).concat()
+    };
+    if let Some(path) = path.strip_prefix("C/") {
+        return of_containers(path);
+    }
+    let Some(field) = path.strip_prefix("S/") else { return values(pod, path) };
+    let path = format!("securityContext/{field}");
+    let of_pod = values(&pod["spec"], &path)[0];
+    let of_containers =
+        of_containers(&path).into_iter().map(|value| if value.is_null() { of_pod } else { value });
+    of_containers.chain([of_pod].into_iter().filter(|value| !value.is_null())).collect()
 }
 
-impl<'a> Pod<'a> {
-    fn spec(&self) -> &'a Value {
-        &self.0["spec"]
-    }
+fn values<'a>(value: &'a Value, path: &str) -> Vec<&'a Value> {
+    let Some((first, rest)) = path.split_once('/') else {
+        return if path == "*" { children(value) } else { vec![&value[path]] };
+    };
+    let next = if first == "*" { children(value) } else { vec![&value[first]] };
+    next.into_iter().flat_map(|value| values(value, rest)).collect()
+}
 
-    fn containers(&self) -> impl Iterator<Item = &'a Value> {
-        let spec = self.spec();
-        ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|kind| list(&spec[kind]))
-    }
-
-    fn volumes(&self) -> impl Iterator<Item = &'a Value> {
-        list(&self.spec()["volumes"])
-    }
-
-    fn annotations(&self, prefix: &'static str) -> impl Iterator<Item = &'a Value> {
-        let all = self.0["metadata"]["annotations"].as_object().into_iter().flatten();
-        all.filter(move |(name, _)| name.starts_with(prefix)).map(|(_, value)| value)
-    }
-
-    /// What the security contexts of the pod and of its containers say, where they say anything.
-    fn given(&self, field: &'static str) -> impl Iterator<Item = &'a Value> {
-        let contexts = self.containers().chain([self.spec()]).map(|part| &part["securityContext"]);
-        contexts.filter_map(|context| context.pointer(field)).filter(|given| !given.is_null())
-    }
-
-    /// Whether each container says so itself, or else the pod.
-    fn everywhere(&self, field: &str, is_good: fn(&Value) -> bool) -> bool {
-        let of = |part: &'a Value| part["securityContext"].pointer(field);
-        self.containers().all(|container| of(container).or(of(self.spec())).is_some_and(is_good))
-    }
-
-    fn capabilities(&self, what: &'static str) -> impl Iterator<Item = impl Iterator<Item = &'a Value>> {
-        self.containers().map(move |container| list(&container["securityContext"]["capabilities"][what]))
-    }
+fn children(value: &Value) -> Vec<&Value> {
+    list(value).iter().chain(value.as_object().into_iter().flat_map(|fields| fields.values())).collect()
 }

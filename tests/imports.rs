@@ -1,113 +1,95 @@
 //! The structure of `src`: no file imports, directly or through others, a file that imports it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use regex::Regex;
 
-use crate::support::document::root;
+use crate::support::document::{read, root};
 
-/// A file: every path that it names, and its `use` items.
+/// Modules by their paths from the crate's root, such as `volume::metadata`; the root's is empty. One is a file.
 #[derive(Default)]
-struct Module {
-    paths: Vec<String>,
-    /// Names that it exports, with their paths.
+struct Crate {
+    /// Every path that a module names.
+    paths: BTreeMap<String, Vec<String>>,
+    /// By the path of the new name: the path that a module re-exports, as the module writes it.
     exports: BTreeMap<String, String>,
-    /// Paths of its `use` items.
-    uses: Vec<String>,
 }
-
-/// The files by the paths of their modules from the crate's root: `volume::metadata`, and nothing for the root.
-struct Crate(BTreeMap<String, Module>);
 
 fn join(module: &str, name: &str) -> String {
     if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") }
 }
 
-fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).unwrap()
-}
-
 impl Crate {
     /// Follows the `mod` items from `lib.rs`. The text must be as rustfmt leaves it.
     fn read(src: &Path) -> Self {
-        let mut this = Self(BTreeMap::new());
-        this.read_module(&src.join("lib.rs"), src, "");
+        let [ignored, conditional, child, group, export, path] = [
+            // Comments, and the visibility `pub(in crate::node)`.
+            r"(?m)(?:^|\s)//.*$|\(in [\w:]+\)",
+            // Items for tests and fuzzing may import what they want.
+            r"(?m)^#\[cfg\((?:.*\n)*?(?:\S.*;|\})$",
+            r"(?m)^(?:pub(?:\(\w+\))? )?mod (\w+);",
+            r"((?:\w+::)+)\{([^{}]*)\}",
+            r"(?m)^pub(?:\(\w+\))? use ([^;]+);",
+            r"\w+(?:::(?:\w+|\*))+",
+        ]
+        .map(|pattern| Regex::new(pattern).unwrap());
+        let mut this = Self::default();
+        let mut modules = vec![String::new()];
+        while let Some(module) = modules.pop() {
+            let file = if module.is_empty() { "lib".into() } else { module.replace("::", "/") };
+            let text = read(src.join(file).with_extension("rs"));
+            let mut text = conditional.replace_all(&ignored.replace_all(&text, ""), "").into_owned();
+            modules.extend(child.captures_iter(&text).map(|child| join(&module, &child[1])));
+            // `a::{b, c::d}` is `a::b, a::c::d`, from the inside out.
+            while let Some(found) = group.captures(&text) {
+                let leaves = found[2].split(',').map(str::trim).filter(|leaf| !leaf.is_empty());
+                let leaves: Vec<_> = leaves.map(|leaf| [&found[1], leaf].concat()).collect();
+                let range = found.get(0).unwrap().range();
+                text.replace_range(range, &leaves.join(", "));
+            }
+            for leaf in export.captures_iter(&text).flat_map(|export| export.extract::<1>().1[0].split(',')) {
+                let (path, alias) = leaf.trim().split_once(" as ").unwrap_or((leaf.trim(), leaf));
+                let name = alias.rsplit("::").next().unwrap();
+                this.exports.insert(join(&module, name), path.to_owned());
+            }
+            let paths = path.find_iter(&text).map(|path| path.as_str().to_owned());
+            this.paths.insert(module, paths.collect());
+        }
         this
     }
 
-    fn read_module(&mut self, file: &Path, directory: &Path, name: &str) {
-        let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        // Comments import nothing, nor does `pub(in crate::node)`. Items for tests and fuzzing may import what they want.
-        let text = regex(r"(?m)(?:^|\s)//.*$|\(in [\w:]+\)").replace_all(&text, "");
-        let text = regex(r"(?m)^#\[cfg\((?:.*\n)*?(?:\S.*;|\})$").replace_all(&text, "");
-        for child in regex(r"(?m)^(?:pub(?:\(\w+\))? )?mod (\w+);").captures_iter(&text) {
-            let path = directory.join(&child[1]);
-            self.read_module(&path.with_extension("rs"), &path, &join(name, &child[1]));
-        }
-        let mut text = text.into_owned();
-        // `a::{b, c::d}` is `a::b, a::c::d`, from the inside out.
-        let group = regex(r"((?:\w+::)+)\{([^{}]*)\}");
-        while let Some(found) = group.captures(&text) {
-            let leaves = found[2].split(',').map(str::trim).filter(|leaf| !leaf.is_empty());
-            let leaves: Vec<_> = leaves.map(|leaf| [&found[1], leaf].concat()).collect();
-            let range = found.get(0).unwrap().range();
-            text.replace_range(range, &leaves.join(", "));
-        }
-        let mut module = Module::default();
-        for item in regex(r"(?m)^ *(pub(?:\(\w+\))? )?use ([^;]+);").captures_iter(&text) {
-            for leaf in item[2].split(',').map(str::trim) {
-                let (path, alias) = leaf.split_once(" as ").unwrap_or((leaf, leaf));
-                module.uses.push(path.to_owned());
-                if item.get(1).is_some() {
-                    let name = alias.rsplit("::").next().unwrap();
-                    module.exports.insert(name.to_owned(), path.to_owned());
-                }
-            }
-        }
-        module.paths =
-            regex(r"\w+(?:::(?:\w+|\*))+").find_iter(&text).map(|path| path.as_str().to_owned()).collect();
-        self.0.insert(name.to_owned(), module);
-    }
-
-    /// The file that declares what a path names, as seen from `module`; `None` in the file itself and in other crates.
+    /// The module that declares what a path names; `None` in the naming module itself and in other crates.
     fn resolve(&self, module: &str, path: &str) -> Option<String> {
-        let parent = |module: &str| module.rsplit_once("::").map_or("", |(parent, _)| parent).to_owned();
         let mut at = module.to_owned();
         for name in path.split("::") {
             let child = join(&at, name);
             match name {
                 "crate" => at.clear(),
-                "super" => at = parent(&at),
+                "super" => at.truncate(at.rfind("::").unwrap_or(0)),
                 "self" => {}
-                _ if self.0.contains_key(&child) => at = child,
+                _ if self.paths.contains_key(&child) => at = child,
                 _ if at == module => return None,
                 _ => {
-                    return self.0[&at]
-                        .exports
-                        .get(name)
-                        .map_or(Some(at.clone()), |path| self.resolve(&at, path));
+                    return self.exports.get(&child).map_or(Some(at.clone()), |path| self.resolve(&at, path));
                 }
             }
         }
         (at != module).then_some(at)
     }
 
-    /// The files that each file imports.
-    fn imports(&self) -> BTreeMap<&str, BTreeSet<String>> {
-        let of = |name: &str, module: &Module| {
-            module.paths.iter().filter_map(|path| self.resolve(name, path)).collect()
-        };
-        self.0.iter().map(|(name, module)| (name.as_str(), of(name, module))).collect()
+    /// Each module with each that it imports.
+    fn imports(&self) -> BTreeSet<(&str, String)> {
+        let paths =
+            self.paths.iter().flat_map(|(module, paths)| paths.iter().map(move |path| (module, path)));
+        paths.filter_map(|(module, path)| Some((module.as_str(), self.resolve(module, path)?))).collect()
     }
 
-    /// Imports that are part of a cycle: those that are left when files that import none and files that none imports are
-    /// taken away, again and again.
-    fn cyclic_imports(&self) -> BTreeSet<String> {
+    /// Imports that are part of a cycle or between cycles: those that are left when modules that import none, and modules
+    /// that none imports, are taken away again and again.
+    fn cyclic_imports(&self) -> Vec<String> {
         let imports = self.imports();
-        let edges = imports.iter().flat_map(|(from, files)| files.iter().map(move |to| (*from, to.as_str())));
-        let mut edges: Vec<_> = edges.collect();
+        let mut edges: Vec<_> = imports.iter().map(|(from, to)| (*from, to.as_str())).collect();
         loop {
             let (from, to): (BTreeSet<_>, BTreeSet<_>) = edges.iter().copied().unzip();
             let count = edges.len();
@@ -119,23 +101,12 @@ impl Crate {
     }
 }
 
-fn crate_of_files(files: &[(&str, &str)]) -> Crate {
-    let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("a")).unwrap();
-    for (name, text) in files {
-        fs::write(directory.path().join(name), text).unwrap();
-    }
-    Crate::read(directory.path())
-}
-
 #[test]
 fn cycles_are_found_through_re_exports_and_paths() {
-    let lib = ("lib.rs", "mod a;\nmod b;\nmod c;\n");
     let a = ("a.rs", "mod inner;\npub use inner::Inner;\npub struct Outer;\n");
     let b = ("b.rs", "use crate::a::Outer;\npub fn f() { super::a::inner::g() }\n");
     let b_of_exports = ("b.rs", "use crate::{\n    a::{Inner, Outer},\n};\n");
     let b_of_inner = ("b.rs", "use crate::a::Inner;\n");
-    let c = ("c.rs", "use crate::{a::*, b};\n");
     let inner = ("a/inner.rs", "pub struct Inner;\n// crate::b::B\n");
     let inner_of_b = ("a/inner.rs", "pub struct Inner(crate::b::B);\n");
     let inner_of_a = ("a/inner.rs", "pub(in crate::b) use super::{Outer as Other};\npub struct Inner;\n");
@@ -148,42 +119,38 @@ fn cycles_are_found_through_re_exports_and_paths() {
         ([a, b_of_exports, inner], &[]),
         ([a, b, inner_tested], &[]),
     ] {
-        let cyclic = crate_of_files(&[&[lib, c], &files[..]].concat()).cyclic_imports();
-        assert_eq!(cyclic, expected.iter().map(|import| (*import).to_owned()).collect(), "{files:?}");
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("a")).unwrap();
+        let others = [("lib.rs", "mod a;\nmod b;\nmod c;\n"), ("c.rs", "use crate::{a::*, b};\n")];
+        for (name, text) in others.iter().chain(&files) {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        assert_eq!(Crate::read(directory.path()).cyclic_imports(), expected, "{files:?}");
     }
-}
-
-fn this_crate() -> Crate {
-    Crate::read(&root().join("src"))
 }
 
 #[test]
 fn no_file_imports_one_that_imports_it() {
-    assert_eq!(this_crate().cyclic_imports(), BTreeSet::new());
+    assert_eq!(Crate::read(&root().join("src")).cyclic_imports(), [""; 0]);
 }
 
 #[test]
 fn the_domain_knows_only_itself() {
-    let src = this_crate();
-    assert!(src.0.len() > 80, "{:?}", src.0.keys());
-    for (name, imports) in src.imports() {
-        let allowed: &[&str] = match top(name) {
-            "volume" => &["volume"],
-            "snapshot" => &["volume", "snapshot"],
-            _ => continue,
-        };
-        let others: Vec<_> = imports.iter().filter(|import| !allowed.contains(&top(import))).collect();
-        assert_eq!(others, [""; 0], "imports of {name}");
-        let is_other = |path: &&String| {
-            let first = top(path);
-            !["crate", "self", "super", "std"].contains(&first) && !src.0.contains_key(&join(name, first))
-        };
-        let others: Vec<_> = src.0[name].uses.iter().filter(is_other).collect();
-        assert_eq!(others, [""; 0], "crates of {name}");
-    }
-}
-
-/// The first part of a path.
-fn top(path: &str) -> &str {
-    path.split("::").next().unwrap()
+    let src = Crate::read(&root().join("src"));
+    let top = |path: &str| path.split("::").next().unwrap().to_owned();
+    let imports = src.imports().into_iter().filter(|(from, to)| match &*top(from) {
+        "volume" => top(to) != "volume",
+        "snapshot" => !["volume", "snapshot"].contains(&&*top(to)),
+        _ => false,
+    });
+    assert_eq!(imports.collect::<Vec<_>>(), []);
+    let manifest = read("Cargo.toml");
+    let crates = manifest.lines().filter_map(|line| Some(line.split_once(" = ")?.0.replace('-', "_")));
+    let crates: BTreeSet<String> = crates.collect();
+    assert!(crates.contains("serde"));
+    let domain = src.paths.iter().filter(|(module, _)| ["volume", "snapshot"].contains(&&*top(module)));
+    let paths: Vec<_> = domain.flat_map(|(_, paths)| paths).collect();
+    assert!(paths.len() > 50, "{paths:?}");
+    let others: Vec<_> = paths.into_iter().filter(|path| crates.contains(&top(path))).collect();
+    assert_eq!(others, [""; 0]);
 }

@@ -138,12 +138,16 @@ fn stock_alerts_fire_once_per_claim_and_resolve() {
         fill(&exposed);
         prometheus.wait_until(FIRING, |alerts| names(alerts) == ["ClaimNearlyFull shop/data"]);
         let files: Vec<_> = (0..99).map(|number| many_files.join(number.to_string())).collect();
-        files.iter().for_each(|file| fs::write(file, "").unwrap());
+        for file in &files {
+            fs::write(file, "").unwrap();
+        }
         let both = ["ClaimNearlyFull shop/data", "ClaimNearlyOutOfInodes shop/other"];
         prometheus.wait_until(FIRING, |alerts| names(alerts) == both);
         fs::remove_file(full.join("file")).unwrap();
         prometheus.wait_until(FIRING, |alerts| names(alerts) == both[1..]);
-        files.iter().for_each(|file| fs::remove_file(file).unwrap());
+        for file in &files {
+            fs::remove_file(file).unwrap();
+        }
         prometheus.wait_until(FIRING, <[Value]>::is_empty);
         assert_two_fired_at_most(&prometheus);
         assert_eq!(prometheus.query("up{job='disk-usage-exporter'} == 1").len(), 1);

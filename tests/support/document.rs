@@ -23,7 +23,7 @@ pub(crate) fn yaml(path: &str) -> Value {
 pub(crate) fn files(directory: &str, extension: &str) -> Vec<String> {
     let paths = read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path());
     let files = paths.filter(|path| path.extension().is_some_and(|other| other == extension));
-    let name = |path: PathBuf| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+    let name = |path: PathBuf| path.strip_prefix(root()).unwrap_or(&path).to_str().unwrap().to_owned();
     let mut files: Vec<_> = files.map(name).collect();
     files.sort();
     files

@@ -6,25 +6,24 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::with;
-use crate::support::helm::is_helm_there;
+use crate::support::helm::{is_helm_there, released};
 use crate::support::manifest::text;
 use crate::support::tool::{is_there, stdout};
 
 /// All objects are of known kinds, which have all of their fields.
-pub(super) fn assert_known(objects: impl Iterator<Item = Value>) {
+pub(crate) fn assert_known(objects: impl Iterator<Item = Value>) {
     let (operators, others): (Vec<Value>, Vec<Value>) =
         objects.partition(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
     for object in others {
         match text(&object["kind"]) {
-            "Namespace" => assert_typed::<Namespace>(object),
-            "ServiceAccount" => assert_typed::<ServiceAccount>(object),
-            "ClusterRole" => assert_typed::<ClusterRole>(object),
-            "ClusterRoleBinding" => assert_typed::<ClusterRoleBinding>(object),
-            "PriorityClass" => assert_typed::<PriorityClass>(object),
-            "DaemonSet" => assert_typed::<DaemonSet>(object),
-            "Service" => assert_typed::<Service>(object),
-            "ConfigMap" => assert_typed::<ConfigMap>(object),
+            "Namespace" => assert_typed::<Namespace>(&object),
+            "ServiceAccount" => assert_typed::<ServiceAccount>(&object),
+            "ClusterRole" => assert_typed::<ClusterRole>(&object),
+            "ClusterRoleBinding" => assert_typed::<ClusterRoleBinding>(&object),
+            "PriorityClass" => assert_typed::<PriorityClass>(&object),
+            "DaemonSet" => assert_typed::<DaemonSet>(&object),
+            "Service" => assert_typed::<Service>(&object),
+            "ConfigMap" => assert_typed::<ConfigMap>(&object),
             kind => panic!("unknown kind {kind}"),
         }
     }
@@ -35,10 +34,10 @@ pub(super) fn assert_known(objects: impl Iterator<Item = Value>) {
 }
 
 /// Kubernetes' own type has each of the fields, and no field is missing.
-fn assert_typed<T: Serialize + DeserializeOwned>(object: Value) {
+fn assert_typed<T: Serialize + DeserializeOwned>(object: &Value) {
     let typed: T =
         serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object:#}"));
-    assert_eq!(serde_json::to_value(typed).unwrap(), object);
+    assert_eq!(serde_json::to_value(typed).unwrap(), *object);
 }
 
 /// Reads objects by models that are made from the operator's own definitions, and prints what is wrong with each: a value
@@ -73,7 +72,8 @@ fn faults_in_objects_of_the_operator_are_found() {
     if !is_helm_there() || !has_operator_types() {
         return;
     }
-    let good = with(json!({"monitor": {"kind": "PodMonitor"}})).the("PodMonitor").clone();
+    let chart = released(&[json!({"monitor": {"kind": "PodMonitor"}})]).remove(0);
+    let good = chart.the("PodMonitor").clone();
     let faulty = |field: &str, value: Value| {
         let mut object = good.clone();
         object["spec"]["podMetricsEndpoints"][0].pointer_mut(field).unwrap().clone_from(&value);

@@ -4,10 +4,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::rules::shipped;
-use crate::support::document::{read, yaml};
+use crate::support::document::read;
 use crate::support::exporter::Exporter;
 use crate::support::kubelet::{Certificate, Kubelet};
-use crate::support::manifest::{list, text};
+use crate::support::manifest::{Manifest, text};
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace, tmpfs};
 use crate::support::objects::{bound_volume, nfs};
 use crate::support::prometheus::{Alertmanager, Prometheus, job};
@@ -102,14 +102,6 @@ fn full_volume_reaches_alertmanager_once() {
     });
 }
 
-/// The arguments of the overlay for clusters whose kubelets lost volumes, as they are on this node.
-fn arguments(kubelet: &Kubelet) -> Vec<String> {
-    let manifest = yaml("manifests/overlays/kubelet-names/daemonset.yaml");
-    let args = list(&manifest["spec"]["template"]["spec"]["containers"][0]["args"]).iter().map(text);
-    let address = kubelet.endpoint().replace("--kubelet-endpoint=https://", "");
-    args.map(|arg| arg.replace("=/rootfs", "=/").replace("$(HOST_IP):10250", &address)).collect()
-}
-
 /// The kubelet, whose certificate is its own, has lost all claims but one, which its own series show.
 #[test]
 fn stock_alerts_fire_once_per_claim_and_resolve() {
@@ -126,7 +118,12 @@ fn stock_alerts_fire_once_per_claim_and_resolve() {
         kubelet.expose(&[("shop", "exposed")]);
         fs::create_dir(node.kubelet().join("pki")).unwrap();
         fs::write(node.kubelet().join("pki/kubelet.crt"), kubelet.pki.kubelet_crt()).unwrap();
-        let args = [arguments(&kubelet), vec![objects, "--node-name=node-1".into()]].concat();
+        // As on clusters whose kubelets lost volumes.
+        let overlay = Manifest::kustomized("manifests/overlays/kubelet-names").unwrap();
+        let address = kubelet.endpoint().replace("--kubelet-endpoint=https://", "");
+        let here = |arg: &str| arg.replace("=/rootfs", "=/").replace("$(HOST_IP):10250", &address);
+        let args = overlay.args().into_iter().map(here).chain([objects, "--node-name=node-1".into()]);
+        let args: Vec<String> = args.collect();
         let exporter = Exporter::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(exporter.scrape().all("pv_disk_usage_mount_info", &[]).len(), 4);
         let manifest = "manifests/prometheus-kubelet-names.yaml";

@@ -1,22 +1,21 @@
-/// The rules, dashboards and monitors of a release.
-mod monitoring;
-
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::manifests::assert_known;
+use crate::manifests::includes;
 use crate::migration::chart_values;
-use crate::support::document::{read, yaml};
-use crate::support::helm::{CHART, RELEASE, is_helm_there, releases};
-use crate::support::manifest::text;
+use crate::support::document::{files, read, yaml};
+use crate::support::helm::{CHART, RELEASE, is_helm_there, released, releases};
+use crate::support::manifest::{Manifest, list, text};
 
 #[test]
 fn meaningless_values_are_refused() {
     if !is_helm_there() {
         return;
     }
-    let cases: Vec<(String, Value)> = serde_saphyr::from_str(&read("tests/chart/refused.yaml")).unwrap();
+    let cases: Vec<(String, Value)> = serde_saphyr::from_str(&read("tests/manifests/refused.yaml")).unwrap();
     let values: Vec<Value> = cases.iter().map(|(_, values)| values.clone()).collect();
     for ((part, values), release) in cases.iter().zip(releases(CHART, [RELEASE, RELEASE], &values)) {
         let error = release.err().unwrap_or_else(|| panic!("{values} is taken"));
@@ -70,25 +69,113 @@ fn notes_name_the_next_steps() {
 }
 
 #[test]
-fn releases_of_odd_names_are_valid_and_do_not_collide() {
+fn releases_of_long_names_do_not_collide() {
     if !is_helm_there() {
         return;
     }
     let enabled = json!({"enabled": true});
     let values =
         json!({"monitor": {"kind": "ServiceMonitor"}, "prometheusRule": enabled, "dashboards": enabled});
-    let release = |name: &str, namespace| {
-        let release = releases(CHART, [name, namespace], std::slice::from_ref(&values)).remove(0);
-        release.unwrap_or_else(|error| panic!("{error}")).manifest
+    let names = |last: &str| {
+        let release = ["a".repeat(52).as_str(), last].concat();
+        releases(CHART, [&release, "same"], std::slice::from_ref(&values)).remove(0).unwrap().manifest.names()
     };
-    let like_number = release("1e3", "007");
-    assert_eq!(like_number.the("DaemonSet")["metadata"]["namespace"], "007");
-    assert_known(like_number.0.into_iter());
     // Helm takes 53 characters. Cut off before a suffix, a name may end in a dash.
-    let names = ["b", "c"].map(|last| release(&["a".repeat(52).as_str(), last].concat(), "same").names());
+    let names = ["b", "c"].map(names);
     assert!(names[0].is_disjoint(&names[1]), "{names:?}");
     for [kind, _, name] in &names[0] {
         let is_limited = ["DaemonSet", "Service", "ServiceMonitor"].contains(&kind.as_str());
         assert!(!is_limited || name.len() <= 63 && !name.ends_with('-'), "{kind} {name}");
     }
+}
+
+/// A scrape job's rules, with the operator's names of the fields.
+fn rules(path: &str, field: &str) -> Vec<Value> {
+    let rules = yaml(path)["scrape_configs"][0][field].to_string();
+    let renamed = rules.replace("source_labels", "sourceLabels").replace("target_label", "targetLabel");
+    serde_json::from_str(&renamed).unwrap()
+}
+
+#[test]
+fn monitors_do_what_the_scrape_jobs_do() {
+    if !is_helm_there() {
+        return;
+    }
+    for (kind, endpoints) in [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")] {
+        let manifest = released(&[json!({"monitor": {"kind": kind, "asKubelet": true}})]).remove(0);
+        let spec = &manifest.the(kind)["spec"];
+        let endpoint = &spec[endpoints][0];
+        let (port, _) = manifest.port();
+        assert_eq!([&endpoint["honorLabels"], &endpoint["port"]], [&json!(true), &json!(port)], "{kind}");
+        // The job has the same name: the label's value.
+        let job = &yaml("manifests/prometheus-scrape.yaml")["scrape_configs"][0]["job_name"];
+        let selected = if kind == "PodMonitor" { manifest.template() } else { manifest.the("Service") };
+        let labels = &selected["metadata"]["labels"];
+        assert_eq!(labels[text(&spec["jobLabel"])], *job);
+        // The operator keeps the ports and the running pods by itself, but adds labels of the exporter's own pod.
+        let node = rules("manifests/prometheus-scrape.yaml", "relabel_configs").pop().unwrap();
+        assert_eq!(node["targetLabel"], "node");
+        let drop = json!({"action": "labeldrop", "regex": "namespace|pod|container|service|endpoint"});
+        assert_eq!(endpoint["relabelings"], json!([node, drop]));
+        // So these need not be emptied once more.
+        let mut names = rules("manifests/prometheus-kubelet-names.yaml", "metric_relabel_configs");
+        names.retain(|rule| rule["replacement"] != "");
+        assert_eq!(list(&endpoint["metricRelabelings"]), names);
+        assert!(includes(labels, &spec["selector"]["matchLabels"]), "{kind}");
+        for service in manifest.all("Service") {
+            assert_eq!(service["spec"]["ports"][0]["name"], port);
+        }
+    }
+}
+
+/// The fields of all objects of a kind, by the name that follows the release's.
+fn fields(manifest: &Manifest, kind: &str, field: &str) -> Vec<(String, Value)> {
+    let fields = manifest.all(kind).map(|object| {
+        let name = text(&object["metadata"]["name"]).replacen(&format!("{RELEASE}-"), "", 1);
+        (name, object[field].clone())
+    });
+    fields.collect()
+}
+
+#[test]
+fn rules_and_dashboards_are_copied_unchanged() {
+    if !is_helm_there() {
+        return;
+    }
+    // Others are put beside those that are shipped.
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("chart");
+    assert!(Command::new("cp").arg("-rL").arg(CHART).arg(&copy).status().unwrap().success());
+    let alert =
+        json!({"alert": "A", "expr": "up == 0", "annotations": {"summary": "{{ $labels.job }} is gone"}});
+    let rules = format!("# Why.\ngroups: [{{name: a, rules: [{alert}]}}]\n");
+    std::fs::write(copy.join("rules/zz.yaml"), rules).unwrap();
+    std::fs::write(copy.join("dashboards/zz.json"), "{\n  \"title\": \"{{ a }}\"\n}\n").unwrap();
+    let of = |directory: &str, extension| files(copy.join(directory).to_str().unwrap(), extension);
+    let stem = |file: &String| Path::new(file).file_stem().unwrap().to_str().unwrap().to_owned();
+    let rules: Vec<_> = of("rules", "yaml").iter().map(|file| (stem(file), yaml(file))).collect();
+    let shipped: Vec<&String> = rules.iter().map(|(name, _)| name).filter(|name| *name != "zz").collect();
+    let schema = yaml("manifests/chart/values.schema.json");
+    let excludable = &schema["properties"]["prometheusRule"]["properties"]["exclude"]["items"]["enum"];
+    assert_eq!(*excludable, json!(shipped));
+    let values = [
+        json!({"prometheusRule": {"enabled": true}, "dashboards": {"enabled": true}}),
+        json!({"prometheusRule": {"enabled": true, "exclude": shipped[1..]}}),
+        json!({}),
+    ];
+    let mut releases = releases(copy.to_str().unwrap(), [RELEASE, RELEASE], &values).into_iter();
+    let [all, excluding, none] = [(); 3].map(|()| releases.next().unwrap().unwrap().manifest);
+    assert_eq!(fields(&all, "PrometheusRule", "spec"), rules);
+    assert_eq!(
+        fields(&excluding, "PrometheusRule", "spec"),
+        [&rules[0], rules.last().unwrap()].map(Clone::clone)
+    );
+    let dashboards = of("dashboards", "json");
+    let data =
+        dashboards.iter().map(|file| (stem(file), json!({format!("{}.json", stem(file)): read(file)})));
+    assert_eq!(fields(&all, "ConfigMap", "data"), data.collect::<Vec<_>>());
+    let maps: Vec<_> =
+        all.all("ConfigMap").map(|map| &map["metadata"]["labels"]["grafana_dashboard"]).collect();
+    assert!(maps.iter().all(|label| **label == "1"), "{maps:?}");
+    assert_eq!(none.all("PrometheusRule").chain(none.all("ConfigMap")).count(), 0);
 }

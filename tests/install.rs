@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::support::document::{commands, documents, root};
@@ -37,24 +38,24 @@ fn documented_kubectl_commands_work() {
     for line in all("kubectl ") {
         let store = cluster();
         let words: Vec<&str> = line.split(' ').collect();
-        kinds.insert(match words[..] {
+        let kind = match words[..] {
             [_, "apply", option, from] => {
                 succeed(&store, &line);
                 let applied = if from == "install.yaml" { "manifests" } else { from };
                 assert_eq!(store.names(), Manifest::kustomized(applied).unwrap().names(), "{line}");
-                ["apply", option].join(" ")
+                option
             }
             [_, "-n", namespace, "exec", daemonset, "--", ref command @ ..] => {
                 let command = command.iter().map(|word| format!("command={}&", word.replace('/', "%2F")));
                 let command = command.collect::<String>();
                 let exec = format!("exec?{command}container=disk-usage-exporter&");
                 assert_reaches_pod(&store, &base, &line, namespace, daemonset, &exec);
-                "exec".into()
+                "exec"
             }
             [_, "-n", namespace, "port-forward", daemonset, port] => {
                 assert_eq!(base.port().1.to_string(), port);
                 assert_reaches_pod(&store, &base, &line, namespace, daemonset, "portforward");
-                "port-forward".into()
+                "port-forward"
             }
             // The former one, of the Python exporter.
             [_, "delete", "daemonset", name] => {
@@ -63,12 +64,13 @@ fn documented_kubectl_commands_work() {
                 store.put("/apis/apps/v1/namespaces/default/daemonsets", former);
                 succeed(&store, &line);
                 assert_eq!(store.names(), BTreeSet::new());
-                "delete".into()
+                "delete"
             }
             _ => panic!("no test runs `{line}`"),
-        });
+        };
+        kinds.insert(kind.to_owned());
     }
-    assert_eq!(kinds, ["apply -f", "apply -k", "delete", "exec", "port-forward"].map(str::to_owned).into());
+    assert_eq!(kinds, ["-f", "-k", "delete", "exec", "port-forward"].map(str::to_owned).into());
 }
 
 /// The command makes a request of this kind for the pod of the `DaemonSet`. The server answers that there is none:
@@ -112,25 +114,19 @@ fn documented_helm_commands_work() {
         return;
     }
     let version = env!("CARGO_PKG_VERSION");
-    let install = ["-n", RELEASE, "--create-namespace"];
     // The file of a release is packed from the directory: `.ci/release`.
-    let charts = ["manifests/chart", &format!("disk-usage-exporter-{version}.tgz")];
+    let install = format!(
+        "^helm install {RELEASE} (?:manifests/chart|{RELEASE}-{version}.tgz) -n {RELEASE} --create-namespace(?: --set (\\S+))?$"
+    );
+    let install = Regex::new(&install).unwrap();
     let mut values = Vec::new();
     for line in all("helm ") {
-        let words: Vec<&str> = line.split(' ').collect();
-        match words[1..] {
-            ["install", RELEASE, chart, a, b, c] if charts.contains(&chart) && [a, b, c] == install => {
-                values.push(json!({}));
-            }
-            ["install", RELEASE, chart, a, b, c, "--set", setting]
-                if charts.contains(&chart) && [a, b, c] == install =>
-            {
-                values.push(set(setting));
-            }
-            // The other exporter's.
-            ["uninstall", "kubelet-volume-stats", "-n", "kubelet-volume-stats"] => {}
-            _ => panic!("no test runs `{line}`"),
+        // The other exporter's.
+        if line == "helm uninstall kubelet-volume-stats -n kubelet-volume-stats" {
+            continue;
         }
+        let words = install.captures(&line).unwrap_or_else(|| panic!("no test runs `{line}`"));
+        values.push(words.get(1).map_or(json!({}), |setting| set(setting.as_str())));
     }
     let released = released(&values);
     let images: BTreeSet<_> = released.iter().map(|manifest| text(&manifest.container()["image"])).collect();

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::CommandFactory;
 use disk_usage_exporter::config::Args;
@@ -14,17 +14,17 @@ fn matches(pattern: &str, text: &str) -> BTreeSet<String> {
     Regex::new(pattern).unwrap().captures_iter(text).map(|found| found[1].to_owned()).collect()
 }
 
-/// Everything in backticks in a column of the tables below these headings.
-fn column(headings: &[&str], column: usize, pattern: &str) -> BTreeSet<String> {
-    let rows = headings.iter().flat_map(|heading| table(MIGRATION, &format!("### {heading}")));
-    rows.flat_map(|row| matches(pattern, &row[column])).collect()
+/// What a pattern finds in a column of the table below a heading.
+fn column(heading: &str, column: usize, pattern: &str) -> BTreeSet<String> {
+    let rows = table(MIGRATION, &format!("### {heading}"));
+    rows.iter().flat_map(|row| matches(pattern, &row[column])).collect()
 }
 
 /// Values of the chart here that the table of the Go exporter's leads to.
 pub(crate) fn chart_values() -> BTreeSet<String> {
     let value = r"`([a-z][A-Za-z]*(?:\.[A-Za-z]+)*)(?:: [^`]+)?`";
-    let values = column(&["The Go exporter's chart values"], 1, value);
-    &values - &names("kubeletOnly runAsGroup honorLabels")
+    let not_values = ["kubeletOnly", "runAsGroup", "honorLabels"].map(str::to_owned);
+    &column("The Go exporter's chart values", 1, value) - &not_values.into()
 }
 
 /// The values for a chart that is like the Go exporter's.
@@ -34,46 +34,12 @@ pub(crate) fn compatible_values() -> Value {
     serde_saphyr::from_str(block).unwrap()
 }
 
-fn names(names: &str) -> BTreeSet<String> {
-    names.split_whitespace().map(str::to_owned).collect()
-}
-
 #[test]
 fn every_flag_value_and_metric_of_the_other_exporters_has_a_row() {
-    for (headings, expected) in [
-        (
-            &["The Go exporter's flags"][..],
-            "--kubelet-endpoint --metrics-port --scrape-interval --token-path --insecure-skip-tls-verify --debug",
-        ),
-        (
-            &["The Python exporter's flags"],
-            "--listen-host --listen-port --log-level --log-human --export-all-mounts PATH",
-        ),
-        (
-            &["The Go exporter's chart values"],
-            "image.repository image.tag image.pullPolicy imagePullSecrets nameOverride fullnameOverride
-            serviceAccount.create serviceAccount.annotations serviceAccount.name rbac.create
-            config.kubeletEndpoint config.metricsPort config.scrapeInterval config.insecureSkipTLSVerify
-            config.tokenPath config.debug
-            daemonset.updateStrategy daemonset.podAnnotations daemonset.podLabels daemonset.hostNetwork
-            daemonset.hostPID daemonset.priorityClassName
-            securityContext podSecurityContext livenessProbe readinessProbe resources nodeSelector tolerations affinity
-            service.type service.port service.annotations service.headless
-            serviceMonitor.enabled serviceMonitor.namespace serviceMonitor.labels serviceMonitor.annotations
-            serviceMonitor.interval serviceMonitor.scrapeTimeout serviceMonitor.metricRelabelings
-            serviceMonitor.relabelings serviceMonitor.targetLabels serviceMonitor.selector
-            volumes.token.expirationSeconds",
-        ),
-        (
-            &["The Go exporter's metrics", "The Python exporter's metrics"],
-            "kubelet_volume_stats_capacity_bytes kubelet_volume_stats_available_bytes kubelet_volume_stats_used_bytes
-            kubelet_volume_stats_inodes kubelet_volume_stats_inodes_free kubelet_volume_stats_inodes_used
-            kubelet_volume_stats_scrape_errors_total kubelet_volume_stats_last_scrape_timestamp_seconds
-            pv_disk_usage_bytes_total pv_disk_usage_bytes_used pv_disk_usage_bytes_available pv_disk_usage_percent_used
-            pv_disk_usage_timing_collect_seconds pv_disk_usage_timing_total_seconds",
-        ),
-    ] {
-        assert_eq!(column(headings, 0, "`([^`]+)`"), names(expected), "{headings:?}");
+    let expected: BTreeMap<String, BTreeSet<String>> =
+        serde_saphyr::from_str(&read("tests/migration.yaml")).unwrap();
+    for (heading, expected) in expected {
+        assert_eq!(column(&heading, 0, "`([^`]+)`"), expected, "{heading}");
     }
 }
 

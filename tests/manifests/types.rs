@@ -11,9 +11,10 @@ use crate::support::manifest::text;
 use crate::support::tool::{is_there, stdout};
 
 /// All objects are of known kinds, which have all of their fields.
-pub(crate) fn assert_known(objects: impl Iterator<Item = Value>) {
-    let (operators, others): (Vec<Value>, Vec<Value>) =
-        objects.partition(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
+pub(super) fn assert_known(objects: Vec<Value>) {
+    let (operators, others): (Vec<Value>, Vec<Value>) = objects
+        .into_iter()
+        .partition(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
     for object in others {
         match text(&object["kind"]) {
             "Namespace" => assert_typed::<Namespace>(&object),
@@ -40,22 +41,8 @@ fn assert_typed<T: Serialize + DeserializeOwned>(object: &Value) {
     assert_eq!(serde_json::to_value(typed).unwrap(), *object);
 }
 
-/// Reads objects by models that are made from the operator's own definitions, and prints what is wrong with each: a value
-/// that they refuse, or a field that they do not have and so drop.
-const CHECK: &str = r#"
-import json, sys
-from cloudcoil.models.prometheus_operator import v1
-
-def fault(thing):
-    try:
-        kept = getattr(v1, thing["kind"]).model_validate(thing)
-    except ValueError as error:
-        return str(error)
-    kept = kept.model_dump(by_alias=True, exclude_unset=True, mode="json")
-    return None if kept == thing else f"of {json.dumps(thing)} remains {json.dumps(kept)}"
-
-json.dump([fault for fault in map(fault, json.load(sys.stdin)) if fault], sys.stdout)
-"#;
+/// Prints what the operator's definitions do not have or refuse.
+const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests/operator_types.py");
 
 /// Whether the operator's definitions are here, whose import takes seconds; if not, the test is skipped.
 fn has_operator_types() -> bool {
@@ -64,7 +51,7 @@ fn has_operator_types() -> bool {
 }
 
 fn faults(objects: &[Value]) -> Vec<String> {
-    serde_json::from_str(&stdout("python3", &["-c", CHECK], &json!(objects).to_string())).unwrap()
+    serde_json::from_str(&stdout("python3", &[CHECK], &json!(objects).to_string())).unwrap()
 }
 
 #[test]

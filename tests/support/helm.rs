@@ -7,21 +7,7 @@ use serde_json::{Value, json};
 use super::manifest::Manifest;
 use super::tool::{is_there, stdout};
 
-/// Releases the chart with each of the values that it is given; JSON in, JSON out.
-const RENDER: &str = r#"
-import json, sys
-import helm_python
-
-chart = helm_python.Chart.load(sys.argv[1])
-
-def rendered(values):
-    try:
-        return {"Ok": chart.render(values, name=sys.argv[2], namespace=sys.argv[3])}
-    except helm_python.HelmError as error:
-        return {"Err": str(error)}
-
-json.dump([rendered(values) for values in json.load(sys.stdin)], sys.stdout)
-"#;
+const RENDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/render.py");
 
 /// Release and namespace.
 pub(crate) const RELEASE: &str = "disk-usage-exporter";
@@ -44,7 +30,7 @@ pub(crate) fn releases(
     [release, namespace]: [&str; 2],
     values: &[Value],
 ) -> Vec<Result<Release, String>> {
-    let rendered = stdout("python3", &["-c", RENDER, chart, release, namespace], &json!(values).to_string());
+    let rendered = stdout("python3", &[RENDER, chart, release, namespace], &json!(values).to_string());
     let rendered: Vec<Result<BTreeMap<String, String>, String>> = serde_json::from_str(&rendered).unwrap();
     let release = |mut files: BTreeMap<String, String>| {
         let notes =

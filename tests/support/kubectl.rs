@@ -144,30 +144,23 @@ impl State {
 
 /// Which resources there are.
 fn discovery(path: &str) -> Option<Value> {
-    let groups: BTreeSet<&str> =
-        RESOURCES.iter().map(|(group, ..)| *group).filter(|group| *group != "v1").collect();
-    let groups = groups.iter().map(|group| {
-        let (name, version) = group.split_once('/').unwrap();
+    let group = path.strip_prefix("/apis/").or_else(|| path.strip_prefix("/api/")).unwrap_or_default();
+    let resources = RESOURCES.iter().filter(|resource| resource.0 == group);
+    let resources = resources.map(|(_, kind, plural, is_namespaced)| {
+        let verbs = ["create", "delete", "get", "list", "patch"];
+        json!({"name": plural, "singularName": "", "kind": kind, "namespaced": is_namespaced, "verbs": verbs})
+    });
+    let resources: Vec<Value> = resources.collect();
+    let groups: BTreeSet<&str> = RESOURCES.iter().map(|resource| resource.0).collect();
+    let groups = groups.into_iter().filter_map(|group| {
+        let (name, version) = group.split_once('/')?;
         let version = json!({"groupVersion": group, "version": version});
-        json!({"name": name, "versions": [version], "preferredVersion": version})
+        Some(json!({"name": name, "versions": [version], "preferredVersion": version}))
     });
     match path {
-        "/api" => return Some(json!({"kind": "APIVersions", "versions": ["v1"]})),
-        "/apis" => {
-            let groups: Vec<_> = groups.collect();
-            return Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}));
-        }
-        _ => {}
+        "/api" => Some(json!({"kind": "APIVersions", "versions": ["v1"]})),
+        "/apis" => Some(json!({"kind": "APIGroupList", "groups": groups.collect::<Vec<_>>()})),
+        _ if resources.is_empty() => None,
+        _ => Some(json!({"kind": "APIResourceList", "groupVersion": group, "resources": resources})),
     }
-    let group = path.strip_prefix("/apis/").or_else(|| path.strip_prefix("/api/"))?;
-    let resources = RESOURCES.iter().filter(|resource| resource.0 == group);
-    let resources: Vec<Value> = resources
-        .map(|(_, kind, plural, is_namespaced)| {
-            let verbs = ["create", "delete", "get", "list", "patch"];
-            json!({"name": plural, "singularName": "", "kind": kind, "namespaced": is_namespaced, "verbs": verbs})
-        })
-        .collect();
-    let list =
-        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group, "resources": resources});
-    (!resources.is_empty()).then_some(list)
 }

@@ -11,7 +11,7 @@ use super::manifest::list;
 /// for a security context, `*` for all elements or fields.
 type Control = (&'static str, &'static str, fn(&Value) -> bool);
 
-const CONTROLS: [Control; 25] = [
+const CONTROLS: [Control; 23] = [
     ("HostProcess", "S/windowsOptions/hostProcess", |value| *value != true),
     ("Host Namespaces", "spec/hostNetwork", |value| *value != true),
     ("Host Namespaces", "spec/hostPID", |value| *value != true),
@@ -19,9 +19,8 @@ const CONTROLS: [Control; 25] = [
     ("Privileged Containers", "S/privileged", |value| *value != true),
     ("HostPath Volumes", "spec/volumes/*/hostPath", Value::is_null),
     ("Host Ports", "C/ports/*/hostPort", |value| value.is_null() || value == 0),
-    ("Host Probes / Lifecycle Hooks", "C/livenessProbe/*/host", is_empty),
-    ("Host Probes / Lifecycle Hooks", "C/readinessProbe/*/host", is_empty),
-    ("Host Probes / Lifecycle Hooks", "C/startupProbe/*/host", is_empty),
+    // Of `livenessProbe`, `readinessProbe` and `startupProbe`.
+    ("Host Probes / Lifecycle Hooks", "C/*/*/host", is_empty),
     ("Host Probes / Lifecycle Hooks", "C/lifecycle/*/*/host", is_empty),
     ("AppArmor", "S/appArmorProfile/type", |value| value.is_null() || is_profile(value)),
     ("AppArmor", "metadata/annotations", |value| {

@@ -7,17 +7,15 @@ use serde_json::{Value, json};
 use crate::manifests::includes;
 use crate::migration::chart_values;
 use crate::support::document::{files, read, yaml};
-use crate::support::helm::{CHART, RELEASE, is_helm_there, released, releases};
+use crate::support::helm::{CHART, RELEASE, released, releases};
 use crate::support::manifest::{Manifest, list, text};
 
 #[test]
 fn meaningless_values_are_refused() {
-    if !is_helm_there() {
-        return;
-    }
     let cases: Vec<(String, Value)> = serde_saphyr::from_str(&read("tests/manifests/refused.yaml")).unwrap();
     let values: Vec<Value> = cases.iter().map(|(_, values)| values.clone()).collect();
-    for ((part, values), release) in cases.iter().zip(releases(CHART, [RELEASE, RELEASE], &values)) {
+    let Some(releases) = releases(CHART, [RELEASE, RELEASE], &values) else { return };
+    for ((part, values), release) in cases.iter().zip(releases) {
         let error = release.err().unwrap_or_else(|| panic!("{values} is taken"));
         assert!(error.contains(part), "{values}: {error}");
     }
@@ -55,12 +53,9 @@ fn chart_has_the_programs_version() {
 
 #[test]
 fn notes_name_the_next_steps() {
-    if !is_helm_there() {
-        return;
-    }
     let values = [json!({"port": 9999}), json!({"mode": "kubeletOnly", "monitor": {"kind": "PodMonitor"}})];
-    let mut releases = releases(CHART, [RELEASE, RELEASE], &values).into_iter().map(Result::unwrap);
-    let [default, monitored] = [(); 2].map(|()| releases.next().unwrap().notes);
+    let Some(releases) = released(&values) else { return };
+    let [default, monitored] = [&releases[0].notes, &releases[1].notes];
     let steps = ["kubectl label namespace disk-usage-exporter pod-security", "Nothing scrapes them yet"];
     assert_eq!(steps.map(|step| default.contains(step)), [true; 2], "{default}");
     assert!(default.contains("daemonset/disk-usage-exporter 9999\n"), "{default}");
@@ -70,20 +65,18 @@ fn notes_name_the_next_steps() {
 
 #[test]
 fn releases_of_long_names_do_not_collide() {
-    if !is_helm_there() {
-        return;
-    }
     let enabled = json!({"enabled": true});
     let values =
         json!({"monitor": {"kind": "ServiceMonitor"}, "prometheusRule": enabled, "dashboards": enabled});
-    let names = |last: &str| {
-        let release = ["a".repeat(52).as_str(), last].concat();
-        releases(CHART, [&release, "same"], std::slice::from_ref(&values)).remove(0).unwrap().manifest.names()
-    };
     // Helm takes 53 characters. Cut off before a suffix, a name may end in a dash.
-    let names = ["b", "c"].map(names);
-    assert!(names[0].is_disjoint(&names[1]), "{names:?}");
-    for [kind, _, name] in &names[0] {
+    let names = ["b", "c"].map(|last| {
+        let release = ["a".repeat(52).as_str(), last].concat();
+        let releases = releases(CHART, [&release, "same"], std::slice::from_ref(&values))?;
+        Some(releases[0].as_ref().unwrap().manifest.names())
+    });
+    let [Some(names), Some(others)] = names else { return };
+    assert!(names.is_disjoint(&others), "{names:?}");
+    for [kind, _, name] in &names {
         let is_limited = ["DaemonSet", "Service", "ServiceMonitor"].contains(&kind.as_str());
         assert!(!is_limited || name.len() <= 63 && !name.ends_with('-'), "{kind} {name}");
     }
@@ -98,11 +91,10 @@ fn rules(path: &str, field: &str) -> Vec<Value> {
 
 #[test]
 fn monitors_do_what_the_scrape_jobs_do() {
-    if !is_helm_there() {
-        return;
-    }
     for (kind, endpoints) in [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")] {
-        let manifest = released(&[json!({"monitor": {"kind": kind, "asKubelet": true}})]).remove(0);
+        let values = json!({"monitor": {"kind": kind, "asKubelet": true}});
+        let Some(releases) = released(&[values]) else { return };
+        let manifest = &releases[0].manifest;
         let spec = &manifest.the(kind)["spec"];
         let endpoint = &spec[endpoints][0];
         let (port, _) = manifest.port();
@@ -139,9 +131,6 @@ fn fields(manifest: &Manifest, kind: &str, field: &str) -> Vec<(String, Value)> 
 
 #[test]
 fn rules_and_dashboards_are_copied_unchanged() {
-    if !is_helm_there() {
-        return;
-    }
     // Others are put beside those that are shipped.
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("chart");
@@ -163,17 +152,17 @@ fn rules_and_dashboards_are_copied_unchanged() {
         json!({"prometheusRule": {"enabled": true, "exclude": shipped[1..]}}),
         json!({}),
     ];
-    let mut releases = releases(copy.to_str().unwrap(), [RELEASE, RELEASE], &values).into_iter();
-    let [all, excluding, none] = [(); 3].map(|()| releases.next().unwrap().unwrap().manifest);
-    assert_eq!(fields(&all, "PrometheusRule", "spec"), rules);
+    let Some(releases) = releases(copy.to_str().unwrap(), [RELEASE, RELEASE], &values) else { return };
+    let [all, excluding, none] = [0, 1, 2].map(|index| &releases[index].as_ref().unwrap().manifest);
+    assert_eq!(fields(all, "PrometheusRule", "spec"), rules);
     assert_eq!(
-        fields(&excluding, "PrometheusRule", "spec"),
+        fields(excluding, "PrometheusRule", "spec"),
         [&rules[0], rules.last().unwrap()].map(Clone::clone)
     );
     let dashboards = of("dashboards", "json");
     let data =
         dashboards.iter().map(|file| (stem(file), json!({format!("{}.json", stem(file)): read(file)})));
-    assert_eq!(fields(&all, "ConfigMap", "data"), data.collect::<Vec<_>>());
+    assert_eq!(fields(all, "ConfigMap", "data"), data.collect::<Vec<_>>());
     let maps: Vec<_> =
         all.all("ConfigMap").map(|map| &map["metadata"]["labels"]["grafana_dashboard"]).collect();
     assert!(maps.iter().all(|label| **label == "1"), "{maps:?}");

@@ -14,28 +14,6 @@ use crate::support::document::{blocks, commands, documents, read, root};
 use crate::support::exporter::BINARY;
 use crate::support::tool::is_there;
 
-/// Commands that `.ci` runs; the file that does, and the text in it that runs the command.
-const OF_CI: [(&str, &str, &str); 5] = [
-    (
-        "cargo run --release -- --fixture fixtures/nodes/csi --log-human",
-        ".ci/run",
-        "command=$(readme_command run)",
-    ),
-    ("cargo test", ".ci/run", "command=$(readme_command test)"),
-    (
-        concat!("docker build -t disk-usage-exporter:", env!("CARGO_PKG_VERSION"), " -f Containerfile ."),
-        ".ci/image",
-        "documented(\"docs/install.md\", \"docker build \")",
-    ),
-    (
-        "cargo fuzz run --sanitizer none TARGET fuzz/corpus/TARGET fuzz/seeds/TARGET -- \
-         -dict=fuzz/dictionaries/TARGET -max_len=1024 -max_total_time=1260 -timeout=10 -print_final_stats=1",
-        ".ci/run",
-        "cargo fuzz run --sanitizer none \"$target\"",
-    ),
-    (".ci/run format lints documentation tests", ".ci/run", "\"$step\"\ndone"),
-];
-
 /// The first words of commands that the test below runs, and of those that the tests of `install` run.
 const HERE: [&str; 4] = ["disk-usage-exporter", "target/release/disk-usage-exporter", "source", "ssh"];
 const ELSEWHERE: [&str; 2] = ["kubectl", "helm"];
@@ -49,9 +27,11 @@ fn every_command_is_run_somewhere() {
     let all: BTreeSet<String> = documents().iter().flat_map(|document| commands(document)).collect();
     let is_tested = |command: &str| [&HERE[..], &ELSEWHERE].concat().contains(&first_word(command));
     let others: BTreeSet<&str> = all.iter().map(String::as_str).filter(|line| !is_tested(line)).collect();
-    assert_eq!(others, OF_CI.iter().map(|(command, ..)| *command).collect());
-    for (command, file, how) in OF_CI {
-        assert!(read(file).contains(how), "{command}: not by {file}");
+    let table = read("tests/commands.yaml").replace("VERSION", env!("CARGO_PKG_VERSION"));
+    let of_ci: Vec<[String; 3]> = serde_saphyr::from_str(&table).unwrap();
+    assert_eq!(others, of_ci.iter().map(|[command, ..]| command.as_str()).collect());
+    for [command, file, how] in of_ci {
+        assert!(read(&file).contains(&how), "{command}: not by {file}");
     }
 }
 

@@ -31,7 +31,8 @@ fn container(node: &Node) -> PathBuf {
     let place = root.join("rootfs/var/lib/kubelet");
     bind_recursively(&kubelet, &place);
     propagation(&place, MsFlags::MS_SLAVE | MsFlags::MS_REC);
-    propagation(&place, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, &place, None::<&str>, read_only, None::<&str>).unwrap();
     root
 }
 

@@ -5,13 +5,13 @@
 
 /// Servers that say what cannot be.
 mod absurd_figures;
-/// Alerts as clusters have them, on a real Prometheus.
+/// Shipped and stock alerts on a real Prometheus, with an Alertmanager.
 mod alerts;
-/// What Helm makes of the chart.
+/// The chart: refused values, names, notes, monitors, rules and dashboards.
 mod chart;
 /// The command line: errors, exit codes, the log.
 mod cli;
-/// The project's own rules: sizes, the README's tables, the manifests.
+/// The project's own rules: sizes, log events, the README's tables.
 mod conformance;
 /// The dashboards: what they ask for, a real Prometheus has.
 mod dashboards;
@@ -67,7 +67,7 @@ mod kubernetes_program;
 mod kubernetes_scale;
 /// The log, when nobody reads it.
 mod log;
-/// What `kubectl` makes of the manifests.
+/// What `kubectl` makes of the manifests and Helm of the chart: objects, arguments, rights, privileges.
 mod manifests;
 /// What shells and `man` make of what the program says of itself.
 mod manual;
@@ -89,7 +89,7 @@ mod real_devices;
 mod real_mounts;
 /// The moment between reading the table and measuring, with real mounts.
 mod real_races;
-/// The shipped rules: by `promtool`, and with a real Prometheus and Alertmanager.
+/// The shipped rules: `promtool`, runbooks, the README's table.
 mod rules;
 /// HTTP: routes, limits, sharing, stopping.
 mod server;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use self::types::assert_known;
 use crate::migration::compatible_values;
 use crate::support::document::{read, yaml};
-use crate::support::helm::{CHART, is_helm_there, released, releases};
+use crate::support::helm::{CHART, released, releases};
 use crate::support::manifest::{Manifest, list, text};
 use crate::support::pod_security::unmet;
 
@@ -22,12 +22,10 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
         values => values.clone(),
     });
     let values: Vec<Value> = values.collect();
-    if !is_helm_there() {
-        return vec![];
-    }
-    let cases = list(&cases).iter().zip(released(&values)).zip(values).map(|((case, chart), values)| {
+    let Some(releases) = released(&values) else { return vec![] };
+    let cases = list(&cases).iter().zip(releases).zip(values).map(|((case, release), values)| {
         let overlay = case["overlay"].as_str().and_then(Manifest::kustomized);
-        Case { values, expected: case.clone(), chart, overlay }
+        Case { values, expected: case.clone(), chart: release.manifest, overlay }
     });
     cases.collect()
 });
@@ -48,12 +46,12 @@ fn all() -> impl Iterator<Item = (&'static Case, &'static Manifest)> {
 #[test]
 fn every_object_is_of_its_type() {
     let mut objects: Vec<Value> = all().flat_map(|(_, manifest)| manifest.0.clone()).collect();
-    if is_helm_there() {
-        // Names that look like numbers.
-        let values = json!({"monitor": {"kind": "PodMonitor"}, "prometheusRule": {"enabled": true}});
-        let release = releases(CHART, ["1e3", "007"], &[values]).remove(0).unwrap().manifest;
-        assert_eq!(release.the("DaemonSet")["metadata"]["namespace"], "007");
-        objects.extend(release.0);
+    // Names that look like numbers.
+    let values = json!({"monitor": {"kind": "PodMonitor"}, "prometheusRule": {"enabled": true}});
+    for release in releases(CHART, ["1e3", "007"], &[values]).into_iter().flatten() {
+        let manifest = release.unwrap().manifest;
+        assert_eq!(manifest.the("DaemonSet")["metadata"]["namespace"], "007");
+        objects.extend(manifest.0);
     }
     assert_known(objects);
 }
@@ -108,7 +106,7 @@ fn rights_and_privileges_follow_the_values() {
             );
         }
         if let Some(expected) = expected["unmet"].as_array() {
-            assert_eq!(unmet, expected.iter().map(text).collect(), "{values}");
+            assert_eq!(unmet, expected.iter().map(|control| text(control).to_owned()).collect(), "{values}");
         }
     }
 }
@@ -169,9 +167,8 @@ fn each_overlay_is_the_chart_with_a_value() {
             assert_eq!(plain(&chart.0), plain(&overlay.0), "{values}");
         }
     }
-    if is_helm_there() {
-        let chart = released(&[json!({"monitor": {"kind": "PodMonitor"}})]).remove(0);
-        let monitor = chart.the("PodMonitor").clone();
+    for release in released(&[json!({"monitor": {"kind": "PodMonitor"}})]).into_iter().flatten() {
+        let monitor = release.manifest.the("PodMonitor").clone();
         assert_eq!(plain(&[monitor]), [yaml("manifests/prometheus-podmonitor.yaml")]);
     }
 }
@@ -225,34 +222,13 @@ fn upgrades_change_no_immutable_field() {
 
 #[test]
 fn scrape_jobs_find_the_pods_and_keep_their_labels() {
-    let label = |name: &str| json!([format!("__meta_kubernetes_pod_{name}")]);
-    let directory = "manifests/overlays/kubelet-only-compat";
-    let (Some(base), Some(compat)) = (Manifest::kustomized("manifests"), Manifest::kustomized(directory))
-    else {
-        return;
-    };
-    let job = |path: &str| {
-        let config = yaml(path);
+    for (file, expected) in yaml("tests/manifests/scrape_jobs.yaml").as_object().unwrap() {
+        let config = yaml(file);
         let [job] = list(&config["scrape_configs"]) else { panic!("{config:#}") };
-        assert_eq!(job["honor_labels"], true, "{path}");
-        job.clone()
-    };
-    for path in ["manifests/prometheus-scrape.yaml", "manifests/prometheus-kubelet-names.yaml"] {
-        let job = job(path);
-        let namespace = &base.the("DaemonSet")["metadata"]["namespace"];
-        let discovery = json!([{"role": "pod", "namespaces": {"names": [namespace]}}]);
-        assert_eq!(job["kubernetes_sd_configs"], discovery, "{path}");
-        let relabelings = json!([
-            {"source_labels": label("container_port_name"), "regex": base.port().0, "action": "keep"},
-            {"source_labels": label("phase"), "regex": "Failed|Succeeded", "action": "drop"},
-            {"source_labels": label("node_name"), "target_label": "node"},
-        ]);
-        assert_eq!(job["relabel_configs"], relabelings, "{path}");
+        for (field, expected) in expected.as_object().unwrap() {
+            assert_eq!(job[field], *expected, "{file}: {field}");
+        }
     }
-    let job = job(&format!("{directory}/prometheus-scrape.yaml"));
-    let service = &compat.the("Service")["metadata"];
-    assert_eq!(job["kubernetes_sd_configs"][0]["namespaces"]["names"], json!([service["namespace"]]));
-    assert_eq!(job["relabel_configs"][0]["regex"], service["name"]);
 }
 
 #[test]
@@ -265,6 +241,6 @@ fn each_pod_security_control_finds_what_it_forbids() {
         let path = path.replace("C/", "/spec/containers/0/");
         let (parent, field) = path.rsplit_once('/').unwrap();
         pod.pointer_mut(parent).unwrap()[field] = value;
-        assert_eq!(unmet(&pod), BTreeSet::from([control.as_str()]), "{path}");
+        assert_eq!(unmet(&pod), BTreeSet::from([control]), "{path}");
     }
 }

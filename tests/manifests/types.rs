@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::support::helm::{is_helm_there, released};
+use crate::support::helm::released;
 use crate::support::manifest::text;
 use crate::support::tool::{is_there, stdout};
 
@@ -28,8 +28,7 @@ pub(super) fn assert_known(objects: Vec<Value>) {
             kind => panic!("unknown kind {kind}"),
         }
     }
-    assert!(!operators.is_empty());
-    if has_operator_types() {
+    if !operators.is_empty() && has_operator_types() {
         assert_eq!(faults(&operators), [""; 0]);
     }
 }
@@ -56,11 +55,11 @@ fn faults(objects: &[Value]) -> Vec<String> {
 
 #[test]
 fn faults_in_objects_of_the_operator_are_found() {
-    if !is_helm_there() || !has_operator_types() {
+    let Some(releases) = released(&[json!({"monitor": {"kind": "PodMonitor"}})]) else { return };
+    let good = releases[0].manifest.the("PodMonitor").clone();
+    if !has_operator_types() {
         return;
     }
-    let chart = released(&[json!({"monitor": {"kind": "PodMonitor"}})]).remove(0);
-    let good = chart.the("PodMonitor").clone();
     let faulty = |field: &str, value: Value| {
         let mut object = good.clone();
         object["spec"]["podMetricsEndpoints"][0].pointer_mut(field).unwrap().clone_from(&value);

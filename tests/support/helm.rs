@@ -19,17 +19,15 @@ pub(crate) struct Release {
     pub(crate) notes: String,
 }
 
-/// Whether Helm is there; if not, the test is skipped.
-pub(crate) fn is_helm_there() -> bool {
-    is_there("python3", &["-c", "import helm_python"])
-}
-
-/// What Helm makes of a chart with each of these values, or why it refuses them.
+/// What Helm makes of a chart with each of these values, or why it refuses them; `None` where there is no Helm.
 pub(crate) fn releases(
     chart: &str,
     [release, namespace]: [&str; 2],
     values: &[Value],
-) -> Vec<Result<Release, String>> {
+) -> Option<Vec<Result<Release, String>>> {
+    if !is_there("python3", &["-c", "import helm_python"]) {
+        return None;
+    }
     let rendered = stdout("python3", &[RENDER, chart, release, namespace], &json!(values).to_string());
     let rendered: Vec<Result<BTreeMap<String, String>, String>> = serde_json::from_str(&rendered).unwrap();
     let release = |mut files: BTreeMap<String, String>| {
@@ -38,11 +36,11 @@ pub(crate) fn releases(
         let objects = files.into_values().flat_map(|text| Manifest::parse(&text).0).collect();
         Release { manifest: Manifest(objects), notes }
     };
-    rendered.into_iter().map(|files| files.map(release)).collect()
+    Some(rendered.into_iter().map(|files| files.map(release)).collect())
 }
 
-/// The chart's objects with each of these values, which it takes.
-pub(crate) fn released(values: &[Value]) -> Vec<Manifest> {
-    let releases = releases(CHART, [RELEASE, RELEASE], values).into_iter();
-    releases.map(|release| release.unwrap_or_else(|error| panic!("{error}")).manifest).collect()
+/// The chart's releases with each of these values, which it takes.
+pub(crate) fn released(values: &[Value]) -> Option<Vec<Release>> {
+    let releases = releases(CHART, [RELEASE, RELEASE], values)?.into_iter();
+    Some(releases.map(|release| release.unwrap_or_else(|error| panic!("{error}"))).collect())
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
@@ -35,19 +34,18 @@ struct State {
 /// The server, and a directory with a kubeconfig for it.
 pub(crate) struct Store {
     state: Arc<Mutex<State>>,
-    directory: TempDir,
+    /// Where commands run.
+    pub(crate) directory: TempDir,
 }
 
 impl Store {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let directory = tempfile::tempdir().unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
         let config = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", listener.local_addr().unwrap())}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c"}}],
-            "current-context": "c",
+            "apiVersion": "v1", "kind": "Config", "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c"}}], "current-context": "c",
         });
         std::fs::write(directory.path().join("kubeconfig"), config.to_string()).unwrap();
         let state = Arc::new(Mutex::new(State::default()));
@@ -61,16 +59,11 @@ impl Store {
         Self { state, directory }
     }
 
-    /// Where commands run.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// Runs a command line of a shell.
     pub(crate) fn run(&self, line: &str) -> Output {
         let mut shell = Command::new("bash");
-        shell.args(["-euc", line]).current_dir(self.directory()).env("KUBECONFIG", "kubeconfig");
-        shell.env("HOME", self.directory()).output().unwrap()
+        shell.args(["-euc", line]).current_dir(&self.directory).env("HOME", self.directory.path());
+        shell.env("KUBECONFIG", "kubeconfig").output().unwrap()
     }
 
     /// Kinds, namespaces and names of the objects.
@@ -79,7 +72,7 @@ impl Store {
     }
 
     /// Adds an object to a collection such as `/api/v1/namespaces/default/pods`.
-    pub(crate) fn put(&self, collection: &str, object: Value) {
+    pub(crate) fn put(&self, collection: &str, object: &Value) {
         self.state.lock().unwrap().put(collection, object);
     }
 
@@ -115,17 +108,15 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
 }
 
 impl State {
-    fn put(&mut self, collection: &str, object: Value) {
-        self.objects.insert(format!("{collection}/{}", text(&object["metadata"]["name"])), object);
+    fn put(&mut self, collection: &str, object: &Value) {
+        self.objects.insert(format!("{collection}/{}", text(&object["metadata"]["name"])), object.clone());
     }
 
     fn answer(&mut self, method: &str, target: &str, body: &[u8]) -> (u16, Value) {
         self.requests.push(format!("{method} {target}"));
         let path = target.split('?').next().unwrap();
         let object = match method {
-            "POST" => {
-                serde_json::from_slice(body).ok().inspect(|object: &Value| self.put(path, object.clone()))
-            }
+            "POST" => serde_json::from_slice(body).ok().inspect(|object| self.put(path, object)),
             "DELETE" => self.objects.remove(path),
             _ => discovery(path).or_else(|| self.objects.get(path).cloned()).or_else(|| self.pods(path)),
         };

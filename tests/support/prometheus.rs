@@ -70,9 +70,9 @@ impl Prometheus {
 
     /// One with these jobs and rules that does everything so often.
     pub(crate) fn start_with_interval(interval: &str, jobs: &str) -> Self {
-        let [scrape, timeout, evaluation] = ["scrape_interval", "scrape_timeout", "evaluation_interval"]
-            .map(|name| format!("{name}: {interval}"));
-        let config = format!("global: {{{scrape}, {timeout}, {evaluation}}}\n{jobs}");
+        let settings = ["scrape_interval", "scrape_timeout", "evaluation_interval"];
+        let settings = settings.map(|name| format!("{name}: {interval}")).join(", ");
+        let config = format!("global: {{{settings}}}\n{jobs}");
         Self(Daemon::start("prometheus", &config, &["--storage.tsdb.path=data"], "Server is ready"))
     }
 

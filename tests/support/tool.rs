@@ -1,7 +1,7 @@
 //! Programs from elsewhere that judge what this one prints.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::io::{Seek, Write};
+use std::process::{Command, Output};
 
 use super::skip;
 
@@ -16,15 +16,10 @@ pub(crate) fn is_there(program: &str, args: &[&str]) -> bool {
 
 /// Runs a program on this input.
 pub(crate) fn pipe(program: &str, args: &[&str], input: &str) -> Output {
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    output
+    let mut stdin = tempfile::tempfile().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    stdin.rewind().unwrap();
+    Command::new(program).args(args).stdin(stdin).output().unwrap()
 }
 
 /// What a program prints that must not fail.

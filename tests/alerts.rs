@@ -85,7 +85,7 @@ fn full_volume_reaches_alertmanager_once() {
         let manifest = "manifests/prometheus-scrape.yaml";
         let prometheus = watching(node, manifest, &exporter, &shipped(), &alertmanager.alerting());
         prometheus.wait_for("count(subject:pv_disk_usage_percent_used:max) == 2");
-        assert_eq!(prometheus.query("ALERTS"), [Value::Null; 0]);
+        assert_eq!(prometheus.query(FIRING), [Value::Null; 0]);
 
         fill(&own);
         let full = alertmanager.wait_until(|alerts| !alerts.is_empty());
@@ -129,7 +129,7 @@ fn stock_alerts_fire_once_per_claim_and_resolve() {
         let manifest = "manifests/prometheus-kubelet-names.yaml";
         let prometheus = watching(node, manifest, &exporter, &["tests/rules/claims.rules.yml".into()], "");
         prometheus.wait_for("kubelet_volume_stats_used_bytes{job='kubelet'}");
-        assert_eq!(prometheus.query("ALERTS"), [Value::Null; 0]);
+        assert_eq!(prometheus.query(FIRING), [Value::Null; 0]);
 
         fill(&full);
         fill(&exposed);

@@ -14,38 +14,25 @@ use crate::support::helm::{CHART, released, releases};
 use crate::support::manifest::{Manifest, list, text};
 use crate::support::pod_security::unmet;
 
-/// Values that users may give, and the chart and the kustomization of each. Nothing where there is no Helm or no `kubectl`.
-static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
-    let cases = yaml("tests/manifests/cases.yaml");
-    let values = list(&cases).iter().map(|case| match &case["values"] {
-        Value::String(_) => compatible_values(),
-        values => values.clone(),
+/// The cases of a table, each with what makes the objects, and these. Nothing where there is no Helm.
+static CASES: LazyLock<Vec<(Value, &str, Manifest)>> = LazyLock::new(|| {
+    let mut cases = list(&yaml("tests/manifests/cases.yaml")).to_vec();
+    for case in cases.iter_mut().filter(|case| case["values"] == "migration") {
+        case["values"] = compatible_values();
+    }
+    let values: Vec<Value> = cases.iter().map(|case| case["values"].clone()).collect();
+    let releases = cases.iter().zip(released(&values).unwrap_or_default());
+    let charts =
+        releases.map(|(case, release)| (case.clone(), "chart", release.manifest)).collect::<Vec<_>>();
+    let overlays = charts.iter().filter_map(|(case, ..)| {
+        Some((case.clone(), "overlay", Manifest::kustomized(case["overlay"].as_str()?)?))
     });
-    let values: Vec<Value> = values.collect();
-    let Some(releases) = released(&values) else { return vec![] };
-    let cases = list(&cases).iter().zip(releases).zip(values).map(|((case, release), values)| {
-        let overlay = case["overlay"].as_str().and_then(Manifest::kustomized);
-        Case { values, expected: case.clone(), chart: release.manifest, overlay }
-    });
-    cases.collect()
+    overlays.collect::<Vec<_>>().into_iter().chain(charts).collect()
 });
-
-struct Case {
-    values: Value,
-    expected: Value,
-    chart: Manifest,
-    overlay: Option<Manifest>,
-}
-
-/// Each case with its chart and with its kustomization.
-fn all() -> impl Iterator<Item = (&'static Case, &'static Manifest)> {
-    let manifests = |case: &'static Case| [&case.chart].into_iter().chain(&case.overlay);
-    CASES.iter().flat_map(move |case| manifests(case).map(move |manifest| (case, manifest)))
-}
 
 #[test]
 fn every_object_is_of_its_type() {
-    let mut objects: Vec<Value> = all().flat_map(|(_, manifest)| manifest.0.clone()).collect();
+    let mut objects: Vec<Value> = CASES.iter().flat_map(|(.., manifest)| manifest.0.clone()).collect();
     // Names that look like numbers.
     let values = json!({"monitor": {"kind": "PodMonitor"}, "prometheusRule": {"enabled": true}});
     for release in releases(CHART, ["1e3", "007"], &[values]).into_iter().flatten() {
@@ -58,7 +45,8 @@ fn every_object_is_of_its_type() {
 
 #[test]
 fn program_accepts_the_arguments() {
-    for (Case { values, .. }, manifest) in all() {
+    for (case, _, manifest) in &*CASES {
+        let values = &case["values"];
         // Where the pods mount the node, this machine has its own root.
         let here = |arg: &&str| arg.replace("$(HOST_IP)", "127.0.0.1").replace("=/rootfs", "=/");
         let args = manifest.args();
@@ -80,15 +68,16 @@ fn program_accepts_the_arguments() {
 
 #[test]
 fn rights_and_privileges_follow_the_values() {
-    for (Case { values, expected, .. }, manifest) in all() {
+    for (case, _, manifest) in &*CASES {
+        let (values, rights) = (&case["values"], &case["rights"]);
         let rules = manifest.all("ClusterRole").flat_map(|role| list(&role["rules"]));
         let granted = rules.map(|rule| {
             assert_eq!(rule["apiGroups"], json!([""]), "{values}");
             let words = |field: &str| list(&rule[field]).iter().map(text).collect::<Vec<_>>().join(",");
             format!("{} {}", words("verbs"), words("resources"))
         });
-        assert_eq!(json!(granted.collect::<Vec<_>>()), expected["rights"], "{values}");
-        if !list(&expected["rights"]).is_empty() {
+        assert_eq!(json!(granted.collect::<Vec<_>>()), *rights, "{values}");
+        if !list(rights).is_empty() {
             let account = &manifest.the("ServiceAccount")["metadata"];
             let subject =
                 json!({"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]});
@@ -100,13 +89,12 @@ fn rights_and_privileges_follow_the_values() {
         assert_eq!(unmet.is_empty(), is_restricted, "{values}: {unmet:?}");
         let level = if is_restricted { "restricted" } else { "privileged" };
         for namespace in manifest.all("Namespace") {
-            assert_eq!(
-                namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], level,
-                "{values}"
-            );
+            let labels = &namespace["metadata"]["labels"];
+            assert_eq!(labels["pod-security.kubernetes.io/enforce"], level, "{values}");
         }
-        if let Some(expected) = expected["unmet"].as_array() {
-            assert_eq!(unmet, expected.iter().map(|control| text(control).to_owned()).collect(), "{values}");
+        if case["unmet"].is_array() {
+            let expected = list(&case["unmet"]).iter().map(|control| text(control).to_owned());
+            assert_eq!(unmet, expected.collect(), "{values}");
         }
     }
 }
@@ -118,9 +106,9 @@ pub(crate) fn includes(labels: &Value, selector: &Value) -> bool {
 
 #[test]
 fn objects_have_the_expected_parts() {
-    for (Case { values, expected, chart, .. }, manifest) in all() {
-        let own = if std::ptr::eq(manifest, chart) { "parts_of_chart" } else { "parts_of_overlay" };
-        let parts = ["parts", own].into_iter().flat_map(|parts| list(&expected[parts]));
+    for (case, kind, manifest) in &*CASES {
+        let values = &case["values"];
+        let parts = list(&case["parts"]).iter().chain(list(&case[format!("parts_of_{kind}")]));
         for (path, expected) in parts.flat_map(|parts| parts.as_object().unwrap()) {
             let (object, pointer) = path.split_at(path.find('/').unwrap_or(path.len()));
             let object = match object {
@@ -130,6 +118,13 @@ fn objects_have_the_expected_parts() {
             };
             let part = object.and_then(|object| object.pointer(pointer)).unwrap_or(&Value::Null);
             assert_eq!(part, expected, "{values}: {path}");
+        }
+        for class in manifest.all("PriorityClass") {
+            assert_eq!(
+                manifest.template()["spec"]["priorityClassName"],
+                class["metadata"]["name"],
+                "{values}"
+            );
         }
         let selector = &manifest.the("DaemonSet")["spec"]["selector"]["matchLabels"];
         assert!(includes(&manifest.template()["metadata"]["labels"], selector), "{values}: {selector}");
@@ -160,11 +155,13 @@ fn remove_helms_labels(value: &mut Value) {
 
 #[test]
 fn each_overlay_is_the_chart_with_a_value() {
-    for Case { values, expected, chart, overlay } in &*CASES {
-        let Some(overlay) = overlay else { continue };
-        assert_eq!(json!(overlay.names()), expected["names"], "{values}");
-        if expected["values"] != "migration" {
-            assert_eq!(plain(&chart.0), plain(&overlay.0), "{values}");
+    let [overlays, charts] =
+        ["overlay", "chart"].map(|wanted| CASES.iter().filter(move |(_, kind, _)| *kind == wanted));
+    for (case, _, overlay) in overlays {
+        assert_eq!(json!(overlay.names()), case["names"], "{case}");
+        let (.., chart) = charts.clone().find(|(other, ..)| other == case).unwrap();
+        if case["parts_of_chart"].is_null() {
+            assert_eq!(plain(&chart.0), plain(&overlay.0), "{case}");
         }
     }
     for release in released(&[json!({"monitor": {"kind": "PodMonitor"}})]).into_iter().flatten() {
@@ -175,7 +172,10 @@ fn each_overlay_is_the_chart_with_a_value() {
 
 #[test]
 fn modes_differ_from_the_default_in_nothing_else() {
-    let overlay = |values: Value| CASES.iter().find(|case| case.values == values)?.overlay.as_ref();
+    let overlay = |values: Value| {
+        let case = CASES.iter().find(|(case, kind, _)| *kind == "overlay" && case["values"] == values);
+        case.map(|(.., manifest)| manifest)
+    };
     let Some(base) = overlay(json!({})) else { return };
     let mounts =
         ["/spec/volumes/0", "/spec/containers/0/volumeMounts/0", "/spec/containers/0/securityContext"];
@@ -203,17 +203,18 @@ fn modes_differ_from_the_default_in_nothing_else() {
 
 #[test]
 fn upgrades_change_no_immutable_field() {
-    let is_renamed =
-        |values: &Value| ["nameOverride", "fullnameOverride"].iter().any(|name| values[name].is_string());
+    let is_renamed = |case: &Value| {
+        ["nameOverride", "fullnameOverride"].iter().any(|name| case["values"][name].is_string())
+    };
     let mut fields = BTreeMap::<_, BTreeSet<String>>::new();
-    for case in CASES.iter().filter(|case| !is_renamed(&case.values)) {
+    for (.., chart) in CASES.iter().filter(|(case, kind, _)| *kind == "chart" && !is_renamed(case)) {
         for (kind, field) in [
             ("DaemonSet", "/spec/selector"),
             ("ClusterRoleBinding", "/roleRef"),
             ("PriorityClass", "/value"),
             ("Service", "/spec/clusterIP"),
         ] {
-            let values = case.chart.all(kind).map(|object| object.pointer(field).unwrap().to_string());
+            let values = chart.all(kind).map(|object| object.pointer(field).unwrap().to_string());
             fields.entry((kind, field)).or_default().extend(values);
         }
     }

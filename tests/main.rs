@@ -3,13 +3,13 @@
 #![allow(clippy::float_cmp, reason = "figures are whole numbers, or made by the same arithmetic")]
 #![allow(clippy::cast_precision_loss, reason = "so are their doubles")]
 
-/// Alerts as clusters have them, on a real Prometheus.
+/// Shipped and stock alerts on a real Prometheus, with an Alertmanager.
 mod alerts;
-/// What Helm makes of the chart.
+/// The chart: refused values, names, notes, monitors, rules and dashboards.
 mod chart;
 /// The command line: errors, exit codes, the log, completions and the manual page.
 mod cli;
-/// The project's own rules: sizes, the README's tables, the manifests.
+/// The project's own rules: sizes, log events, the README's tables.
 mod conformance;
 /// The dashboards: what they ask for, a real Prometheus has.
 mod dashboards;
@@ -55,7 +55,7 @@ mod kubernetes_pods;
 mod kubernetes_program;
 /// Requests and memory in a large cluster, and with large pods.
 mod kubernetes_scale;
-/// What `kubectl` makes of the manifests.
+/// What `kubectl` makes of the manifests and Helm of the chart: objects, arguments, rights, privileges.
 mod manifests;
 /// `MIGRATION.md` against the other exporters and this one.
 mod migration;
@@ -73,7 +73,7 @@ mod real_devices;
 mod real_mounts;
 /// The moment between reading the table and measuring, with real mounts.
 mod real_races;
-/// The shipped rules: by `promtool`, and with a real Prometheus and Alertmanager.
+/// The shipped rules: `promtool`, runbooks, the README's table.
 mod rules;
 /// HTTP: routes, limits, sharing, stopping.
 mod server;

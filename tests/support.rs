@@ -1,6 +1,5 @@
 //! What tests share.
 
-pub(crate) mod alertmanager;
 pub(crate) mod apiserver;
 pub(crate) mod browser;
 pub(crate) mod cluster;

@@ -100,7 +100,7 @@ fn chosen_labels_become_metric_labels_and_a_broken_object_is_logged() {
         (&["--pv-labels=", "--pvc-labels="], [""; 3]),
     ];
     for (args, [pv, pvc, volume]) in cases {
-        let output = run(&[&["metrics", &fixture.flag()], args].concat());
+        let output = run(&[&["metrics", "--log-level=info", &fixture.flag()], args].concat());
         let exposition = Exposition::parse(&stdout(&output));
         let labels = exposition.all("pv_disk_usage_up", &[])[0].0.iter().map(|(name, _)| name.as_str());
         let expected =
@@ -134,7 +134,12 @@ fn regex_and_kubelet_root_choose_the_volumes() {
 fn log_can_be_text_or_off() {
     let fixture = Fixture::new();
     let flag = fixture.flag();
-    let text = stderr(&run(&["metrics", "--log-human", &flag]));
+    assert_eq!(
+        stderr(&run(&["metrics", &flag])),
+        "",
+        "nothing but warnings, which a terminal would mix with the output"
+    );
+    let text = stderr(&run(&["metrics", "--log-human", "--log-level=info", &flag]));
     assert!(text.contains("INFO watching the mount table"), "{text}");
     assert!(serde_json::from_str::<Value>(text.lines().next().unwrap()).is_err());
     assert_eq!(stderr(&run(&["metrics", "--log-level=Fatal", &flag])), "");
@@ -148,7 +153,7 @@ fn output_that_cannot_be_written_fails_only_where_it_is_asked_for() {
     let closed = || Stdio::from(std::io::pipe().unwrap().1);
     let metrics = || command(&["metrics", "--log-level=fatal", &flag]);
     let cases = [
-        (command(&["metrics", &flag]).stderr(full()).stdout(Stdio::null()).status(), 0),
+        (command(&["metrics", "--log-level=info", &flag]).stderr(full()).stdout(Stdio::null()).status(), 0),
         (command(&["--kubelet-root=relative"]).stderr(full()).status(), 2),
         (metrics().stdout(full()).status(), 1),
         // A reader that has read enough is no error.

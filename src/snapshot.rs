@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 pub use crate::volume::SourceStatus;
 use crate::volume::{
-    ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount, VolumeStats,
+    ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount,
 };
 
 /// One collection.
@@ -78,8 +78,8 @@ pub struct ClaimStats {
     pub claim: Arc<ClaimKey>,
     /// The pod, if each pod has its own series.
     pub pod: Option<Arc<str>>,
-    /// Its stats.
-    pub stats: VolumeStats,
+    /// Its stats; `None` where only its health is known.
+    pub stats: Option<Measurement>,
     /// Whether the CSI driver reports an abnormal condition.
     pub abnormal: Option<bool>,
 }
@@ -95,6 +95,8 @@ pub enum VolumeState {
     Hung,
     /// No mount was probed.
     Skipped,
+    /// The file system answers, and has no capacity: an object store.
+    Unsupported,
 }
 
 impl MeasuredVolume {
@@ -139,7 +141,7 @@ impl MeasuredVolume {
         for (PodMount { mount, .. }, result) in self.mounts() {
             match result {
                 Ok(Measurement::Filesystem(usage)) => {
-                    let read_only = usage.read_only || mount.superblock_read_only;
+                    let read_only = usage.read_only || mount.superblock_read_only == Some(true);
                     all = Some(all.unwrap_or(true) && read_only);
                 }
                 Ok(Measurement::Block { .. }) => {}
@@ -147,6 +149,18 @@ impl MeasuredVolume {
             }
         }
         all.filter(|read_only| !read_only || !may_write)
+    }
+
+    /// Whether the file system itself is read-only, whoever mounts it; `None` where it was not measured, or nothing tells.
+    pub fn filesystem_read_only(&self) -> Option<bool> {
+        self.measurement()?;
+        let known = self.mounts().filter_map(|(PodMount { mount, .. }, result)| match result {
+            Ok(Measurement::Block { .. }) => None,
+            // It may have turned so after the mount table was read.
+            Ok(Measurement::Filesystem(usage)) if usage.read_only && !mount.read_only => Some(true),
+            Ok(Measurement::Filesystem(_)) | Err(_) => mount.superblock_read_only,
+        });
+        known.reduce(|all, read_only| all && read_only)
     }
 
     /// The errors of its mounts, one for each reason.
@@ -163,6 +177,8 @@ impl MeasuredVolume {
         let errors = || self.results.iter().filter_map(|result| result.as_ref().err());
         if self.measurement().is_some() {
             VolumeState::Measured
+        } else if errors().all(|error| error.reason == Reason::NoFigures) {
+            VolumeState::Unsupported
         } else if errors().all(|error| error.reason == Reason::Skipped) {
             VolumeState::Skipped
         } else if errors().any(is_hung) {
@@ -206,12 +222,12 @@ mod tests {
     #[test]
     fn read_only_is_said_only_if_no_mount_may_be_writable() {
         let figures = |read_only| -> ProbeResult {
-            Ok(Measurement::Filesystem(Usage { total: 1, used: 1, available: 0, inodes: None, read_only }))
+            Ok(Measurement::Filesystem(Usage { total: 1, used: Some(1), available: Some(0), inodes: None, read_only }))
         };
         let failed: ProbeResult = Err(Reason::Io.into());
         let writable = || mount("pv", "nfs", "uid");
         let read_only = || VolumeMount { read_only: true, ..writable() };
-        let emergency = || VolumeMount { superblock_read_only: true, ..writable() };
+        let emergency = || VolumeMount { superblock_read_only: Some(true), ..writable() };
         let said = |mounts: Vec<(VolumeMount, ProbeResult)>| {
             let (mounts, results): (Vec<_>, Vec<_>) =
                 mounts.into_iter().map(|(mount, result)| (Arc::new(mount), result)).unzip();

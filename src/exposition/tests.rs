@@ -70,7 +70,7 @@ fn a_block_device_has_a_size_and_nothing_else() {
 #[test]
 fn the_first_mount_that_answers_gives_the_figures_and_every_failure_its_reason() {
     let usage = |total| {
-        Ok(Measurement::Filesystem(Usage { total, used: 1, available: 1, inodes: None, read_only: true }))
+        Ok(Measurement::Filesystem(Usage { total, used: Some(1), available: Some(1), inodes: None, read_only: true }))
     };
     let io: ProbeResult = Err(Reason::Io.into());
     let stale: ProbeResult = Err(Reason::Stale.into());

@@ -3,7 +3,7 @@ use crate::snapshot::{ClaimStats, KubeletStatus, MeasuredVolume, MountTableStatu
 use crate::volume::samples::{mount, volume};
 use crate::volume::{
     BoundClaim, ClaimKey, Inodes, Lookup, Measurement, Pod, ProbeError, ProbeResult, Reason, Usage, Volume,
-    VolumeMount, VolumeStats,
+    VolumeMount,
 };
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use std::sync::Arc;
 fn usage(percent: u32, inodes_percent: u64) -> ProbeResult {
     let (total, used) = (102_400, u128::from(percent) * 1024);
     let inodes = Some(Inodes { total: 100, free: 100 - inodes_percent });
-    Ok(Measurement::Filesystem(Usage { total, used, available: total - used, inodes, read_only: false }))
+    let (used, available) = (Some(used), Some(total - used));
+    Ok(Measurement::Filesystem(Usage { total, used, available, inodes, read_only: false }))
 }
 
 fn status(pv_name: &str, answers: &[ProbeResult]) -> MeasuredVolume {
@@ -110,8 +111,7 @@ fn names_of_others_are_text_wherever_they_stand() {
     let text = "<b onload=\"x\" id='y'>&\u{1b}\u{202e}\r\n";
     let volumes = vec![hostile(text)];
     let claim = Arc::new(ClaimKey { namespace: text.into(), name: "other".into() });
-    let (pod, stats) = (Some(text.into()), VolumeStats::default());
-    let claims = vec![ClaimStats { claim, pod, stats, abnormal: None }];
+    let claims = vec![ClaimStats { claim, pod: Some(text.into()), stats: None, abnormal: None }];
     let snapshot = Snapshot { volumes, claims, ..Snapshot::default() };
     let page = Page { node: Some(text.into()), fixture: Some(text.into()) };
     let html = String::from_utf8(page.write(&snapshot, false).concat()).unwrap();
@@ -126,14 +126,9 @@ fn names_of_others_are_text_wherever_they_stand() {
 fn claims_that_only_the_kubelet_knows_have_rows_of_their_own() {
     let key = |name: &str| ClaimKey { namespace: "shop".into(), name: name.into() };
     let claim = |name: &str, pod: &str, abnormal| {
-        let stats = VolumeStats {
-            capacity: Some(1000),
-            available: Some(250),
-            used: Some(750),
-            inodes: Some(0),
-            inodes_free: Some(0),
-            inodes_used: Some(0),
-        };
+        let (used, available) = (Some(750), Some(250));
+        let usage = Usage { total: 1000, used, available, inodes: None, read_only: false };
+        let stats = Some(Measurement::Filesystem(usage));
         ClaimStats { claim: Arc::new(key(name)), pod: Some(pod.into()), stats, abnormal }
     };
     let mounted = Volume {

@@ -4,7 +4,7 @@ use super::*;
 use crate::snapshot::{ClaimStats, MeasuredVolume, MountTableStatus, SourceStatus};
 use crate::volume::samples::{mount, volume};
 use crate::volume::{
-    BoundClaim, ClaimKey, Inodes, Measurement, Pod, ProbeResult, Reason, Usage, VolumeStats,
+    BoundClaim, ClaimKey, Inodes, Measurement, Pod, ProbeResult, Reason, Usage,
 };
 
 fn key(namespace: &str, name: &str) -> ClaimKey {
@@ -22,7 +22,7 @@ fn status(namespace: &str, name: &str, answer: ProbeResult) -> MeasuredVolume {
 }
 
 fn used(percent: u8) -> Measurement {
-    let (used, available) = (u128::from(percent) << 20, u128::from(100 - percent) << 20);
+    let (used, available) = (Some(u128::from(percent) << 20), Some(u128::from(100 - percent) << 20));
     let inodes = Some(Inodes { total: 100, free: percent.into() });
     Measurement::Filesystem(Usage { total: 100 << 20, used, available, inodes, read_only: false })
 }
@@ -151,18 +151,11 @@ fn claims_that_only_the_kubelet_knows_are_volumes_too() {
     let claim = |name: &str, pod: &str, stats| ClaimStats {
         claim: Arc::new(key("shop", name)),
         pod: Some(pod.into()),
-        stats,
+        stats: Some(stats),
         abnormal: None,
     };
-    let stats = VolumeStats {
-        capacity: Some(100),
-        available: Some(25),
-        used: Some(75),
-        inodes: Some(0),
-        inodes_free: Some(0),
-        inodes_used: Some(0),
-    };
-    let size = VolumeStats { capacity: Some(9), ..VolumeStats::default() };
+    let usage = Usage { total: 100, used: Some(75), available: Some(25), inodes: None, read_only: false };
+    let (stats, size) = (Measurement::Filesystem(usage), Measurement::Block { size: 9 });
     let mut snapshot = snapshot();
     // Half is mounted: what the kubelet says of it is said already.
     snapshot.claims = vec![

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use crate::volume::SourceStatus;
-use crate::volume::{
-    ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount,
-};
+use crate::volume::{ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount};
 
 /// One collection.
 #[derive(Debug, Default)]
@@ -222,7 +220,13 @@ mod tests {
     #[test]
     fn read_only_is_said_only_if_no_mount_may_be_writable() {
         let figures = |read_only| -> ProbeResult {
-            Ok(Measurement::Filesystem(Usage { total: 1, used: Some(1), available: Some(0), inodes: None, read_only }))
+            Ok(Measurement::Filesystem(Usage {
+                total: 1,
+                used: Some(1),
+                available: Some(0),
+                inodes: None,
+                read_only,
+            }))
         };
         let failed: ProbeResult = Err(Reason::Io.into());
         let writable = || mount("pv", "nfs", "uid");
@@ -242,6 +246,46 @@ mod tests {
         assert_eq!(said(vec![(writable(), figures(false)), (writable(), failed)]), Some(false));
         assert_eq!(said(vec![(writable(), failed)]), None);
         assert_eq!(said(vec![(writable(), Ok(Measurement::Block { size: 1 }))]), None);
+    }
+
+    #[test]
+    fn a_read_only_mount_does_not_make_its_file_system_read_only() {
+        let figures = |read_only| -> ProbeResult {
+            let (used, available) = (Some(1), Some(0));
+            Ok(Measurement::Filesystem(Usage { total: 1, used, available, inodes: None, read_only }))
+        };
+        let failed: ProbeResult = Err(Reason::Io.into());
+        let superblock =
+            |superblock_read_only| VolumeMount { superblock_read_only, ..mount("pv", "nfs", "uid") };
+        let writable = || superblock(Some(false));
+        let bound = |of| VolumeMount { read_only: true, ..of };
+        let said = |mounts: Vec<(VolumeMount, ProbeResult)>| {
+            let (mounts, results): (Vec<_>, Vec<_>) =
+                mounts.into_iter().map(|(mount, result)| (Arc::new(mount), result)).unzip();
+            MeasuredVolume::new(Arc::new(volume(mounts)), results).filesystem_read_only()
+        };
+        assert_eq!(said(vec![(writable(), figures(false))]), Some(false));
+        assert_eq!(said(vec![(bound(writable()), figures(true))]), Some(false));
+        assert_eq!(said(vec![(writable(), figures(true))]), Some(true), "since the table was read");
+        assert_eq!(said(vec![(superblock(Some(true)), figures(false))]), Some(true), "emergency_ro");
+        assert_eq!(said(vec![(bound(superblock(Some(true))), figures(true))]), Some(true));
+        assert_eq!(said(vec![(bound(superblock(None)), figures(true))]), None, "/proc/mounts does not tell");
+        assert_eq!(said(vec![(superblock(Some(true)), figures(true)), (writable(), failed)]), Some(false));
+        assert_eq!(said(vec![(superblock(Some(true)), failed)]), None, "nothing was measured");
+        assert_eq!(said(vec![(writable(), Ok(Measurement::Block { size: 1 }))]), None);
+    }
+
+    #[test]
+    fn a_volume_without_capacity_is_neither_measured_nor_failed() {
+        let state = |results: &[ProbeResult]| {
+            let mounts = results.iter().map(|_| Arc::new(mount("pv", "nfs", "uid"))).collect();
+            MeasuredVolume::new(Arc::new(volume(mounts)), results).state()
+        };
+        let none: ProbeResult = Err(Reason::NoFigures.into());
+        assert_eq!(state(&[none, none]), VolumeState::Unsupported);
+        assert_eq!(state(&[none, Ok(Measurement::Block { size: 1 })]), VolumeState::Measured);
+        assert_eq!(state(&[none, Err(Reason::Io.into())]), VolumeState::Failed);
+        assert_eq!(state(&[none, Err(Reason::Timeout.into())]), VolumeState::Hung);
     }
 
     #[test]

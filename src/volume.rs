@@ -14,9 +14,7 @@ use std::sync::Arc;
 
 pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume};
 pub use label_filter::{LabelFilter, Selections};
-pub use measurement::{
-    Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage, signed_figure,
-};
+pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage, signed_figure};
 pub use metadata::{
     Claim, ClaimKey, ClaimRef, Labels, Lookup, Metadata, PersistentVolume, Pod, SourceStatus, VolumeMetadata,
     VolumeSource, is_valid_object_name,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::kubelet::ExposedClaims;
-use crate::snapshot::{ClaimStats, MeasuredVolume};
+use crate::snapshot::{ClaimStats, MeasuredVolume, VolumeState};
 use crate::volume::{ClaimKey, Inodes, KubeletSeriesOptions, Measurement, ReportedVolume};
 
 /// Older stats of the kubelet are stale: it repeats the last ones of a volume that hangs.
@@ -106,7 +106,7 @@ impl<'a> MountedClaims<'a> {
         for volume in inputs.volumes {
             match volume.volume.claim.current_key() {
                 Some(claim) => by_claim.entry(claim).or_default().push(volume),
-                None if volume.measurement().is_none() => {
+                None if may_be_frozen(volume) => {
                     failed_pods.extend(volume.mounts().filter_map(|(of, _)| of.mount.pod_uid.as_deref()));
                 }
                 None => {}
@@ -114,9 +114,11 @@ impl<'a> MountedClaims<'a> {
         }
         let mut claims = Self { measured: Vec::new(), failed: HashSet::new(), failed_pods };
         for (claim, volumes) in by_claim {
-            match bound_volume(&volumes).and_then(|volume| Some((volume, volume.measurement()?))) {
+            let volume = bound_volume(&volumes);
+            match volume.and_then(|volume| Some((volume, volume.measurement()?))) {
                 Some((volume, measurement)) => claims.measured.push((claim, volume, measurement)),
-                None => drop(claims.failed.insert(claim)),
+                None if volume.is_none_or(may_be_frozen) => drop(claims.failed.insert(claim)),
+                None => {}
             }
         }
         claims
@@ -142,6 +144,12 @@ impl<'a> MountedClaims<'a> {
     fn may_use_kubelet_stats(&self, volume: &ReportedVolume) -> bool {
         !self.failed.contains(&*volume.claim) && !self.failed_pods.contains(&*volume.pod_uid)
     }
+}
+
+/// Whether the kubelet may repeat its last stats of it: it cannot be measured. Of a file system without capacity the CSI
+/// driver may know more.
+fn may_be_frozen(volume: &MeasuredVolume) -> bool {
+    !matches!(volume.state(), VolumeState::Measured | VolumeState::Unsupported)
 }
 
 /// Its inodes have no limit; old versions of its driver tell the kubelet that none is free.

@@ -66,7 +66,9 @@ const KUBELET_FAMILIES: [(Family, ClaimValueFn); 7] = [
     (c::KUBELET_AVAILABLE_BYTES, |claim| claim.stats?.usage()?.available.map(Value::Count)),
     (c::KUBELET_USED_BYTES, |claim| claim.stats?.usage()?.used.map(Value::Count)),
     (c::KUBELET_INODES, |claim| Some(claim.stats?.usage()?.inodes.map_or(0, |inodes| inodes.total).into())),
-    (c::KUBELET_INODES_FREE, |claim| Some(claim.stats?.usage()?.inodes.map_or(0, |inodes| inodes.free).into())),
+    (c::KUBELET_INODES_FREE, |claim| {
+        Some(claim.stats?.usage()?.inodes.map_or(0, |inodes| inodes.free).into())
+    }),
     (c::KUBELET_INODES_USED, |claim| Some(claim.stats?.usage()?.inodes.map_or(0, Inodes::used).into())),
     (c::KUBELET_ABNORMAL, |claim| claim.abnormal.map(Value::from)),
 ];

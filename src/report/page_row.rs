@@ -171,7 +171,9 @@ fn error_in_words(error: ProbeError) -> Cow<'static, str> {
         Reason::Stale => "the server no longer knows the file handle (ESTALE)",
         Reason::Io => "input or output error (EIO)",
         Reason::Permission => "the kernel or the server does not let root look",
-        Reason::NotConnected => "its server cannot be reached, a FUSE server has ended, or the device is gone",
+        Reason::NotConnected => {
+            "its server cannot be reached, a FUSE server has ended, or the device is gone"
+        }
         Reason::NoFigures => "it has no capacity, as an object store",
         Reason::Other => match error.errno {
             Some(errno) => return io::Error::from_raw_os_error(errno).to_string().into(),

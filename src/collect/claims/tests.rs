@@ -74,7 +74,9 @@ impl World {
     /// Claim, pod and capacity of each series.
     fn series(&self, names: KubeletSeriesOptions) -> Vec<(String, Option<String>, Option<u128>)> {
         let found = claim_stats(names, self.figures(), now()).into_iter();
-        found.map(|c| (c.claim.name.clone(), c.pod.map(|pod| pod.to_string()), c.stats.map(Measurement::size))).collect()
+        found
+            .map(|c| (c.claim.name.clone(), c.pod.map(|pod| pod.to_string()), c.stats.map(Measurement::size)))
+            .collect()
     }
 
     fn figures(&self) -> ClaimStatsInputs<'_> {
@@ -140,6 +142,12 @@ fn what_the_table_has_and_cannot_measure_is_never_filled() {
     let mut left_out = World::new(vec![], both());
     left_out.left_out.insert("uid-of-web-0".into());
     assert_eq!(left_out.brief(), brief(&[("c", 9)]));
+    // The file system of an object store answers; its driver may know more.
+    let without_capacity = Err(Reason::NoFigures.into());
+    for claim in [Some("a"), None] {
+        let store = World::new(vec![table_volume("pv-a", claim, &pods, without_capacity)], both());
+        assert_eq!(store.brief(), brief(&[("a", 7), ("b", 8), ("c", 9)]));
+    }
     let measured = World::new(vec![table_volume("pv-a", None, &pods, MEASURED)], both());
     assert_eq!(measured.brief(), brief(&[("a", 7), ("b", 8), ("c", 9)]));
 }
@@ -226,7 +234,8 @@ fn what_the_driver_says_of_a_volumes_health_goes_with_any_figures() {
 fn inodes_that_are_not_counted_here_are_the_kubelets() {
     let counted = Some(Inodes { total: 9, free: 4 });
     let (full, unknown) = (Some(Inodes { total: 9, free: 0 }), None);
-    let measured = |inodes| Usage { total: 100, used: Some(60), available: Some(30), inodes, read_only: false };
+    let measured =
+        |inodes| Usage { total: 100, used: Some(60), available: Some(30), inodes, read_only: false };
     let inodes = |driver: &str, here, seconds, kubelets: Option<Inodes>| {
         let answer = Ok(Measurement::Filesystem(measured(here)));
         let mut volume = table_volume("pv-a", Some("a"), &[("1", Some("web-0"))], answer);
@@ -234,7 +243,8 @@ fn inodes_that_are_not_counted_here_are_the_kubelets() {
         Arc::make_mut(&mut Arc::make_mut(&mut volume.volume).mounts[0].mount).csi = Some(csi);
         let stats = Usage { total: 7, used: Some(7), ..measured(kubelets) };
         let stats = Some(Measurement::Filesystem(stats));
-        let world = World::new(vec![volume], vec![ReportedVolume { stats, ..reported("a", "web-0", seconds, 0) }]);
+        let world =
+            World::new(vec![volume], vec![ReportedVolume { stats, ..reported("a", "web-0", seconds, 0) }]);
         let [of_claim, of_pod] = [KUBELET, PER_POD].map(|names| {
             let stats = claim_stats(names, world.figures(), now()).remove(0).stats;
             let usage = stats.and_then(Measurement::usage).unwrap();

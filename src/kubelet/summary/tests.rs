@@ -75,7 +75,9 @@ fn what_is_not_known_is_absent() {
         assert_eq!(volume(nothing).stats, None, "{nothing}");
     }
     let size = Measurement::Block { size: 64 };
-    for only in ["", r#", "usedBytes": 0, "availableBytes": 0, "inodes": 0, "inodesFree": 0, "inodesUsed": 0"#] {
+    for only in
+        ["", r#", "usedBytes": 0, "availableBytes": 0, "inodes": 0, "inodesFree": 0, "inodesUsed": 0"#]
+    {
         assert_eq!(volume(&format!(r#", "capacityBytes": 64{only}"#)).stats, Some(size), "{only}");
     }
     let stats = |used, available, inodes: Option<(u64, u64)>| {
@@ -85,7 +87,10 @@ fn what_is_not_known_is_absent() {
     let cases = [
         (r#""usedBytes": 1, "availableBytes": null"#, stats(Some(1), None, None)),
         (r#""usedBytes": 64, "availableBytes": 0, "inodes": 0"#, stats(Some(64), Some(0), None)),
-        (r#""usedBytes": 0, "availableBytes": 64, "inodes": 9, "inodesFree": 0"#, stats(Some(0), Some(64), Some((9, 0)))),
+        (
+            r#""usedBytes": 0, "availableBytes": 64, "inodes": 9, "inodesFree": 0"#,
+            stats(Some(0), Some(64), Some((9, 0))),
+        ),
         // CephFS: −1 inodes are free.
         (
             r#""usedBytes": 4, "availableBytes": 60, "inodes": 9, "inodesFree": 18446744073709551615, "inodesUsed": 10"#,

@@ -48,7 +48,8 @@ impl Statvfs {
             return Err(Reason::NoFigures.into());
         };
         let all = i128::from(all);
-        let bytes = |blocks: i128| blocks.max(0).unsigned_abs().saturating_mul(unit.into());
+        // Neither of both is more than 64 bits: `f_bfree` is as negative as `f_blocks` leaves room for.
+        let bytes = |blocks: i128| blocks.max(0).unsigned_abs() * u128::from(unit);
         let free = signed_figure(bfree, blocks);
         let available = match free {
             // Beyond a quota.
@@ -117,8 +118,11 @@ mod tests {
         let all = usage(Statvfs { frsize: most, ..statvfs(most, most, most, most, most) });
         assert_eq!(all.total, u128::from(most) * u128::from(most));
         assert_eq!((all.used, all.available), (Some(0), Some(all.total)));
-        let beyond = usage(Statvfs { frsize: most, ..statvfs(1 << 63, (1 << 63) + 1, 0, most, most) });
-        assert_eq!((beyond.used, beyond.available), (Some(u128::MAX), Some(0)));
+        for (blocks, bfree) in [(i64::MAX.cast_unsigned(), 1 << 63), (1 << 63, (1 << 63) + 1)] {
+            let beyond = usage(Statvfs { frsize: most, ..statvfs(blocks, bfree, 0, most, most) });
+            assert_eq!(beyond.used, Some(u128::from(u64::MAX) * u128::from(most)));
+            assert_eq!(beyond.available, Some(0));
+        }
         let lies = usage(statvfs(100, 200, 300, 10, 20));
         assert_eq!((lies.used, lies.available), (Some(0), Some(lies.total)));
     }
@@ -142,9 +146,11 @@ mod tests {
     #[test]
     fn blocks_are_measured_in_f_bsize_where_there_is_no_fragment_size() {
         let total = |bsize, frsize| {
-            Statvfs { bsize, frsize, ..statvfs(100, 40, 30, 0, 0) }.measurement().map(|measured| match measured {
-                Measurement::Filesystem(usage) => usage.total,
-                Measurement::Block { .. } => panic!(),
+            Statvfs { bsize, frsize, ..statvfs(100, 40, 30, 0, 0) }.measurement().map(|measured| {
+                match measured {
+                    Measurement::Filesystem(usage) => usage.total,
+                    Measurement::Block { .. } => panic!(),
+                }
             })
         };
         assert_eq!(total(512, 0), Ok(51_200));

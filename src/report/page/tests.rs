@@ -44,20 +44,24 @@ fn what_failed_comes_first_then_the_fullest_then_what_has_a_size_only() {
         status("full-of-inodes", &[usage(10, 99)]),
         status("hung", &[Err(Reason::Timeout.into())]),
         status("nearly-full", &[usage(89, 0)]),
+        status("object-store", &[Err(Reason::NoFigures.into())]),
         status("well", &[usage(50, 50)]),
     ];
     let html = page_of(volumes);
     let names = between(&html, "<th scope=\"row\"><bdi>", "</bdi>");
-    assert_eq!(names, ["failed", "hung", "full-of-inodes", "nearly-full", "well", "empty", "block"]);
+    assert_eq!(
+        names,
+        ["failed", "hung", "full-of-inodes", "nearly-full", "well", "empty", "block", "object-store"]
+    );
     let levels = between(&html, "<td class=\"level\"><b>", "</b>");
-    assert_eq!(levels, ["failed", "hung", "99.0%", "89.0%", "50.0%", "0.0%", "size only"]);
+    assert_eq!(levels, ["failed", "hung", "99.0%", "89.0%", "50.0%", "0.0%", "size only", "no capacity"]);
     let bars = between(&html, "<rect width=\"", "%\"");
     assert_eq!(bars, ["99.00", "89.00", "50.00", "0.00"]);
     let classes = between(&html, "<tr class=\"", "\"");
-    assert_eq!(classes, ["failed", "failed", "full", "nearly", "well", "well", "well"]);
+    assert_eq!(classes, ["failed", "failed", "full", "nearly", "well", "well", "well", "well"]);
     assert_eq!(between(&html, " <small>of ", "</small>"), ["100 inodes"], "only where they are tighter");
-    assert_eq!(between(&html, "<td class=\"figure size\">", "</td>")[5..], ["100Ki", "64Mi"]);
-    assert_eq!(between(&html, "<b>", "</ul>")[0], "7</b> volumes</li>\n<li class=\"bad\">");
+    assert_eq!(between(&html, "<td class=\"figure size\">", "</td>")[5..], ["100Ki", "64Mi", ""]);
+    assert_eq!(between(&html, "<b>", "</ul>")[0], "8</b> volumes</li>\n<li class=\"bad\">");
 }
 
 #[test]
@@ -75,7 +79,7 @@ fn why_something_failed_is_said_in_words() {
         (Reason::Io, "EIO"),
         (Reason::Permission, "does not let root look"),
         (Reason::NotConnected, "FUSE server has ended"),
-        (Reason::NoFigures, "a size of 0"),
+        (Reason::NoFigures, "no capacity, as an object store"),
         (Reason::Other, "the log tells which"),
     ];
     for (reason, words) in reasons {

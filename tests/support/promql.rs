@@ -5,8 +5,13 @@ use std::collections::BTreeSet;
 use regex::Regex;
 
 /// Of Prometheus itself and of kube-state-metrics, where there is one.
-const OTHERS: [&str; 3] =
-    ["up", "kube_persistentvolumeclaim_access_mode", "kube_persistentvolumeclaim_labels"];
+const OTHERS: [&str; 5] = [
+    "up",
+    "kube_persistentvolume_info",
+    "kube_persistentvolumeclaim_access_mode",
+    "kube_persistentvolumeclaim_info",
+    "kube_persistentvolumeclaim_labels",
+];
 
 /// What is left when texts, matchers, ranges, lists of labels, functions and operators are taken away.
 pub(crate) fn metrics(query: &str) -> BTreeSet<String> {

@@ -7,6 +7,8 @@
 mod absurd_figures;
 /// Alerts as clusters have them, on a real Prometheus.
 mod alerts;
+/// How `CephFS` is asked.
+mod cephfs;
 /// What Helm makes of the chart.
 mod chart;
 /// The command line: errors, exit codes, the log.
@@ -19,6 +21,8 @@ mod dashboards;
 mod df;
 /// Links and commands of the README and all other documents.
 mod documents;
+/// Figures that mean unknown, or less than nothing, from both sources.
+mod doubtful_figures;
 /// Thousands of scrapes while everything comes and goes.
 mod endurance;
 /// Fixture nodes against their golden expositions.
@@ -81,6 +85,8 @@ mod page;
 mod prometheus;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
+/// File systems that cannot be written to, and mounts.
+mod read_only;
 /// Against a real cluster, where there is one.
 mod real_cluster;
 /// Block devices and ext4 on them: the system's own root is needed.
@@ -100,3 +106,7 @@ mod server_timeouts;
 mod support;
 /// Volumes unmount as if the program were not there.
 mod unmounts;
+/// File systems that have no capacity, or hide it.
+mod without_capacity;
+/// XFS that has shut itself down.
+mod xfs;

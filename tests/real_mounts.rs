@@ -19,14 +19,14 @@ fn expected(path: &Path) -> BTreeMap<&'static str, f64> {
     let (blocks, free, available) =
         (figures.blocks() as f64, figures.blocks_free() as f64, figures.blocks_available() as f64);
     let (inodes, inodes_free) = (figures.files() as f64, figures.files_free() as f64);
+    let is_read_only = f64::from(u8::from(figures.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY)));
     let mut expected = BTreeMap::from([
         ("pv_disk_usage_bytes_total", blocks * unit),
         ("pv_disk_usage_bytes_used", (blocks - free) * unit),
         ("pv_disk_usage_bytes_available", available * unit),
-        (
-            "pv_disk_usage_readonly",
-            f64::from(u8::from(figures.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY))),
-        ),
+        ("pv_disk_usage_readonly", is_read_only),
+        // Here no mount is read-only by itself.
+        ("pv_disk_usage_filesystem_readonly", is_read_only),
         ("pv_disk_usage_up", 1.0),
     ]);
     if blocks - free + available > 0.0 {

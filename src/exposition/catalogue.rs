@@ -27,7 +27,7 @@ macro_rules! catalogue {
 
 catalogue! {
     BYTES_TOTAL = "pv_disk_usage_bytes_total" "Size of the volume in bytes: f_blocks times f_frsize of statvfs; of a block volume the size of its device.";
-    BYTES_USED = "pv_disk_usage_bytes_used" "Bytes in use on the volume: f_blocks less f_bfree of statvfs, times f_frsize; more than all where a quota is exceeded.";
+    BYTES_USED = "pv_disk_usage_bytes_used" "Bytes in use on the volume: f_blocks less f_bfree of statvfs, times f_frsize; above the size where a quota is exceeded.";
     BYTES_AVAILABLE = "pv_disk_usage_bytes_available" "Bytes that pods may still write to the volume: f_bavail times f_frsize of statvfs.";
     PERCENT_USED = "pv_disk_usage_percent_used" "Bytes in use in percent of bytes in use and available, as df prints it.";
     INODES = "pv_disk_usage_inodes" "Inodes of the volume: f_files of statvfs.";

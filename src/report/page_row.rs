@@ -91,7 +91,7 @@ impl<'a> Row<'a> {
             is_read_only: self.volume.and_then(MeasuredVolume::read_only) == Some(true),
             is_abnormal: self.is_abnormal,
             pods: self.pods.iter().map(|pod| self.pod_name(*pod)).collect(),
-            failures: self.volume.map(failures).unwrap_or_default(),
+            failures: self.volume.filter(|_| !self.is_unsupported()).map(failures).unwrap_or_default(),
             figures: [
                 ("used", usage.and_then(|usage| usage.used).map(Size)),
                 ("available", usage.and_then(|usage| usage.available).map(Size)),

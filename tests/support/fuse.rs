@@ -92,10 +92,19 @@ impl Fuse {
         Self { shared, thread: Some(std::thread::spawn(move || thread.serve())) }
     }
 
-    /// Mounts one.
+    /// Mounts one that everybody may use.
     pub(crate) fn mount(&self, name: &str, path: &Path, behaviour: Behaviour) {
+        self.mount_for("user_id=0,group_id=0,allow_other", name, path, behaviour);
+    }
+
+    /// Mounts one that only the user `nobody` may use.
+    pub(crate) fn mount_for_nobody(&self, name: &str, path: &Path, behaviour: Behaviour) {
+        self.mount_for("user_id=65534,group_id=65534", name, path, behaviour);
+    }
+
+    fn mount_for(&self, users: &str, name: &str, path: &Path, behaviour: Behaviour) {
         let device = wire::open().unwrap();
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        let options = format!("fd={},rootmode=40000,{users}", device.as_raw_fd());
         mount(Some(name), path, Some("fuse"), MsFlags::empty(), Some(&options[..])).unwrap();
         let mut state = self.shared.lock();
         state.last += 1;

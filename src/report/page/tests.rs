@@ -79,7 +79,6 @@ fn why_something_failed_is_said_in_words() {
         (Reason::Io, "EIO"),
         (Reason::Permission, "does not let root look"),
         (Reason::NotConnected, "FUSE server has ended"),
-        (Reason::NoFigures, "no capacity, as an object store"),
         (Reason::Other, "the log tells which"),
     ];
     for (reason, words) in reasons {
@@ -89,7 +88,11 @@ fn why_something_failed_is_said_in_words() {
     let io: ProbeResult = Err(Reason::Io.into());
     let several = why(&[io, usage(1, 1), io, Err(Reason::Stale.into())]);
     assert!(several.contains("1 of 4 mounts: ") && several.contains("2 of 4 mounts: input"), "{several}");
-    assert_eq!(why(&[usage(1, 1)]), "");
+    let store: ProbeResult = Err(Reason::NoFigures.into());
+    assert!(why(&[store, io]).contains("1 of 2 mounts: it has no capacity, as an object store"));
+    for healthy in [usage(1, 1), store] {
+        assert_eq!(why(&[healthy]), "");
+    }
 }
 
 /// A volume with names of somebody's who means harm.

@@ -29,6 +29,7 @@ impl Opcode {
     const FORGET: Self = Self(2);
     const GETATTR: Self = Self(3);
     pub(crate) const STATFS: Self = Self(17);
+    pub(crate) const GETXATTR: Self = Self(22);
     pub(crate) const INIT: Self = Self(26);
     const INTERRUPT: Self = Self(36);
     const BATCH_FORGET: Self = Self(42);

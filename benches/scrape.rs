@@ -27,8 +27,8 @@ impl Probe for Answers {
     fn probe(&self, _: &VolumeMount) -> ProbeResult {
         Ok(Measurement::Filesystem(Usage {
             total: 270_553_174_016,
-            used: 20_328_435_712,
-            available: 77_244_313_600,
+            used: Some(20_328_435_712),
+            available: Some(77_244_313_600),
             inodes: Some(Inodes { total: 16_777_216, free: 16_245_799 }),
             read_only: false,
         }))

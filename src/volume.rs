@@ -12,9 +12,9 @@ pub(crate) mod samples;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume, VolumeStats};
+pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume};
 pub use label_filter::{LabelFilter, Selections};
-pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage};
+pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage, signed_figure};
 pub use metadata::{
     Claim, ClaimKey, ClaimRef, Labels, Lookup, Metadata, PersistentVolume, Pod, SourceStatus, VolumeMetadata,
     VolumeSource, is_valid_object_name,

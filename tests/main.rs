@@ -3,8 +3,12 @@
 #![allow(clippy::float_cmp, reason = "figures are whole numbers, or made by the same arithmetic")]
 #![allow(clippy::cast_precision_loss, reason = "so are their doubles")]
 
+/// Servers that answer what cannot be.
+mod absurd_figures;
 /// Shipped and stock alerts on a real Prometheus, with an Alertmanager.
 mod alerts;
+/// How `CephFS` is asked.
+mod cephfs;
 /// The chart: refused values, names, notes, monitors, rules and dashboards.
 mod chart;
 /// The command line: errors, exit codes, the log, completions and the manual page.
@@ -17,6 +21,8 @@ mod dashboards;
 mod df;
 /// Links and commands of the README and all other documents.
 mod documents;
+/// Figures that mean unknown, or less than nothing, from both sources.
+mod doubtful_figures;
 /// Thousands of scrapes while everything comes and goes.
 mod endurance;
 /// Fixture nodes against their golden expositions, `promtool`, reference parsers and the real Prometheus.
@@ -65,6 +71,8 @@ mod objects_file;
 mod page;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
+/// File systems that cannot be written to, and mounts.
+mod read_only;
 /// The API and a file of the same objects give the same series: with a fake server, or a real cluster.
 mod real_cluster;
 /// Block devices and ext4 on them: the system's own root is needed.
@@ -82,3 +90,7 @@ mod server_limits;
 mod support;
 /// Volumes unmount as if the program were not there.
 mod unmounts;
+/// File systems that have no capacity, or hide it.
+mod without_capacity;
+/// XFS that has shut itself down.
+mod xfs;

@@ -92,8 +92,8 @@ impl Probe for Answers {
         let (total, used, free) = self.0[id].ok_or(Reason::Stale)?;
         Ok(Measurement::Filesystem(Usage {
             total: total.into(),
-            used: u128::from(used) << 60,
-            available: free.into(),
+            used: Some(u128::from(used) << 60),
+            available: Some(free.into()),
             inodes: Some(Inodes { total, free: free.min(total) }).filter(|_| used > 5),
             read_only: false,
         }))

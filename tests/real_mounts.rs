@@ -7,11 +7,9 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
-use crate::support::fuse::{Behaviour, Figures};
 use crate::support::namespace::{
     Needs, Node, PODS, bind, bind_file, in_namespace, propagation, remount_read_only, tmpfs, unmount,
 };
-use crate::support::subject::Subject;
 
 /// What must be exposed of a file system, by the kernel's own answer: the public contract, written once more.
 fn expected(path: &Path) -> BTreeMap<&'static str, f64> {
@@ -29,6 +27,8 @@ fn expected(path: &Path) -> BTreeMap<&'static str, f64> {
         ("pv_disk_usage_bytes_used", used),
         ("pv_disk_usage_bytes_available", available),
         ("pv_disk_usage_readonly", f64::from(u8::from(is_read_only))),
+        // Here no mount is read-only by itself.
+        ("pv_disk_usage_filesystem_readonly", f64::from(u8::from(is_read_only))),
         ("pv_disk_usage_up", 1.0),
     ]);
     if used + available > 0.0 {
@@ -112,37 +112,6 @@ fn figures_are_those_of_statvfs() {
         assert_eq!(scrape.volume("read-only")["pv_disk_usage_readonly"], 1.0);
         let labels = [("pv_name", "bound"), ("root", "/sub"), ("pod_uid", PODS[1])];
         assert_eq!(scrape.all("pv_disk_usage_mount_info", &labels).len(), 1);
-    });
-}
-
-#[test]
-fn whatever_a_server_answers_exposed_figures_are_possible() {
-    const MAX: u64 = u64::MAX;
-    const MAX_BYTES: u32 = u32::MAX;
-    let cases = [
-        ("most-full", [MAX, 0, 0], [MAX, 0], [MAX_BYTES; 2]),
-        ("most-empty", [MAX; 3], [MAX; 2], [MAX_BYTES; 2]),
-        ("more-free-than-there-is", [100, 200, 300], [10, 20], [4096; 2]),
-        ("negative-free", [100, MAX, MAX - 5], [10, MAX], [4096; 2]),
-        ("neither-used-nor-available", [1, 1, 0], [10, 10], [4096; 2]),
-        ("no-inodes", [100, 50, 50], [0, 5], [4096; 2]),
-        ("no-fragment-size", [100, 50, 50], [0, 0], [512, 0]),
-        ("no-block-size", [100, 50, 50], [0, 0], [0, 512]),
-        ("no-size-at-all", [100, 50, 50], [10, 5], [0, 0]),
-        ("no-blocks", [0, 50, 50], [10, 5], [4096; 2]),
-        ("nothing", [0; 3], [0; 2], [0; 2]),
-    ];
-    in_namespace(Needs::Fuse, |node| {
-        let volumes = cases.map(|(name, blocks, inodes, bytes)| {
-            (name.to_owned(), Behaviour::Answers(Figures { blocks, inodes, bytes }))
-        });
-        let subject = Subject::start(node, &volumes, &[]);
-        let scrape = subject.exporter.scrape();
-        assert_as_the_kernel_says(&scrape, &cases.map(|(name, ..)| (name, subject.path(name))).into());
-        // Neither size alone is needed.
-        for name in ["no-fragment-size", "no-block-size"] {
-            assert_eq!(scrape.volume(name)["pv_disk_usage_bytes_total"], 51_200.0, "{name}");
-        }
     });
 }
 

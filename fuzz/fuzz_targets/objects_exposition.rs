@@ -135,8 +135,8 @@ fn answer(mount: &VolumeMount) -> ProbeResult {
         (_, 1) => Err(Reason::Skipped.into()),
         (_, rest) => Ok(Measurement::Filesystem(Usage {
             total: u128::from(u64::MAX) * 4096,
-            used: id.into(),
-            available: 0,
+            used: (id % 8 != 2).then_some(id.into()),
+            available: Some(0),
             inodes: (rest == 2).then_some(Inodes { total: u64::MAX, free: id }),
             read_only: false,
         })),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::kubelet::ExposedClaims;
-use crate::snapshot::{ClaimStats, MeasuredVolume};
-use crate::volume::{ClaimKey, KubeletSeriesOptions, ReportedVolume, VolumeStats};
+use crate::snapshot::{ClaimStats, MeasuredVolume, VolumeState};
+use crate::volume::{ClaimKey, Inodes, KubeletSeriesOptions, Measurement, ReportedVolume};
 
 /// Older stats of the kubelet are stale: it repeats the last ones of a volume that hangs.
 const MAX_SUMMARY_AGE: Duration = Duration::from_mins(10);
@@ -27,7 +27,7 @@ pub(super) struct ClaimStatsInputs<'a> {
 /// A claim, and a pod where each pod has a series.
 type SeriesKey = (Arc<ClaimKey>, Option<Arc<str>>);
 /// The stats of a claim, and whether its driver reports an abnormal condition.
-type SeriesValue = (VolumeStats, Option<bool>);
+type SeriesValue = (Option<Measurement>, Option<bool>);
 
 /// How many of these volumes have stale stats.
 pub(super) fn count_stale(reported: &[ReportedVolume], now: SystemTime) -> usize {
@@ -41,7 +41,8 @@ fn is_fresh(volume: &ReportedVolume, now: SystemTime) -> bool {
 }
 
 /// The claims to expose, sorted. A measured value wins. The kubelet's value is used only for volumes that are not in the
-/// mount table: for a mounted volume that cannot be measured the kubelet repeats its last value.
+/// mount table (for a mounted volume that cannot be measured the kubelet repeats its last value), and for inodes that a
+/// measured file system does not count: there its CSI driver may.
 pub(super) fn claim_stats(
     options: KubeletSeriesOptions,
     inputs: ClaimStatsInputs<'_>,
@@ -51,13 +52,14 @@ pub(super) fn claim_stats(
         // Any claim could turn out to be exposed by the kubelet too.
         return Vec::new();
     }
-    let mounted = MountedClaims::new(inputs);
+    let mut mounted = MountedClaims::new(inputs);
+    let fresh = || inputs.reported.iter().filter(|volume| is_fresh(volume, now));
+    mounted.add_inodes(fresh());
     let mut series = measured_series(options, &mounted);
-    let fresh = inputs.reported.iter().filter(|volume| is_fresh(volume, now));
-    for volume in fresh.filter(|volume| mounted.may_use_kubelet_stats(volume)) {
+    for volume in fresh().filter(|volume| mounted.may_use_kubelet_stats(volume)) {
         let key = (Arc::clone(&volume.claim), options.per_pod.then(|| Arc::clone(&volume.pod)));
-        if let Some(stats) = volume.stats {
-            series.entry(key.clone()).or_insert((stats, None));
+        if volume.stats.is_some() {
+            series.entry(key.clone()).or_insert((volume.stats, None));
         }
         if let Some(abnormal) = volume.abnormal {
             let (_, known) = series.entry(key).or_default();
@@ -79,10 +81,10 @@ fn measured_series(
     for (claim, volume, stats) in &mounted.measured {
         if options.per_pod {
             for pod in volume.volume.pods() {
-                series.insert((Arc::clone(claim), Some(pod.name.as_str().into())), (*stats, None));
+                series.insert((Arc::clone(claim), Some(pod.name.as_str().into())), (Some(*stats), None));
             }
         } else {
-            series.insert((Arc::clone(claim), None), (*stats, None));
+            series.insert((Arc::clone(claim), None), (Some(*stats), None));
         }
     }
     series
@@ -90,7 +92,7 @@ fn measured_series(
 
 /// The volumes of the mount table, by claim.
 struct MountedClaims<'a> {
-    measured: Vec<(&'a Arc<ClaimKey>, &'a MeasuredVolume, VolumeStats)>,
+    measured: Vec<(&'a Arc<ClaimKey>, &'a MeasuredVolume, Measurement)>,
     /// Claims whose volume was not measured.
     failed: HashSet<&'a ClaimKey>,
     /// Pods with volumes of unknown claims that were not measured or are not shown.
@@ -104,7 +106,7 @@ impl<'a> MountedClaims<'a> {
         for volume in inputs.volumes {
             match volume.volume.claim.current_key() {
                 Some(claim) => by_claim.entry(claim).or_default().push(volume),
-                None if volume.measurement().is_none() => {
+                None if may_be_frozen(volume) => {
                     failed_pods.extend(volume.mounts().filter_map(|(of, _)| of.mount.pod_uid.as_deref()));
                 }
                 None => {}
@@ -112,17 +114,47 @@ impl<'a> MountedClaims<'a> {
         }
         let mut claims = Self { measured: Vec::new(), failed: HashSet::new(), failed_pods };
         for (claim, volumes) in by_claim {
-            match bound_volume(&volumes).and_then(|volume| Some((volume, volume.measurement()?))) {
-                Some((volume, measurement)) => claims.measured.push((claim, volume, measurement.into())),
-                None => drop(claims.failed.insert(claim)),
+            let volume = bound_volume(&volumes);
+            match volume.and_then(|volume| Some((volume, volume.measurement()?))) {
+                Some((volume, measurement)) => claims.measured.push((claim, volume, measurement)),
+                None if volume.is_none_or(may_be_frozen) => drop(claims.failed.insert(claim)),
+                None => {}
             }
         }
         claims
     }
 
+    /// Takes the inode figures that are not known here from the kubelet.
+    fn add_inodes(&mut self, reported: impl Iterator<Item = &'a ReportedVolume>) {
+        let mut known: HashMap<&ClaimKey, Inodes> = HashMap::new();
+        for volume in reported {
+            if let Some(inodes) = volume.stats.and_then(|stats| stats.usage()?.inodes) {
+                known.entry(&volume.claim).or_insert(inodes);
+            }
+        }
+        for (claim, volume, measurement) in &mut self.measured {
+            if let (Measurement::Filesystem(usage), Some(inodes)) = (measurement, known.get(&***claim))
+                && !(inodes.free == 0 && is_cephfs(volume))
+            {
+                usage.inodes = usage.inodes.or(Some(*inodes));
+            }
+        }
+    }
+
     fn may_use_kubelet_stats(&self, volume: &ReportedVolume) -> bool {
         !self.failed.contains(&*volume.claim) && !self.failed_pods.contains(&*volume.pod_uid)
     }
+}
+
+/// Whether the kubelet may repeat its last stats of it: it cannot be measured. Of a file system without capacity the CSI
+/// driver may know more.
+fn may_be_frozen(volume: &MeasuredVolume) -> bool {
+    !matches!(volume.state(), VolumeState::Measured | VolumeState::Unsupported)
+}
+
+/// Its inodes have no limit; old versions of its driver tell the kubelet that none is free.
+fn is_cephfs(volume: &MeasuredVolume) -> bool {
+    volume.volume.source().is_some_and(|source| source.kind.ends_with("cephfs.csi.ceph.com"))
 }
 
 /// Of several volumes that name a claim, the one whose uid is the claim's.

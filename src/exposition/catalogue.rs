@@ -27,7 +27,7 @@ macro_rules! catalogue {
 
 catalogue! {
     BYTES_TOTAL = "pv_disk_usage_bytes_total" "Size of the volume in bytes: f_blocks times f_frsize of statvfs; of a block volume the size of its device.";
-    BYTES_USED = "pv_disk_usage_bytes_used" "Bytes in use on the volume: f_blocks less f_bfree of statvfs, times f_frsize.";
+    BYTES_USED = "pv_disk_usage_bytes_used" "Bytes in use on the volume: f_blocks less f_bfree of statvfs, times f_frsize; above the size where a quota is exceeded.";
     BYTES_AVAILABLE = "pv_disk_usage_bytes_available" "Bytes that pods may still write to the volume: f_bavail times f_frsize of statvfs.";
     PERCENT_USED = "pv_disk_usage_percent_used" "Bytes in use in percent of bytes in use and available, as df prints it.";
     INODES = "pv_disk_usage_inodes" "Inodes of the volume: f_files of statvfs.";
@@ -35,6 +35,7 @@ catalogue! {
     INODES_AVAILABLE = "pv_disk_usage_inodes_available" "Free inodes of the volume: f_ffree of statvfs.";
     INODES_PERCENT_USED = "pv_disk_usage_inodes_percent_used" "Inodes in use in percent of all inodes.";
     READONLY = "pv_disk_usage_readonly" "1 if every mount of the volume is read-only now, by statvfs or by the mount table's super options; else 0.";
+    FILESYSTEM_READONLY = "pv_disk_usage_filesystem_readonly" "1 if the volume's file system itself is read-only, by its superblock, whoever mounts it; else 0. A read-only mount of a file system that others may write to is 0.";
     UP = "pv_disk_usage_up" "1 if the volume was measured in this scrape, 0 if none of its mounts could be.";
     ERROR = "pv_disk_usage_error" "1 for each reason for which a mount of the volume could not be measured in this scrape.";
     MOUNT_INFO = "pv_disk_usage_mount_info" "1 for each mount of the volume, from the mount table; root is the directory of its file system that is mounted.";
@@ -52,7 +53,7 @@ catalogue! {
     TIMING_COLLECT = "pv_disk_usage_timing_collect_seconds" "Seconds that this collection took: reading the mount table, measuring and joining.";
     TIMING_TOTAL = "pv_disk_usage_timing_total_seconds" "Seconds that the last finished scrape before this one took, from the request to the written answer.";
     SOURCE_SUCCESS = "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
-    VOLUMES = "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s.";
+    VOLUMES = "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s; unsupported: a file system without capacity, as an object store.";
     AMBIGUOUS_VOLUMES = "disk_usage_exporter_ambiguous_volumes" "Names left out because the mounts that carry them are of different volumes: pods' own volumes.";
     MOUNTS = "disk_usage_exporter_mounts" "Rows of the mount table at its last reading.";
     MALFORMED_MOUNT_LINES = "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";

@@ -16,7 +16,7 @@ use super::labels::LabelSet;
 use super::negotiate::Encoding;
 use crate::compression;
 use crate::snapshot::{ClaimStats, MeasuredVolume, MountTableStatus, Snapshot, VolumeState};
-use crate::volume::{Measurement, ProbeError, Usage};
+use crate::volume::{Inodes, ProbeError, Usage};
 
 fn count(count: usize) -> Value {
     Value::Count(count as u128)
@@ -43,45 +43,39 @@ pub struct Series {
 type VolumeValueFn = fn(&MeasuredVolume) -> Option<Value>;
 
 /// The families that carry a volume's labels.
-const VOLUME_FAMILIES: [(Family, VolumeValueFn); 10] = [
-    (c::BYTES_TOTAL, total),
-    (c::BYTES_USED, |v| Some(Value::Count(usage(v)?.used))),
-    (c::BYTES_AVAILABLE, |v| Some(Value::Count(usage(v)?.available))),
+const VOLUME_FAMILIES: [(Family, VolumeValueFn); 11] = [
+    (c::BYTES_TOTAL, |v| Some(Value::Count(v.measurement()?.size()))),
+    (c::BYTES_USED, |v| usage(v)?.used.map(Value::Count)),
+    (c::BYTES_AVAILABLE, |v| usage(v)?.available.map(Value::Count)),
     (c::PERCENT_USED, |v| usage(v)?.percent_used().map(Value::Float)),
     (c::INODES, |v| Some(usage(v)?.inodes?.total.into())),
     (c::INODES_USED, |v| Some(usage(v)?.inodes?.used().into())),
     (c::INODES_AVAILABLE, |v| Some(usage(v)?.inodes?.free.into())),
     (c::INODES_PERCENT_USED, |v| usage(v)?.inodes?.percent_used().map(Value::Float)),
     (c::READONLY, |v| v.read_only().map(Value::from)),
+    (c::FILESYSTEM_READONLY, |v| v.filesystem_read_only().map(Value::from)),
     (c::UP, |v| Some(v.measurement().is_some().into())),
 ];
 
 /// A family's value of a claim; `None` where it is not known.
 type ClaimValueFn = fn(&ClaimStats) -> Option<Value>;
 
-/// The families that the kubelet has too.
+/// The families that the kubelet has too. Unknown inode figures of a file system are 0, as the kubelet has them: readers of
+/// these names skip claims without.
 const KUBELET_FAMILIES: [(Family, ClaimValueFn); 7] = [
-    (c::KUBELET_CAPACITY_BYTES, |claim| claim.stats.capacity.map(Value::Count)),
-    (c::KUBELET_AVAILABLE_BYTES, |claim| claim.stats.available.map(Value::Count)),
-    (c::KUBELET_USED_BYTES, |claim| claim.stats.used.map(Value::Count)),
-    (c::KUBELET_INODES, |claim| claim.stats.inodes.map(Value::from)),
-    (c::KUBELET_INODES_FREE, |claim| claim.stats.inodes_free.map(Value::from)),
-    (c::KUBELET_INODES_USED, |claim| claim.stats.inodes_used.map(Value::from)),
+    (c::KUBELET_CAPACITY_BYTES, |claim| Some(Value::Count(claim.stats?.size()))),
+    (c::KUBELET_AVAILABLE_BYTES, |claim| claim.stats?.usage()?.available.map(Value::Count)),
+    (c::KUBELET_USED_BYTES, |claim| claim.stats?.usage()?.used.map(Value::Count)),
+    (c::KUBELET_INODES, |claim| Some(claim.stats?.usage()?.inodes.map_or(0, |inodes| inodes.total).into())),
+    (c::KUBELET_INODES_FREE, |claim| {
+        Some(claim.stats?.usage()?.inodes.map_or(0, |inodes| inodes.free).into())
+    }),
+    (c::KUBELET_INODES_USED, |claim| Some(claim.stats?.usage()?.inodes.map_or(0, Inodes::used).into())),
     (c::KUBELET_ABNORMAL, |claim| claim.abnormal.map(Value::from)),
 ];
 
-fn total(status: &MeasuredVolume) -> Option<Value> {
-    Some(Value::Count(match status.measurement()? {
-        Measurement::Filesystem(usage) => usage.total,
-        Measurement::Block { size } => size,
-    }))
-}
-
 fn usage(status: &MeasuredVolume) -> Option<Usage> {
-    match status.measurement()? {
-        Measurement::Filesystem(usage) => Some(usage),
-        Measurement::Block { .. } => None,
-    }
+    status.measurement()?.usage()
 }
 
 impl AsRef<Snapshot> for Series {
@@ -152,6 +146,7 @@ fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
         ("failed", VolumeState::Failed),
         ("hung", VolumeState::Hung),
         ("skipped", VolumeState::Skipped),
+        ("unsupported", VolumeState::Unsupported),
     ];
     let volumes = |state| count(snapshot.volumes.iter().filter(|volume| volume.state() == state).count());
     let states = states.into_iter().map(|(name, state)| (labelled("state", name), volumes(state)));

@@ -70,7 +70,13 @@ fn a_block_device_has_a_size_and_nothing_else() {
 #[test]
 fn the_first_mount_that_answers_gives_the_figures_and_every_failure_its_reason() {
     let usage = |total| {
-        Ok(Measurement::Filesystem(Usage { total, used: 1, available: 1, inodes: None, read_only: true }))
+        Ok(Measurement::Filesystem(Usage {
+            total,
+            used: Some(1),
+            available: Some(1),
+            inodes: None,
+            read_only: true,
+        }))
     };
     let io: ProbeResult = Err(Reason::Io.into());
     let stale: ProbeResult = Err(Reason::Stale.into());
@@ -135,7 +141,7 @@ fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
     let states = |readable| {
         let table = MountTableStatus { readable, ..MountTableStatus::default() };
         let snapshot = Snapshot {
-            volumes: vec![status("pv", &[BLOCK])],
+            volumes: vec![status("pv", &[BLOCK]), status("store", &[Err(Reason::NoFigures.into())])],
             pending: 3,
             table: Some(table),
             ..Snapshot::default()
@@ -144,7 +150,7 @@ fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
         let samples = text.lines().filter(|line| line.starts_with("disk_usage_exporter_volumes{"));
         samples.map(|line| line.rsplit_once('{').unwrap().1.to_owned()).collect::<Vec<_>>()
     };
-    let expected = ["measured 1", "failed 0", "hung 0", "skipped 0", "pending 3"];
+    let expected = ["measured 1", "failed 0", "hung 0", "skipped 0", "unsupported 1", "pending 3"];
     let expected = expected.map(|state| format!("state=\"{}", state.replace(' ', "\"} ")));
     assert_eq!(states(true), expected);
     assert_eq!(states(false), [""; 0]);
@@ -158,7 +164,7 @@ fn volumes_of_one_device_number_and_size_share_a_file_system() {
             fstype: fstype.into(),
             ..mount(name, "nfs", "uid")
         };
-        let usage = Usage { total, used: 0, available: total, inodes: None, read_only: false };
+        let usage = Usage { total, used: Some(0), available: Some(total), inodes: None, read_only: false };
         MeasuredVolume::new(Arc::new(volume(vec![Arc::new(mount)])), [Ok(Measurement::Filesystem(usage))])
     };
     let volumes = vec![

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client::{KubeletPage, MAX_ENTRIES, Parsed};
-use crate::volume::{ClaimKey, ReportedVolume, VolumeStats};
+use crate::volume::{ClaimKey, Inodes, Measurement, ReportedVolume, Usage, signed_figure};
 
 /// The stats of all pods.
 pub(super) static PAGE: KubeletPage<Vec<ReportedVolume>> =
@@ -97,24 +97,37 @@ impl Pod<'_> {
 }
 
 impl Volume {
+    /// What the figures mean. The kubelet casts what may be negative to unsigned numbers, and sends 0 for what it does not
+    /// know: of a block volume that is everything but the capacity.
+    fn measurement(&self) -> Option<Measurement> {
+        let capacity = self.capacity_bytes.filter(|capacity| !matches!(*capacity, 0 | u64::MAX))?;
+        let others = [self.available_bytes, self.used_bytes, self.inodes, self.inodes_free, self.inodes_used];
+        if others.into_iter().flatten().all(|figure| figure == 0) {
+            return Some(Measurement::Block { size: capacity.into() });
+        }
+        let bytes = |figure: Option<u64>| Some(signed_figure(figure?, capacity)?.max(0).unsigned_abs());
+        let inodes = self.inodes.zip(self.inodes_free).and_then(|(total, free)| Inodes::known(total, free));
+        let inodes = inodes.filter(|inodes| self.inodes_used.is_none_or(|used| used <= inodes.total));
+        Some(Measurement::Filesystem(Usage {
+            total: capacity.into(),
+            used: bytes(self.used_bytes),
+            available: bytes(self.available_bytes),
+            inodes,
+            read_only: false,
+        }))
+    }
+
     /// Of a claim, and of nothing else.
     fn reported(self, namespace: &str, pod: &Arc<str>, uid: &Arc<str>) -> Option<ReportedVolume> {
+        let stats = self.measurement();
         let claim = self.pvc_ref?;
         let namespace = claim.namespace.unwrap_or_else(|| namespace.to_owned());
-        let stats = VolumeStats {
-            capacity: self.capacity_bytes.map(u128::from),
-            available: self.available_bytes.map(u128::from),
-            used: self.used_bytes.map(u128::from),
-            inodes: self.inodes,
-            inodes_free: self.inodes_free,
-            inodes_used: self.inodes_used,
-        };
         Some(ReportedVolume {
             claim: Arc::new(ClaimKey { namespace, name: claim.name }),
             pod: Arc::clone(pod),
             pod_uid: Arc::clone(uid),
             measured: self.time.and_then(|time| Some(SystemTime::from(time.parse::<Timestamp>().ok()?))),
-            stats: stats.drop_zero_placeholders(),
+            stats,
             abnormal: self.health.and_then(|health| health.abnormal),
         })
     }

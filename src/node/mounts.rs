@@ -123,9 +123,19 @@ fn mount((path, row): (&[u8], &Row<'_>), identity: &PathIdentity<'_>) -> VolumeM
         root: row.root.as_deref().map(os_string),
         fstype: os_string(&row.fstype),
         read_only: has_option(row.options, &["ro"]),
-        // Mounted so, turned so after an error, or shut down.
-        superblock_read_only: has_option(row.super_options, &["ro", "emergency_ro", "shutdown"]),
+        superblock_read_only: is_superblock_read_only(row),
     }
+}
+
+fn is_superblock_read_only(row: &Row<'_>) -> Option<bool> {
+    let has = |names: &[&str]| has_option(row.super_options, names);
+    // Turned so after an error, or shut down.
+    if has(&["emergency_ro", "shutdown"]) {
+        return Some(true);
+    }
+    // Only mountinfo tells a superblock's `ro` from a mount's.
+    let is_mountinfo = row.id.is_some();
+    if has(&["ro"]) { is_mountinfo.then_some(true) } else { Some(false) }
 }
 
 #[cfg(test)]

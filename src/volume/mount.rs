@@ -59,8 +59,8 @@ pub struct VolumeMount {
     pub fstype: OsString,
     /// The mount itself is read-only.
     pub read_only: bool,
-    /// Its file system is read-only, whoever mounts it.
-    pub superblock_read_only: bool,
+    /// Its file system is read-only, whoever mounts it; `None` where `/proc/mounts` does not tell this from `read_only`.
+    pub superblock_read_only: Option<bool>,
 }
 
 impl VolumeMount {
@@ -84,7 +84,7 @@ impl VolumeMount {
 
     /// Whether nothing can be written through it, because of the mount or its file system.
     pub fn is_read_only(&self) -> bool {
-        self.read_only || self.superblock_read_only
+        self.read_only || self.superblock_read_only == Some(true)
     }
 }
 

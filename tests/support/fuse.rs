@@ -67,10 +67,19 @@ impl Fuse {
         Self(shared)
     }
 
-    /// Mounts one.
+    /// Mounts one that everybody may use.
     pub(crate) fn mount(&self, name: &str, path: &Path, behaviour: Behaviour) {
+        self.mount_for("user_id=0,group_id=0,allow_other", name, path, behaviour);
+    }
+
+    /// Mounts one that only the user `nobody` may use.
+    pub(crate) fn mount_for_nobody(&self, name: &str, path: &Path, behaviour: Behaviour) {
+        self.mount_for("user_id=65534,group_id=65534", name, path, behaviour);
+    }
+
+    fn mount_for(&self, users: &str, name: &str, path: &Path, behaviour: Behaviour) {
         let device = Arc::new(open_device().unwrap());
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        let options = format!("fd={},rootmode=40000,{users}", device.as_raw_fd());
         mount(Some(name), path, Some("fuse"), MsFlags::empty(), Some(&options[..])).unwrap();
         let mut all = self.0.lock();
         let key = all.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -211,6 +220,7 @@ pub(crate) struct Opcode(u32);
 impl Opcode {
     const FORGET: Self = Self(2);
     pub(crate) const STATFS: Self = Self(17);
+    pub(crate) const GETXATTR: Self = Self(22);
     pub(crate) const INIT: Self = Self(26);
     const INTERRUPT: Self = Self(36);
     const BATCH_FORGET: Self = Self(42);

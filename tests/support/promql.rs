@@ -7,8 +7,13 @@ use regex::Regex;
 use super::families::families;
 
 /// Of Prometheus itself and of kube-state-metrics, where there is one.
-const OTHERS: [&str; 3] =
-    ["up", "kube_persistentvolumeclaim_access_mode", "kube_persistentvolumeclaim_labels"];
+const OTHERS: [&str; 5] = [
+    "up",
+    "kube_persistentvolume_info",
+    "kube_persistentvolumeclaim_access_mode",
+    "kube_persistentvolumeclaim_info",
+    "kube_persistentvolumeclaim_labels",
+];
 
 /// What is left without texts, without matchers, ranges and lists of labels, and without functions and operators.
 fn metrics(query: &str) -> BTreeSet<String> {

@@ -134,7 +134,7 @@ fn mount(name: &str, pod_uid: &str) -> VolumeMount {
         root: Some("/".into()),
         fstype: "nfs4".into(),
         read_only: false,
-        superblock_read_only: false,
+        superblock_read_only: Some(false),
     }
 }
 

@@ -1,13 +1,13 @@
 use super::*;
 use crate::volume::samples::{mount, volume};
-use crate::volume::{BoundClaim, Lookup, Pod, ProbeResult, Reason, Usage};
+use crate::volume::{BoundClaim, CsiVolume, Lookup, Pod, ProbeResult, Reason, Usage};
 
 const KUBELET: KubeletSeriesOptions = KubeletSeriesOptions { only_missing: false, per_pod: false };
 const PER_POD: KubeletSeriesOptions = KubeletSeriesOptions { only_missing: false, per_pod: true };
-const MEASURED: ProbeResult = Ok(crate::volume::Measurement::Filesystem(Usage {
+const MEASURED: ProbeResult = Ok(Measurement::Filesystem(Usage {
     total: 100,
-    used: 60,
-    available: 30,
+    used: Some(60),
+    available: Some(30),
     inodes: None,
     read_only: false,
 }));
@@ -54,7 +54,7 @@ fn reported(claim: &str, pod: &str, seconds: u64, capacity: u128) -> ReportedVol
         pod: pod.into(),
         pod_uid: format!("uid-of-{pod}").as_str().into(),
         measured: Some(now() - Duration::from_secs(seconds)),
-        stats: Some(VolumeStats { capacity: Some(capacity), ..VolumeStats::default() }),
+        stats: Some(Measurement::Block { size: capacity }),
         abnormal: None,
     }
 }
@@ -74,7 +74,9 @@ impl World {
     /// Claim, pod and capacity of each series.
     fn series(&self, names: KubeletSeriesOptions) -> Vec<(String, Option<String>, Option<u128>)> {
         let found = claim_stats(names, self.figures(), now()).into_iter();
-        found.map(|c| (c.claim.name.clone(), c.pod.map(|pod| pod.to_string()), c.stats.capacity)).collect()
+        found
+            .map(|c| (c.claim.name.clone(), c.pod.map(|pod| pod.to_string()), c.stats.map(Measurement::size)))
+            .collect()
     }
 
     fn figures(&self) -> ClaimStatsInputs<'_> {
@@ -140,6 +142,12 @@ fn what_the_table_has_and_cannot_measure_is_never_filled() {
     let mut left_out = World::new(vec![], both());
     left_out.left_out.insert("uid-of-web-0".into());
     assert_eq!(left_out.brief(), brief(&[("c", 9)]));
+    // The file system of an object store answers; its driver may know more.
+    let without_capacity = Err(Reason::NoFigures.into());
+    for claim in [Some("a"), None] {
+        let store = World::new(vec![table_volume("pv-a", claim, &pods, without_capacity)], both());
+        assert_eq!(store.brief(), brief(&[("a", 7), ("b", 8), ("c", 9)]));
+    }
     let measured = World::new(vec![table_volume("pv-a", None, &pods, MEASURED)], both());
     assert_eq!(measured.brief(), brief(&[("a", 7), ("b", 8), ("c", 9)]));
 }
@@ -210,7 +218,7 @@ fn what_the_driver_says_of_a_volumes_health_goes_with_any_figures() {
     );
     let found: Vec<_> = claim_stats(KUBELET, world.figures(), now())
         .into_iter()
-        .map(|status| (status.claim.name.clone(), status.stats.capacity, status.abnormal))
+        .map(|status| (status.claim.name.clone(), status.stats.map(Measurement::size), status.abnormal))
         .collect();
     assert_eq!(
         found,
@@ -220,4 +228,37 @@ fn what_the_driver_says_of_a_volumes_health_goes_with_any_figures() {
             ("d".to_owned(), Some(1), None)
         ]
     );
+}
+
+#[test]
+fn inodes_that_are_not_counted_here_are_the_kubelets() {
+    let counted = Some(Inodes { total: 9, free: 4 });
+    let (full, unknown) = (Some(Inodes { total: 9, free: 0 }), None);
+    let measured =
+        |inodes| Usage { total: 100, used: Some(60), available: Some(30), inodes, read_only: false };
+    let inodes = |driver: &str, here, seconds, kubelets: Option<Inodes>| {
+        let answer = Ok(Measurement::Filesystem(measured(here)));
+        let mut volume = table_volume("pv-a", Some("a"), &[("1", Some("web-0"))], answer);
+        let csi = CsiVolume { driver: driver.into(), handle: "h".into() };
+        Arc::make_mut(&mut Arc::make_mut(&mut volume.volume).mounts[0].mount).csi = Some(csi);
+        let stats = Usage { total: 7, used: Some(7), ..measured(kubelets) };
+        let stats = Some(Measurement::Filesystem(stats));
+        let world =
+            World::new(vec![volume], vec![ReportedVolume { stats, ..reported("a", "web-0", seconds, 0) }]);
+        let [of_claim, of_pod] = [KUBELET, PER_POD].map(|names| {
+            let stats = claim_stats(names, world.figures(), now()).remove(0).stats;
+            let usage = stats.and_then(Measurement::usage).unwrap();
+            assert_eq!(usage, measured(usage.inodes), "only inodes are the kubelet's");
+            usage.inodes
+        });
+        assert_eq!(of_claim, of_pod);
+        of_claim
+    };
+    assert_eq!(inodes("d", unknown, 1, counted), counted);
+    assert_eq!(inodes("d", unknown, 1, full), full);
+    assert_eq!(inodes("d", full, 1, counted), full, "what is measured wins");
+    assert_eq!(inodes("d", unknown, 1, unknown), unknown);
+    assert_eq!(inodes("d", unknown, 601, counted), unknown, "too old");
+    assert_eq!(inodes("rook-ceph.cephfs.csi.ceph.com", unknown, 1, full), unknown, "no limit, rather");
+    assert_eq!(inodes("rook-ceph.rbd.csi.ceph.com", unknown, 1, full), full);
 }

@@ -222,13 +222,13 @@ mod tests {
         let mut changed = csi_mount("pv", &directory, "Persistent");
         mounts.replace(vec![changed.clone()]);
         mounts.resolve(&Deadline::after(Duration::ZERO));
-        changed.superblock_read_only = true;
+        changed.superblock_read_only = Some(true);
         mounts.replace(vec![changed]);
         go_on.send(()).unwrap();
         let mut job = mounts.lookups.take().unwrap();
         mounts.apply(&job.wait(&Deadline::after(LONG)).unwrap().unwrap());
         assert_eq!(names(&mounts), ["looked-up"]);
-        assert!(mounts.mounts()[0].superblock_read_only);
+        assert_eq!(mounts.mounts()[0].superblock_read_only, Some(true));
     }
 
     #[test]

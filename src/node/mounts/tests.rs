@@ -79,3 +79,24 @@ fn propagation_is_that_of_the_rows_that_hold_the_kubelets_roots() {
     let host = "1 0 0:1 / / rw - ext4 /dev/sda rw\n2 1 0:2 / /var/lib/kubelet rw - ext4 /dev/sdb rw\n";
     assert_eq!(told(host, "/", true), None, "on the host itself there is nothing to propagate");
 }
+
+#[test]
+fn a_read_only_superblock_is_told_from_a_read_only_mount_where_the_table_does() {
+    let read_only = |row: &str| {
+        let rootfs = Rootfs::new("/".into());
+        let reading = read_table(row.as_bytes(), &rootfs, &VolumeMatcher::default(), false);
+        (reading.mounts[0].read_only, reading.mounts[0].superblock_read_only)
+    };
+    let mountinfo = |options: &str, of_superblock: &str| {
+        read_only(&format!("7 0 0:7 / /{POD}/a {options} - ext4 /dev/sda {of_superblock}\n"))
+    };
+    assert_eq!(mountinfo("rw", "rw"), (false, Some(false)));
+    assert_eq!(mountinfo("ro,relatime", "rw"), (true, Some(false)));
+    for of_superblock in ["ro", "rw,emergency_ro", "rw,shutdown"] {
+        assert_eq!(mountinfo("rw", of_superblock), (false, Some(true)), "{of_superblock}");
+    }
+    let mounts = |options: &str| read_only(&format!("/dev/sda /{POD}/a ext4 {options} 0 0\n"));
+    assert_eq!(mounts("rw"), (false, Some(false)));
+    assert_eq!(mounts("ro"), (true, None), "of the mount or of the superblock");
+    assert_eq!(mounts("ro,emergency_ro"), (true, Some(true)));
+}

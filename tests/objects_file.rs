@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const MAX_DEPTH: usize = 16;
 
 fn selections() -> Selections {
-    Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() }
+    Selections::default()
 }
 
 fn parsed(json: &Value) -> Result<Metadata, ObjectsError> {

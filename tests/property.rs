@@ -158,7 +158,7 @@ proptest! {
         let objects_file = directory.path().join("objects.json");
         std::fs::write(&objects_file, objects(&cluster).to_string()).unwrap();
 
-        let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+        let selections = Selections::default();
         let worker = BlockingWorker::start("host-files").unwrap();
         let objects = ObjectsFile::open(&objects_file, selections, &worker).unwrap();
         let answers = rows.iter().enumerate().map(|(at, row)| (at as u64, row.answer)).collect();

@@ -3,7 +3,15 @@
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::volume::{self, ClaimKey, ClaimRef, Selections, VolumeSource, parse_quantity};
+use crate::volume::{
+    self, ClaimKey, ClaimRef, MAX_LABEL_VALUE_BYTES, Selections, VolumeSource, is_valid_object_name,
+    parse_quantity,
+};
+
+/// The label of a claim that keeps it out of alerts.
+const EXCLUDED_FROM_ALERTS: &str = "excluded-from-alerts";
+/// There are four; an object with more makes no sense.
+const MAX_ACCESS_MODES: usize = 8;
 
 /// An object's resource version, by which states of one resource can be compared: it is a number, and larger is later
 /// (KEP-5504), also if an object was deleted and another one has its name.
@@ -16,30 +24,52 @@ pub(super) fn persistent_volume(
     object: PersistentVolume,
     selections: &Selections,
 ) -> volume::PersistentVolume {
-    let spec = object.spec.unwrap_or_default();
-    volume::PersistentVolume {
-        labels: selections.pv_labels.select(object.metadata.labels.unwrap_or_default()),
-        claim: claim_ref(&spec),
-        storage_class: spec.storage_class_name.clone().filter(|name| !name.is_empty()),
-        mode: spec.volume_mode.clone(),
-        access_modes: spec.access_modes.clone().unwrap_or_default(),
-        source: source(spec),
-    }
+    let mut spec = object.spec.unwrap_or_default();
+    let labels = object.metadata.labels.unwrap_or_default();
+    let (labels, mut dropped_labels) = selections.limit(&selections.pv_labels, labels);
+    // Text of any length would be a label of many series.
+    let mut limited = |text: Option<String>| {
+        let (kept, is_dropped) = limit(text);
+        dropped_labels += usize::from(is_dropped);
+        kept
+    };
+    let storage_class = limited(spec.storage_class_name.take()).filter(|name| !name.is_empty());
+    let mode = limited(spec.volume_mode.take());
+    let access_modes = spec.access_modes.take().unwrap_or_default().into_iter().take(MAX_ACCESS_MODES);
+    let access_modes = access_modes.filter_map(|mode| limited(Some(mode))).collect();
+    let claim = claim_ref(&spec);
+    let source = source(spec).and_then(|VolumeSource { plugin, kind, instance }| {
+        let (plugin, kind) = (limited(Some(plugin))?, limited(Some(kind))?);
+        Some(VolumeSource { plugin, kind, instance: limited(instance) })
+    });
+    volume::PersistentVolume { labels, dropped_labels, claim, storage_class, source, mode, access_modes }
 }
 
-/// The claim that a `PersistentVolume` names.
+/// What may become a label's value, and whether it is too long for one.
+fn limit(text: Option<String>) -> (Option<String>, bool) {
+    let is_long = text.as_ref().is_some_and(|text| text.len() > MAX_LABEL_VALUE_BYTES);
+    (text.filter(|_| !is_long), is_long)
+}
+
+/// The claim that a `PersistentVolume` names, unless no claim can have that name: both parts become a request's path.
 pub(super) fn claim_ref(spec: &PersistentVolumeSpec) -> Option<ClaimRef> {
-    let reference = spec.claim_ref.clone()?;
-    let key = ClaimKey { namespace: reference.namespace?, name: reference.name? };
-    Some(ClaimRef { key, uid: reference.uid })
+    let reference = spec.claim_ref.as_ref()?;
+    let name = |name: &Option<String>| name.clone().filter(|name| is_valid_object_name(name));
+    let key = ClaimKey { namespace: name(&reference.namespace)?, name: name(&reference.name)? };
+    Some(ClaimRef { key, uid: limit(reference.uid.clone()).0 })
 }
 
 /// What is used of a `PersistentVolumeClaim`.
 pub(super) fn claim(object: PersistentVolumeClaim, selections: &Selections) -> volume::Claim {
     let requests = object.spec.and_then(|spec| spec.resources?.requests);
+    let labels = object.metadata.labels.unwrap_or_default();
+    let excluded_from_alerts = labels.get(EXCLUDED_FROM_ALERTS).cloned();
+    let (labels, dropped_labels) = selections.limit(&selections.pvc_labels, labels);
     volume::Claim {
-        uid: object.metadata.uid,
-        labels: selections.pvc_labels.select(object.metadata.labels.unwrap_or_default()),
+        uid: limit(object.metadata.uid).0,
+        labels,
+        dropped_labels,
+        excluded_from_alerts: limit(excluded_from_alerts).0,
         requested_bytes: requests.and_then(|requests| parse_quantity(&requests.get("storage")?.0)),
     }
 }

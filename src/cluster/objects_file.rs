@@ -120,7 +120,7 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         std::fs::write(&path, r#"{"items": []}"#).unwrap();
         let worker = BlockingWorker::start("test").unwrap();
-        let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+        let selections = Selections::default();
         let mut file = ObjectsFile::open(&path, selections, &worker).unwrap();
         let is_read = |file: &ObjectsFile| file.metadata.sources[0].success;
         let (go_on, gate) = std::sync::mpsc::channel::<()>();

@@ -28,8 +28,7 @@ pub(crate) struct VirtualNode {
 }
 
 pub(crate) fn settings(node_name: Option<&str>) -> ApiSettings {
-    let all = || "*".parse().unwrap();
-    let selections = Selections { pv_labels: all(), pvc_labels: all() };
+    let selections = Selections::default();
     ApiSettings { node_name: node_name.map(Into::into), label_refresh: REFRESH, selections }
 }
 

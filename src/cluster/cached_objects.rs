@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use super::convert;
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
-use crate::volume::{Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, Pod, Selections};
+use crate::volume::{
+    Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, Pod, Selections, is_valid_object_name,
+};
 
 /// An object, as far as it is known.
 #[derive(Debug, Clone)]
@@ -132,6 +134,9 @@ async fn look_up_claim(
     known: Option<u64>,
 ) -> Outcome<Claim> {
     let ClaimKey { namespace, name } = &reference.key;
+    if !is_valid_object_name(namespace) || !is_valid_object_name(name) {
+        return Ok(None);
+    }
     let is_meant = |claim: &v1::PersistentVolumeClaim| reference.matches_uid(claim.metadata.uid.as_deref());
     let claims = Api::<v1::PersistentVolumeClaim>::namespaced(api.kube.clone(), namespace);
     let meant =

@@ -4,8 +4,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Persis
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::volume::{
-    self, ClaimKey, ClaimRef, MAX_LABEL_VALUE_BYTES, Selections, VolumeSource, is_valid_object_name,
-    parse_quantity,
+    self, ClaimKey, ClaimRef, MAX_LABEL_VALUE_BYTES, MAX_NAME_BYTES, Selections, VolumeSource, parse_quantity,
 };
 
 /// The label of a claim that keeps it out of alerts.
@@ -51,10 +50,10 @@ fn limit(text: Option<String>) -> (Option<String>, bool) {
     (text.filter(|_| !is_long), is_long)
 }
 
-/// The claim that a `PersistentVolume` names, unless no claim can have that name: both parts become a request's path.
+/// The claim that a `PersistentVolume` names, unless the name is longer than that of any claim.
 pub(super) fn claim_ref(spec: &PersistentVolumeSpec) -> Option<ClaimRef> {
     let reference = spec.claim_ref.as_ref()?;
-    let name = |name: &Option<String>| name.clone().filter(|name| is_valid_object_name(name));
+    let name = |name: &Option<String>| name.clone().filter(|name| name.len() <= MAX_NAME_BYTES);
     let key = ClaimKey { namespace: name(&reference.namespace)?, name: name(&reference.name)? };
     Some(ClaimRef { key, uid: limit(reference.uid.clone()).0 })
 }
@@ -137,5 +136,60 @@ fn in_tree<const N: usize>(plugin: &str, parts: [Option<String>; N]) -> VolumeSo
         plugin: plugin.into(),
         kind: plugin.into(),
         instance: (!parts.is_empty()).then(|| parts.join(":")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pv(spec: &serde_json::Value) -> volume::PersistentVolume {
+        let object = json!({"metadata": {"name": "pv", "labels": {"app": "web"}}, "spec": spec});
+        persistent_volume(serde_json::from_value(object).unwrap(), &Selections::default())
+    }
+
+    #[test]
+    fn text_longer_than_a_labels_is_left_out_and_counted() {
+        let [long, most] = [1025, 1024].map(|length| "x".repeat(length));
+        let with = |text: &str| {
+            pv(&json!({"storageClassName": text, "volumeMode": text, "accessModes": ["ReadWriteOnce", text],
+                "csi": {"driver": "d", "volumeHandle": text}}))
+        };
+        let of = |pv: volume::PersistentVolume| {
+            let source = pv.source.unwrap();
+            let lengths =
+                [pv.storage_class, pv.mode, source.instance].map(|text| text.map(|text| text.len()));
+            (lengths, pv.access_modes.len(), source.kind, pv.dropped_labels)
+        };
+        assert_eq!(of(with(&most)), ([Some(1024); 3], 2, "d".into(), 0));
+        assert_eq!(of(with(&long)), ([None; 3], 1, "d".into(), 4));
+        let nameless = pv(&json!({"csi": {"driver": long, "volumeHandle": "h"}}));
+        assert_eq!((nameless.source, nameless.dropped_labels), (None, 1));
+        let modes = pv(&json!({"accessModes": vec!["x"; 1000]}));
+        assert_eq!(modes.access_modes.len(), MAX_ACCESS_MODES);
+    }
+
+    #[test]
+    fn a_claim_with_a_name_longer_than_any_is_none() {
+        let claim = |namespace: usize, name: usize| {
+            let [namespace, name] = [namespace, name].map(|length| "x".repeat(length));
+            pv(&json!({"claimRef": {"namespace": namespace, "name": name}})).claim.is_some()
+        };
+        assert!(claim(253, 253));
+        assert!(!claim(254, 1));
+        assert!(!claim(1, 254));
+    }
+
+    #[test]
+    fn a_claim_is_excluded_from_alerts_whichever_labels_are_used() {
+        let labels = json!({"excluded-from-alerts": "true", "team": "shop"});
+        let object = json!({"metadata": {"name": "c", "labels": labels}, "spec": {}});
+        let object: PersistentVolumeClaim = serde_json::from_value(object).unwrap();
+        for list in ["*", "", "team", "!excluded-from-alerts"] {
+            let selections = Selections { pvc_labels: list.parse().unwrap(), ..Selections::default() };
+            let claim = claim(object.clone(), &selections);
+            assert_eq!(claim.excluded_from_alerts.as_deref(), Some("true"), "{list}");
+        }
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<(Value, &'static [&'static str])> {
                 "logLevel": "debug",
                 "pvLabels": "",
                 "pvcLabels": "team,app.kubernetes.io/*",
+                "volumeLabels": "!team",
                 "kubelet": {
                     "root": "/var/lib/k0s/kubelet",
                     "endpoint": "https://localhost:10250",

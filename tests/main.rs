@@ -98,5 +98,7 @@ mod server_fairness;
 /// One client of the HTTP server: how long it may take, and stopping.
 mod server_timeouts;
 mod support;
+/// What whoever may make pods, claims and labels can do to the exporter: nothing.
+mod tenants;
 /// Volumes unmount as if the program were not there.
 mod unmounts;

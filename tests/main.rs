@@ -21,6 +21,8 @@ mod df;
 mod documents;
 /// Thousands of scrapes while everything comes and goes.
 mod endurance;
+/// Labels of claims: which become labels of series, and which say something by themselves.
+mod excluded_claims;
 /// Fixture nodes against their golden expositions.
 mod fixtures;
 /// The pods of `manifests/overlays/hardened`, as a kernel has them.
@@ -91,6 +93,8 @@ mod real_mounts;
 mod real_races;
 /// The shipped rules: by `promtool`, and with a real Prometheus and Alertmanager.
 mod rules;
+/// The limits of the shipped scrape jobs and monitors, and the most that there is to scrape.
+mod scrape_limits;
 /// HTTP: routes, limits, sharing, stopping.
 mod server;
 /// Many clients of the HTTP server: who waits, who makes room, and how much memory they hold.

@@ -27,48 +27,47 @@ pub(super) fn persistent_volume(
     let labels = object.metadata.labels.unwrap_or_default();
     let (labels, mut dropped_labels) = selections.limit(&selections.pv_labels, labels);
     // Text of any length would be a label of many series.
-    let mut limited = |text: Option<String>| {
-        let (kept, is_dropped) = limit(text);
-        dropped_labels += usize::from(is_dropped);
-        kept
+    let mut limited = |text: Option<String>, max_bytes: usize| {
+        let kept = text.as_ref().is_none_or(|text| text.len() <= max_bytes);
+        dropped_labels += usize::from(!kept);
+        text.filter(|_| kept)
     };
-    let storage_class = limited(spec.storage_class_name.take()).filter(|name| !name.is_empty());
-    let mode = limited(spec.volume_mode.take());
+    let storage_class =
+        limited(spec.storage_class_name.take(), MAX_NAME_BYTES).filter(|name| !name.is_empty());
+    let mode = limited(spec.volume_mode.take(), MAX_NAME_BYTES);
     let access_modes = spec.access_modes.take().unwrap_or_default().into_iter().take(MAX_ACCESS_MODES);
-    let access_modes = access_modes.filter_map(|mode| limited(Some(mode))).collect();
+    let access_modes = access_modes.filter_map(|mode| limited(Some(mode), MAX_NAME_BYTES)).collect();
     let claim = claim_ref(&spec);
     let source = source(spec).and_then(|VolumeSource { plugin, kind, instance }| {
-        let (plugin, kind) = (limited(Some(plugin))?, limited(Some(kind))?);
-        Some(VolumeSource { plugin, kind, instance: limited(instance) })
+        let (plugin, kind) = (limited(Some(plugin), MAX_NAME_BYTES)?, limited(Some(kind), MAX_NAME_BYTES)?);
+        Some(VolumeSource { plugin, kind, instance: limited(instance, MAX_LABEL_VALUE_BYTES) })
     });
     volume::PersistentVolume { labels, dropped_labels, claim, storage_class, source, mode, access_modes }
 }
 
-/// What may become a label's value, and whether it is too long for one.
-fn limit(text: Option<String>) -> (Option<String>, bool) {
-    let is_long = text.as_ref().is_some_and(|text| text.len() > MAX_LABEL_VALUE_BYTES);
-    (text.filter(|_| !is_long), is_long)
+/// A name or uid that is not longer than any.
+fn short(text: Option<&String>) -> Option<String> {
+    text.filter(|text| text.len() <= MAX_NAME_BYTES).cloned()
 }
 
 /// The claim that a `PersistentVolume` names, unless the name is longer than that of any claim.
 pub(super) fn claim_ref(spec: &PersistentVolumeSpec) -> Option<ClaimRef> {
     let reference = spec.claim_ref.as_ref()?;
-    let name = |name: &Option<String>| name.clone().filter(|name| name.len() <= MAX_NAME_BYTES);
-    let key = ClaimKey { namespace: name(&reference.namespace)?, name: name(&reference.name)? };
-    Some(ClaimRef { key, uid: limit(reference.uid.clone()).0 })
+    let (namespace, name) = (short(reference.namespace.as_ref())?, short(reference.name.as_ref())?);
+    Some(ClaimRef { key: ClaimKey { namespace, name }, uid: short(reference.uid.as_ref()) })
 }
 
 /// What is used of a `PersistentVolumeClaim`.
 pub(super) fn claim(object: PersistentVolumeClaim, selections: &Selections) -> volume::Claim {
     let requests = object.spec.and_then(|spec| spec.resources?.requests);
     let labels = object.metadata.labels.unwrap_or_default();
-    let excluded_from_alerts = labels.get(EXCLUDED_FROM_ALERTS).cloned();
+    let excluded_from_alerts = short(labels.get(EXCLUDED_FROM_ALERTS));
     let (labels, dropped_labels) = selections.limit(&selections.pvc_labels, labels);
     volume::Claim {
-        uid: limit(object.metadata.uid).0,
+        uid: short(object.metadata.uid.as_ref()),
         labels,
         dropped_labels,
-        excluded_from_alerts: limit(excluded_from_alerts).0,
+        excluded_from_alerts,
         requested_bytes: requests.and_then(|requests| parse_quantity(&requests.get("storage")?.0)),
     }
 }
@@ -151,10 +150,11 @@ mod tests {
 
     #[test]
     fn text_longer_than_a_labels_is_left_out_and_counted() {
-        let [long, most] = [1025, 1024].map(|length| "x".repeat(length));
-        let with = |text: &str| {
-            pv(&json!({"storageClassName": text, "volumeMode": text, "accessModes": ["ReadWriteOnce", text],
-                "csi": {"driver": "d", "volumeHandle": text}}))
+        let text = |length: usize| "x".repeat(length);
+        let with = |more: usize| {
+            let name = text(253 + more);
+            pv(&json!({"storageClassName": name, "volumeMode": name, "accessModes": ["ReadWriteOnce", name],
+                "csi": {"driver": "d", "volumeHandle": text(1024 + more)}}))
         };
         let of = |pv: volume::PersistentVolume| {
             let source = pv.source.unwrap();
@@ -162,9 +162,9 @@ mod tests {
                 [pv.storage_class, pv.mode, source.instance].map(|text| text.map(|text| text.len()));
             (lengths, pv.access_modes.len(), source.kind, pv.dropped_labels)
         };
-        assert_eq!(of(with(&most)), ([Some(1024); 3], 2, "d".into(), 0));
-        assert_eq!(of(with(&long)), ([None; 3], 1, "d".into(), 4));
-        let nameless = pv(&json!({"csi": {"driver": long, "volumeHandle": "h"}}));
+        assert_eq!(of(with(0)), ([Some(253), Some(253), Some(1024)], 2, "d".into(), 0));
+        assert_eq!(of(with(1)), ([None; 3], 1, "d".into(), 4));
+        let nameless = pv(&json!({"csi": {"driver": text(254), "volumeHandle": "h"}}));
         assert_eq!((nameless.source, nameless.dropped_labels), (None, 1));
         let modes = pv(&json!({"accessModes": vec!["x"; 1000]}));
         assert_eq!(modes.access_modes.len(), MAX_ACCESS_MODES);

@@ -248,9 +248,12 @@ fn who_measures_may_ask_the_kubelet_for_its_metrics_besides() {
 #[test]
 fn the_program_accepts_the_overlays_arguments() {
     let Some(base) = rendered(BASE) else { return };
-    let [rootfs, pv_labels, pvc_labels] = base.args()[..] else { panic!("{:?}", base.args()) };
+    let [rootfs, of_volumes, of_claims] = base.args()[..] else { panic!("{:?}", base.args()) };
     assert_eq!(rootfs, "--rootfs=/rootfs");
-    assert_eq!(pv_labels.replace("--pv-", "--pvc-"), pvc_labels);
+    assert_eq!(
+        of_volumes.replace("--pv-labels=*,!helm.sh/chart,", "--pvc-labels=*,!helm.sh/chart,"),
+        of_claims
+    );
     let kubelet_only = rendered(KUBELET_ONLY).unwrap();
     let asking = ["--sources=kubelet", "--kubelet-endpoint=https://$(HOST_IP):10250"];
     assert_eq!(kubelet_only.args(), asking);

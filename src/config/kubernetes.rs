@@ -42,7 +42,7 @@ pub struct KubernetesArgs {
     #[arg(long, env = "DISK_USAGE_EXPORTER_PVC_LABELS", value_name = "LIST", default_value = "*")]
     pub pvc_labels: LabelFilter,
 
-    /// Labels of a volume's claim, or else of the volume, that become labels volume_…; a list as above [default: as above].
+    /// Labels of a claim, or else of its volume, that become volume_*: a list as above [default: those chosen above].
     #[arg(long, env = "DISK_USAGE_EXPORTER_VOLUME_LABELS", value_name = "LIST")]
     pub volume_labels: Option<LabelFilter>,
 }

@@ -77,15 +77,14 @@ fn make_cgroup(bytes: u64) -> Option<PathBuf> {
         let name = format!("disk-usage-exporter-test-{}-{count}", std::process::id());
         let cgroup = Path::new(mount).join(path).join(name);
         std::fs::create_dir(&cgroup).ok()?;
-        let (limit, with_swap) = match is_first_version {
-            true => ("memory.limit_in_bytes", Some(("memory.memsw.limit_in_bytes", bytes))),
-            false => ("memory.max", Some(("memory.swap.max", 0))),
+        let (limit, (swap, with_swap)) = if is_first_version {
+            ("memory.limit_in_bytes", ("memory.memsw.limit_in_bytes", bytes))
+        } else {
+            ("memory.max", ("memory.swap.max", 0))
         };
         let is_limited = std::fs::write(cgroup.join(limit), bytes.to_string()).is_ok();
-        if let Some((file, bytes)) = with_swap {
-            // Kernels without swap accounting have no such file.
-            let _ = std::fs::write(cgroup.join(file), bytes.to_string());
-        }
+        // Kernels without swap accounting have no such file.
+        let _ = std::fs::write(cgroup.join(swap), with_swap.to_string());
         if !is_limited {
             let _ = std::fs::remove_dir(&cgroup);
         }

@@ -82,7 +82,7 @@ fn node(directory: &Path, size: (usize, usize)) -> Node {
 fn collector(directory: &Path, size: (usize, usize)) -> Collector {
     let file = directory.join("objects.json");
     std::fs::write(&file, objects(size)).unwrap();
-    let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+    let selections = Selections::default();
     let worker = BlockingWorker::start("host-files").unwrap();
     let objects = MetadataHandle::objects(ObjectsFile::open(&file, selections, &worker).unwrap());
     Collector::new(CollectorInputs {

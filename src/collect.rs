@@ -24,7 +24,7 @@ pub use single_flight::{
 use crate::cluster::MetadataHandle;
 use crate::kubelet::Kubelet;
 use crate::node::Node;
-use crate::runtime::Deadline;
+use crate::runtime::{Deadline, age};
 use crate::snapshot::{KubeletStatus, Snapshot, SourceStatus};
 use crate::volume::KubeletSeriesOptions;
 use join::JoinedVolumes;
@@ -96,7 +96,6 @@ impl Collector {
         let has_answered = self.wait_for_kubelet(deadline);
         let mounts = self.mounts.as_ref();
         let metadata = mounts.map(|mounts| mounts.metadata.metadata()).unwrap_or_default();
-        let age = |oldest| SystemTime::now().duration_since(oldest).unwrap_or_default();
         let mut snapshot = Snapshot {
             volumes,
             complete: all_measured && has_answered,
@@ -104,7 +103,7 @@ impl Collector {
             pending: mounts.map_or(0, |mounts| mounts.joined.pending),
             table: mounts.map(|mounts| mounts.node.status()),
             sources: [self.source_status(), metadata.sources.clone()].concat(),
-            metadata_age: metadata.oldest.map(age),
+            metadata_age: metadata.oldest.and_then(|oldest| age(oldest, SystemTime::now())),
             ..Snapshot::default()
         };
         self.add_kubelet_volume_stats(&mut snapshot, start);

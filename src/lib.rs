@@ -44,6 +44,7 @@ pub mod exposition;
 pub mod fuzzing;
 pub mod health;
 mod http_body;
+mod input_limits;
 pub mod kubelet;
 pub mod logging;
 pub mod node;

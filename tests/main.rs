@@ -25,6 +25,8 @@ mod documents;
 mod doubtful_figures;
 /// Thousands of scrapes while everything comes and goes.
 mod endurance;
+/// Labels of claims: which become labels of series, and which say something by themselves.
+mod excluded_claims;
 /// Fixture nodes against their golden expositions, `promtool`, reference parsers and the real Prometheus.
 mod fixtures;
 /// The pods of `manifests/overlays/hardened`, as a kernel has them.
@@ -83,11 +85,15 @@ mod real_mounts;
 mod real_races;
 /// The shipped rules: `promtool`, runbooks, the README's table.
 mod rules;
+/// The limits of the shipped scrape jobs and monitors, and the most that there is to scrape.
+mod scrape_limits;
 /// HTTP: routes, limits, sharing, stopping.
 mod server;
 /// What clients of the HTTP server may take of it: time, connections, memory.
 mod server_limits;
 mod support;
+/// What whoever may make pods, claims and labels can do to the exporter: nothing.
+mod tenants;
 /// Volumes unmount as if the program were not there.
 mod unmounts;
 /// File systems that have no capacity, or hide it.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const MAX_DEPTH: usize = 16;
 
 fn selections() -> Selections {
-    Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() }
+    Selections::default()
 }
 
 fn parsed(json: &Value) -> Result<Metadata, ObjectsError> {
@@ -116,6 +116,7 @@ fn objects_have_the_fields_that_are_used() {
             kind: "nfs".into(),
             instance: Some("s:/p".into()),
         }),
+        ..PersistentVolume::default()
     };
     assert_eq!(**volume.pv.found().unwrap(), expected);
     let claim = volume.claim.as_ref().unwrap().found().unwrap();

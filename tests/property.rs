@@ -118,7 +118,7 @@ proptest! {
         let objects_file = directory.path().join("objects.json");
         std::fs::write(&objects_file, json!({"kind": "List", "items": cluster.concat()}).to_string()).unwrap();
 
-        let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+        let selections = Selections::default();
         let worker = BlockingWorker::start("host-files").unwrap();
         let objects = ObjectsFile::open(&objects_file, selections, &worker).unwrap();
         let answers = Answers(rows.iter().map(|(.., figures)| *figures).collect());

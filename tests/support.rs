@@ -16,6 +16,7 @@ pub(crate) mod in_process;
 pub(crate) mod kubectl;
 pub(crate) mod kubelet;
 pub(crate) mod manifest;
+pub(crate) mod memory_limit;
 pub(crate) mod namespace;
 pub(crate) mod objects;
 pub(crate) mod pod_security;

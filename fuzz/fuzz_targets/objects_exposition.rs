@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
 
 /// Whether these were objects.
 fn check(objects: &[u8]) -> bool {
-    let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+    let selections = Selections::default();
     let Ok(metadata) = parse_objects(objects, Path::new("objects.json"), &selections) else {
         return false;
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::AppError;
-use crate::cluster::{self, Access, ApiSettings, ApiStatus, MetadataHandle, ObjectsFile, Selections};
+use crate::cluster::{self, Access, ApiSettings, ApiStatus, MetadataHandle, ObjectsFile};
 use crate::collect::CollectorInputs;
 use crate::config::{Config, KubernetesArgs, KubernetesMode};
 use crate::kubelet::{Kubelet, validate_ca_file};
@@ -81,8 +81,7 @@ fn open_metadata(
     clients: &Clients,
     host_files: &BlockingWorker,
 ) -> Result<(MetadataHandle, Option<ApiConnection>), AppError> {
-    let KubernetesArgs { pv_labels, pvc_labels, .. } = config.kubernetes.clone();
-    let selections = Selections { pv_labels, pvc_labels };
+    let selections = config.kubernetes.selections();
     if let Some(path) = &config.objects {
         let file = ObjectsFile::open(path, selections, host_files)?;
         return Ok((MetadataHandle::objects(file), None));

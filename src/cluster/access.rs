@@ -9,6 +9,9 @@ use kube::config::{Kubeconfig, KubeconfigError};
 
 use crate::error_text::error_chain;
 
+/// A larger file is no kubeconfig: clusters and users have a few KiB each.
+const MAX_KUBECONFIG_BYTES: u64 = 16 << 20;
+
 /// Where the credentials are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
@@ -42,6 +45,11 @@ impl Access {
         let mut files = paths.iter().filter(|path| path.exists()).peekable();
         if files.peek().is_none() {
             return Err(AccessError::NoFile(list(paths)));
+        }
+        let size = |path: &&PathBuf| path.metadata().map_or(0, |file| file.len());
+        if files.clone().map(|path| size(&path)).any(|size| size > MAX_KUBECONFIG_BYTES) {
+            let text = format!("larger than {MAX_KUBECONFIG_BYTES} bytes");
+            return Err(AccessError::Kubeconfig(list(paths), text));
         }
         let merge = |merged: Kubeconfig, path| merged.merge(Kubeconfig::read_from(path)?);
         let kubeconfig = files.try_fold(Kubeconfig::default(), merge).map_err(unusable)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::objects::{ObjectsError, parse_objects};
+use crate::input_limits::read_file;
 use crate::runtime::{BlockingWorker, Deadline, Job};
 use crate::volume::{Metadata, Selections};
 
@@ -14,6 +15,10 @@ use crate::volume::{Metadata, Selections};
 const MAX_WAIT: Duration = Duration::from_millis(250);
 /// How long reading may take before the file counts as one that cannot be read.
 const HUNG_AFTER: Duration = Duration::from_secs(10);
+
+/// A larger file takes more memory than any node gives to this program: choose its volumes, and its pods by
+/// `--field-selector=spec.nodeName=…`.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Device, inode, size and modification time of a file.
 type Stamp = (u64, u64, u64, i64, i64);
@@ -107,7 +112,7 @@ fn read(path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> 
     if !file.is_file() {
         return Err(unreadable(io::Error::other("not a file")));
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let bytes = read_file(path, MAX_FILE_BYTES).map_err(unreadable)?;
     Ok(Metadata { oldest: file.modified().ok(), ..parse_objects(&bytes, path, selections)? })
 }
 
@@ -120,7 +125,7 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         std::fs::write(&path, r#"{"items": []}"#).unwrap();
         let worker = BlockingWorker::start("test").unwrap();
-        let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+        let selections = Selections::default();
         let mut file = ObjectsFile::open(&path, selections, &worker).unwrap();
         let is_read = |file: &ObjectsFile| file.metadata.sources[0].success;
         let (go_on, gate) = std::sync::mpsc::channel::<()>();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::kubelet::ExposedClaims;
+use crate::runtime::age;
 use crate::snapshot::{ClaimStats, MeasuredVolume, VolumeState};
 use crate::volume::{ClaimKey, Inodes, KubeletSeriesOptions, Measurement, ReportedVolume};
 
@@ -34,10 +35,11 @@ pub(super) fn count_stale(reported: &[ReportedVolume], now: SystemTime) -> usize
     reported.iter().filter(|volume| !is_fresh(volume, now)).count()
 }
 
-/// A volume without a timestamp counts as stale.
+/// A volume without a timestamp counts as stale, and so does one of a time that is still to come: its figures would look
+/// new until then.
 fn is_fresh(volume: &ReportedVolume, now: SystemTime) -> bool {
-    let age = |measured| now.duration_since(measured).unwrap_or_default();
-    volume.measured.is_some_and(|measured| age(measured) <= MAX_SUMMARY_AGE)
+    let age = volume.measured.and_then(|measured| age(measured, now));
+    age.is_some_and(|age| age <= MAX_SUMMARY_AGE)
 }
 
 /// The claims to expose, sorted. A measured value wins. The kubelet's value is used only for volumes that are not in the

@@ -55,11 +55,12 @@ catalogue! {
     SOURCE_SUCCESS = "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
     VOLUMES = "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s; unsupported: a file system without capacity, as an object store.";
     AMBIGUOUS_VOLUMES = "disk_usage_exporter_ambiguous_volumes" "Names left out because the mounts that carry them are of different volumes: pods' own volumes.";
+    DROPPED_LABELS = "disk_usage_exporter_dropped_labels" "Labels of volumes left out because they are too many or too large; the log names the volumes.";
     MOUNTS = "disk_usage_exporter_mounts" "Rows of the mount table at its last reading.";
     MALFORMED_MOUNT_LINES = "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";
     MOUNT_PROPAGATION = "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";
     UNPROPAGATED_MOUNTS = "disk_usage_exporter_unpropagated_mounts" "Mounts of volumes in the mount table of the host's first process that are not in the one that is read here.";
-    STALE_KUBELET_VOLUMES = "disk_usage_exporter_stale_kubelet_volumes" "Volumes of claims in the kubelet's /stats/summary whose figures are not exposed, for the kubelet measured them more than 10 minutes ago.";
+    STALE_KUBELET_VOLUMES = "disk_usage_exporter_stale_kubelet_volumes" "Volumes of claims in the kubelet's /stats/summary whose figures are not exposed, for the kubelet measured them more than 10 minutes ago, or at a time that is still to come.";
     METADATA_AGE = "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
     BUILD_INFO = "disk_usage_exporter_build_info" "1, with the version and source revision of this program.";
 }

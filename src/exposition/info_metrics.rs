@@ -65,12 +65,14 @@ pub(super) fn volume_info_labels(volume: &Volume) -> LabelSet {
     let (kind, instance) = source.map_or((None, None), |s| (Some(s.kind), s.instance));
     let mode = pv.and_then(|pv| pv.mode.as_deref());
     let access_modes = pv.map(|pv| pv.access_modes.join(",")).filter(|modes| !modes.is_empty());
+    let excluded_from_alerts = volume.claim.object().and_then(|claim| claim.excluded_from_alerts.as_deref());
     let others = [
         ("storage_class", pv.and_then(|pv| pv.storage_class.as_deref()).map(Cow::Borrowed)),
         ("volume_type", kind.map(Cow::Owned)),
         ("volume_instance", instance.map(Cow::Owned)),
         ("volume_mode", Some(mode.unwrap_or(volume.mounts[0].mount.mode.as_str()).into())),
         ("access_modes", access_modes.map(Cow::Owned)),
+        ("excluded_from_alerts", excluded_from_alerts.map(Cow::Borrowed)),
     ];
     pv_labels(volume, claim_labels(volume).into_iter().chain(others))
 }

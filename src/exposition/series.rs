@@ -124,7 +124,8 @@ impl Series {
         for (family, value) in KUBELET_FAMILIES {
             out.write(family, claims.iter().filter_map(|(labels, claim)| Some((labels, value(claim)?))))?;
         }
-        for (family, samples) in of_exporter(&self.snapshot) {
+        let dropped_labels = self.labels.dropped().map(|(_, dropped)| dropped).sum();
+        for (family, samples) in of_exporter(&self.snapshot, dropped_labels) {
             out.write(family, samples.iter().map(|(labels, value)| (labels, *value)))?;
         }
         out.finish(&self.registry)
@@ -137,7 +138,7 @@ fn one(family: Family, value: Option<Value>) -> OwnFamily {
     (family, value.into_iter().map(|value| (LabelSet::default(), value)).collect())
 }
 
-fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
+fn of_exporter(snapshot: &Snapshot, dropped_labels: usize) -> Vec<OwnFamily> {
     let labelled = |name, value: &'static str| LabelSet::new([(name, value.into())]);
     let sources = snapshot.sources.iter();
     let sources = sources.map(|source| (labelled("source", source.name), source.success.into()));
@@ -164,6 +165,7 @@ fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
         (c::SOURCE_SUCCESS, sources.collect()),
         (c::VOLUMES, states.filter(|_| readable.is_some()).collect()),
         one(c::AMBIGUOUS_VOLUMES, readable.map(|_| count(snapshot.ambiguous))),
+        one(c::DROPPED_LABELS, readable.map(|_| count(dropped_labels))),
         one(c::MOUNTS, in_table(|table| table.rows)),
         one(c::MALFORMED_MOUNT_LINES, in_table(|table| table.malformed)),
         one(c::MOUNT_PROPAGATION, table.and_then(|table| table.propagation).map(Value::from)),

@@ -2,7 +2,9 @@ use super::*;
 use crate::compression::BUFFER_BYTES;
 use crate::snapshot::{MeasuredVolume, MountTableStatus};
 use crate::volume::samples::{mount, volume};
-use crate::volume::{Measurement, ProbeResult, Reason, Usage, VolumeMount};
+use crate::volume::{
+    BoundClaim, Claim, Lookup, Measurement, ProbeResult, Reason, Usage, Volume, VolumeMount,
+};
 use flate2::read::GzDecoder;
 use std::io::Read;
 use std::sync::Arc;
@@ -185,4 +187,29 @@ fn volumes_of_one_device_number_and_size_share_a_file_system() {
             r#"pv_disk_usage_filesystem_volumes{pv_name="z-local",filesystem="0:51"} 1"#,
         ]
     );
+}
+
+#[test]
+fn dropped_labels_are_counted_where_there_is_a_table() {
+    let volumes = || {
+        let claim = Claim { dropped_labels: 3, ..Claim::default() };
+        let claim = BoundClaim { key: None, object: Some(Lookup::Found(Arc::new(claim))) };
+        let mounts =
+            vec![Arc::new(VolumeMount { device: "x".repeat(1025).into(), ..mount("pv", "nfs", "uid") })];
+        vec![MeasuredVolume::new(Arc::new(Volume { claim, ..volume(mounts) }), [BLOCK])]
+    };
+    let table = Some(MountTableStatus { readable: true, ..MountTableStatus::default() });
+    let text = exposed(
+        Snapshot { volumes: volumes(), table, ..Snapshot::default() },
+        &mut Encoder::default(),
+        Format::Text,
+    );
+    assert_eq!(
+        lines(&text, "disk_usage_exporter_dropped_labels")[2],
+        "disk_usage_exporter_dropped_labels 4",
+        "the device's is too long"
+    );
+    assert!(!text.contains("device=") && text.contains("fstype="), "{text}");
+    let text = written(volumes(), &mut Encoder::default(), Format::Text);
+    assert!(lines(&text, "disk_usage_exporter_dropped_labels").is_empty());
 }

@@ -126,7 +126,7 @@ impl Exporter {
         Self::spawn(command.args(args))
     }
 
-    fn spawn(command: &mut Command) -> Self {
+    pub(super) fn spawn(command: &mut Command) -> Self {
         let mut child = command.arg("--listen-port=0").stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());

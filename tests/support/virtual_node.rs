@@ -38,7 +38,7 @@ impl VirtualNode {
 
     /// The same, for a node of this name.
     pub(crate) fn start_as(node_name: Option<&str>, server: &Arc<Server>, mounts: &Mounts<'_>) -> Self {
-        let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+        let selections = Selections::default();
         let settings =
             ApiSettings { node_name: node_name.map(Into::into), label_refresh: REFRESH, selections };
         let api = Arc::clone(server);

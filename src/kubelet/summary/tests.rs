@@ -152,3 +152,26 @@ fn volumes_without_end_are_not_kept() {
         assert!(error.contains("more than 10000 volumes of claims"), "{error}");
     }
 }
+
+#[test]
+fn a_list_without_end_is_not_parsed_whole() {
+    // 16 bytes each, once parsed: the largest answer would take 128 MiB.
+    let many = vec!["1"; 10_001].join(",");
+    assert_eq!(brief(&format!(r#"{{"pods": [{many}]}}"#)), Err("more than 10000 pods".into()));
+    let error = brief(&format!(r#"{{"pods": [{{{POD}, "volume": [{many}]}}]}}"#));
+    assert_eq!(error, Err("more than 10000 volumes of claims".into()));
+}
+
+#[test]
+fn names_longer_than_any_are_malformed() {
+    let [long, most] = [254, 253].map(|length| "x".repeat(length));
+    let pod = |pod: &str, claim: &str, namespace: &str| {
+        format!(
+            r#"{{"podRef": {{"name": "{pod}", "namespace": "shop", "uid": "u"}},
+                "volume": [{{"pvcRef": {{"name": "{claim}", "namespace": "{namespace}"}}}}]}}"#
+        )
+    };
+    let pods = [pod(&most, &most, &most), pod(&long, "a", "n"), pod("p", &long, "n"), pod("p", "a", &long)];
+    let (volumes, malformed) = brief(&format!(r#"{{"pods": [{}]}}"#, pods.join(","))).unwrap();
+    assert_eq!((volumes, malformed), (vec![format!("{most}/{most} in {most}")], 3));
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::vol_data;
 use crate::node::host_path::Rootfs;
 use crate::runtime::{BlockingWorker, Deadline, Job};
-use crate::volume::{CsiVolume, VolumeMount};
+use crate::volume::{CsiVolume, MAX_NAME_BYTES, VolumeMount};
 
 /// A mount that may be a volume.
 #[derive(Debug)]
@@ -99,8 +99,9 @@ impl ResolvedMounts {
 
     /// The mounts that have a name, and are no inline volumes.
     pub(crate) fn mounts(&self) -> Vec<Arc<VolumeMount>> {
+        let is_name = |name: &str| (1..=MAX_NAME_BYTES).contains(&name.len());
         let is_shown =
-            |entry: &&ResolvedMount| entry.state != LookupState::Inline && !entry.mount.name.is_empty();
+            |entry: &&ResolvedMount| entry.state != LookupState::Inline && is_name(&entry.mount.name);
         self.entries.iter().filter(is_shown).map(|entry| Arc::clone(&entry.mount)).collect()
     }
 

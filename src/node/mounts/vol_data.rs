@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::volume::{VolumeMode, VolumeMount};
+use crate::volume::{MAX_LABEL_VALUE_BYTES, MAX_NAME_BYTES, VolumeMode, VolumeMount};
 
 /// A file larger than this is not the kubelet's.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -46,9 +46,13 @@ pub(crate) fn read(path: &Path) -> Option<VolData> {
     parse(&std::fs::read(path).ok()?)
 }
 
+/// A file with names that Kubernetes does not allow is not the kubelet's either.
 pub(crate) fn parse(bytes: &[u8]) -> Option<VolData> {
     let data: VolData = serde_json::from_slice(bytes).ok()?;
-    (!data.driver_name.is_empty() && !data.volume_handle.is_empty()).then_some(data)
+    let names = [(&data.driver_name, MAX_NAME_BYTES), (&data.volume_handle, MAX_LABEL_VALUE_BYTES)];
+    let is_named = names.iter().all(|(name, limit)| (1..=*limit).contains(&name.len()));
+    let is_valid = data.name.as_ref().is_none_or(|name| name.len() <= MAX_NAME_BYTES);
+    (is_named && is_valid).then_some(data)
 }
 
 #[cfg(test)]
@@ -77,6 +81,20 @@ mod tests {
             assert_eq!(parse(&WHOLE.as_bytes()[..length]), None, "{length} bytes");
         }
         assert_eq!(parse(br#"{"driverName":"","volumeHandle":"h"}"#), None);
+    }
+
+    #[test]
+    fn names_longer_than_any_are_refused() {
+        let parsed = |name: usize, driver: usize, handle: usize| {
+            let [name, driver, handle] = [name, driver, handle].map(|length| "x".repeat(length));
+            let text =
+                format!(r#"{{"specVolID":"{name}","driverName":"{driver}","volumeHandle":"{handle}"}}"#);
+            parse(text.as_bytes()).is_some()
+        };
+        assert!(parsed(253, 253, 1024));
+        assert!(!parsed(254, 253, 1024));
+        assert!(!parsed(253, 254, 1024));
+        assert!(!parsed(253, 253, 1025));
     }
 
     #[test]

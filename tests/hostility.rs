@@ -211,11 +211,11 @@ fn get(stream: &mut BufReader<TcpStream>, path: &str) -> io::Result<Response> {
     Ok(response)
 }
 
-/// A node whose exposition is some 200 times as long as this label.
-fn talkative(label: usize) -> Fixture {
+/// A node with so many volumes, of some 140 KiB each in its exposition: their labels are as large as they may be.
+fn talkative(volumes: usize) -> Fixture {
     let mut fixture = Fixture::new();
-    let labels = json!({"long": "x".repeat(label)});
-    let items = (0..20).map(|i| {
+    let labels: BTreeMap<_, _> = (0..7).map(|label| (format!("long-{label}"), "x".repeat(1000))).collect();
+    let items = (0..volumes).map(|i| {
         let pv_name = format!("pv-{i}");
         fixture.mount_unwritten(&pv_name, answering());
         json!({"kind": "PersistentVolume", "metadata": {"name": pv_name, "labels": labels}, "spec": {}})
@@ -229,7 +229,7 @@ fn talkative(label: usize) -> Fixture {
 /// Each holds the answer of a collection of its own.
 #[test]
 fn answers_that_nobody_reads_hold_little_memory_whoever_asks_meanwhile() {
-    let fixture = talkative(20 << 10);
+    let fixture = talkative(40);
     let exporter = Exporter::start(&[&fixture.flag()]);
     let length = exporter.get("/metrics").body.len();
     assert!(length > 4 << 20, "{length} bytes");
@@ -249,7 +249,7 @@ fn answers_that_nobody_reads_hold_little_memory_whoever_asks_meanwhile() {
 
 #[test]
 fn whoever_shares_a_large_answer_gets_it_whole() {
-    let mut fixture = talkative(60 << 10);
+    let mut fixture = talkative(90);
     // So that the collection takes long enough to be shared.
     fixture.mount("hung", json!("hang"));
     let exporter = Exporter::start(&[&fixture.flag(), "--stat-timeout=1s"]);

@@ -163,8 +163,9 @@ fn exchange(stream: &mut BufReader<TcpStream>, path: &str) -> io::Result<Respons
 #[test]
 fn unread_large_responses_hold_little_memory_and_disturb_nobody() {
     let mut fixture = Fixture::new();
-    let labels = json!({"long": "x".repeat(20 << 10)});
-    let items = (0..20).map(|number| {
+    // Labels as large as they may be.
+    let labels: BTreeMap<_, _> = (0..7).map(|label| (format!("long-{label}"), "x".repeat(1000))).collect();
+    let items = (0..40).map(|number| {
         let pv_name = format!("pv-{number}");
         fixture.mount_unwritten(&pv_name, answering());
         json!({"kind": "PersistentVolume", "metadata": {"name": pv_name, "labels": labels}, "spec": {}})

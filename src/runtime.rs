@@ -13,6 +13,6 @@ mod blocking_worker;
 mod clients;
 mod deadline;
 
-pub use blocking_worker::{BlockingWorker, Job, JobLost};
+pub use blocking_worker::{BlockingWorker, Job, JobLost, SingleJob};
 pub use clients::{Clients, catch_panic};
 pub use deadline::{CancelHandle, Deadline};

@@ -45,6 +45,8 @@ mod install;
 mod kubelet_failures;
 /// The kubelet's names for what is mounted, with and without the kubelet's own figures.
 mod kubelet_names;
+/// Which directories are a kubelet's, and what its files may be.
+mod kubelet_roots;
 /// The kubelet's own figures, and how often it is asked for them.
 mod kubelet_source;
 /// The kubelet's certificate, of all kinds.

@@ -1,12 +1,13 @@
 //! A file of Kubernetes objects, read again when it changes, on a worker that may block: its file system may hang.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::objects::{ObjectsError, parse_objects};
+use crate::host_files;
 use crate::runtime::{BlockingWorker, Deadline, Job};
 use crate::volume::{Metadata, Selections};
 
@@ -102,13 +103,11 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 fn read(path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
     let unreadable = |error| ObjectsError::Read(path.to_owned(), error);
-    let file = std::fs::metadata(path).map_err(unreadable)?;
-    // Opening a pipe would wait for its writer.
-    if !file.is_file() {
-        return Err(unreadable(io::Error::other("not a file")));
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    Ok(Metadata { oldest: file.modified().ok(), ..parse_objects(&bytes, path, selections)? })
+    let mut file = host_files::open_named(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    Ok(Metadata { oldest: modified.ok(), ..parse_objects(&bytes, path, selections)? })
 }
 
 #[cfg(test)]

@@ -52,12 +52,12 @@ impl NodeArgs {
         if let Some(fixture) = fixture {
             let (rootfs, mount_table) = (fixture.join("rootfs"), recorded_mount_table(&fixture));
             let objects = Some(fixture.join("objects.json")).filter(|path| path.exists());
-            return (NodeSettings { rootfs, mount_table, matcher }, objects);
+            return (NodeSettings { rootfs, mount_table, matcher, is_recorded: true }, objects);
         }
         let default = || if Path::new(CONTAINER_ROOTFS).is_dir() { CONTAINER_ROOTFS } else { "/" }.into();
         let rootfs = rootfs.unwrap_or_else(default);
         let rootfs = std::path::absolute(&rootfs).unwrap_or(rootfs);
-        (NodeSettings { rootfs, mount_table, matcher }, None)
+        (NodeSettings { rootfs, mount_table, matcher, is_recorded: false }, None)
     }
 }
 

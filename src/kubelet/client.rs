@@ -1,6 +1,5 @@
 //! The kubelet's pages, and a request for one, on a connection of its own.
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +20,7 @@ use super::error::KubeletError;
 use super::tls::client_config;
 use crate::config::KubeletArgs;
 use crate::error_text::{error_chain, truncated};
+use crate::host_files::{self, HostPath};
 use crate::runtime::BlockingWorker;
 
 /// For the whole exchange: connection, handshake, request and answer.
@@ -56,6 +56,9 @@ pub(super) struct Parsed<T> {
 #[derive(Debug)]
 pub(super) struct KubeletClient {
     args: KubeletArgs,
+    /// Configured, and never one that the mount table shows: users of the node can put rows into that, and would choose
+    /// whom to trust.
+    directory: HostPath,
     node_name: String,
     /// Whether there was no token at the last request.
     is_token_missing: AtomicBool,
@@ -64,27 +67,24 @@ pub(super) struct KubeletClient {
 }
 
 impl KubeletClient {
-    pub(super) fn new(args: KubeletArgs, node_name: String, host_files: BlockingWorker) -> Self {
-        Self { args, node_name, is_token_missing: AtomicBool::new(false), host_files }
+    pub(super) fn new(
+        args: KubeletArgs,
+        directory: HostPath,
+        node_name: String,
+        host_files: BlockingWorker,
+    ) -> Self {
+        Self { args, directory, node_name, is_token_missing: AtomicBool::new(false), host_files }
     }
 
     /// Requests a page and parses the answer. Each request has a connection of its own, so that replaced tokens and
     /// certificates are used at once and nothing stays open in between.
-    pub(super) async fn get<T>(
-        &self,
-        page: &KubeletPage<T>,
-        directories: Vec<PathBuf>,
-    ) -> Result<Parsed<T>, KubeletError> {
-        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(page, directories));
+    pub(super) async fn get<T>(&self, page: &KubeletPage<T>) -> Result<Parsed<T>, KubeletError> {
+        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(page));
         let body = exchange.await.unwrap_or(Err(KubeletError::Timeout(REQUEST_TIMEOUT)))?;
         (page.parse)(&body).map_err(|error| KubeletError::Decode(truncated(&error)))
     }
 
-    async fn exchange<T>(
-        &self,
-        page: &KubeletPage<T>,
-        directories: Vec<PathBuf>,
-    ) -> Result<Bytes, KubeletError> {
+    async fn exchange<T>(&self, page: &KubeletPage<T>) -> Result<Bytes, KubeletError> {
         let endpoint = &self.args.kubelet_endpoint;
         let is_tls = endpoint.scheme_str() != Some("http");
         let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -99,8 +99,8 @@ impl KubeletClient {
             Some(name) => vec![name.clone()],
             None => vec![host.to_owned(), self.node_name.clone()],
         };
-        let (args, accepted) = (self.args.clone(), names.clone());
-        let config = self.host_files.run(move || client_config(&args, accepted, &directories)).result().await;
+        let (args, accepted, directory) = (self.args.clone(), names.clone(), self.directory.clone());
+        let config = self.host_files.run(move || client_config(&args, accepted, &directory)).result().await;
         let config = config??;
         let name = ServerName::try_from(names[0].clone());
         let name = name.map_err(|error| KubeletError::Connect(format!("{}: {error}", names[0])))?;
@@ -125,7 +125,7 @@ impl KubeletClient {
     /// The value of the header `Authorization`; `None` where there is no token: a kubelet may take requests without.
     fn authorization(&self) -> Result<Option<HeaderValue>, KubeletError> {
         let path = self.args.token_path.display();
-        let read = std::fs::read_to_string(&self.args.token_path);
+        let read = host_files::open_named(&self.args.token_path).and_then(std::io::read_to_string);
         let token = read.as_ref().map(|token| token.trim()).unwrap_or_default();
         let is_missing = token.is_empty();
         if is_missing != self.is_token_missing.swap(is_missing, Ordering::Relaxed) {

@@ -2,12 +2,10 @@
 //! name in it; signed by the cluster, with the node's addresses; or the administrator's own.
 
 use std::error::Error;
-use std::fs::File;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -17,6 +15,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 use super::error::KubeletError;
 use crate::config::KubeletArgs;
+use crate::host_files::{self, HostPath};
 
 /// The cluster's authority, as every pod with a service account has it.
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -50,14 +49,14 @@ pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), CaFileError> {
 pub(super) fn client_config(
     args: &KubeletArgs,
     names: Vec<String>,
-    directories: &[PathBuf],
+    directory: &HostPath,
 ) -> Result<ClientConfig, KubeletError> {
     let provider = Arc::new(crypto::ring::default_provider());
     let wanted = if args.insecure_skip_tls_verify {
         None
     } else {
         let names = names.into_iter().filter_map(|name| ServerName::try_from(name).ok());
-        let roots = Arc::new(root_store(args.kubelet_ca_file.as_deref(), directories)?);
+        let roots = Arc::new(root_store(args.kubelet_ca_file.as_deref(), directory)?);
         let signers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
         let signers = signers.map_err(|error| KubeletError::Authority(error.to_string()))?;
         Some((signers, names.collect()))
@@ -69,7 +68,7 @@ pub(super) fn client_config(
 }
 
 /// The certificates of `--kubelet-ca-file` alone if it is given; else the cluster's and the kubelet's own.
-fn root_store(ca_file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCertStore, KubeletError> {
+fn root_store(ca_file: Option<&Path>, directory: &HostPath) -> Result<RootCertStore, KubeletError> {
     let mut found = Vec::new();
     let mut causes = Vec::new();
     let mut take = |path: &Path, read: Result<Vec<CertificateDer<'static>>, Box<dyn Error>>| match read {
@@ -78,9 +77,9 @@ fn root_store(ca_file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCer
     };
     let path = ca_file.unwrap_or(Path::new(SERVICE_ACCOUNT_CA));
     take(path, certificates(path));
-    for directory in directories.iter().filter(|_| ca_file.is_none()) {
-        let path = directory.join(KUBELET_CERT_PATH);
-        take(&path, kubelet_self_signed_ca(&path).map(|authority| vec![authority]));
+    if ca_file.is_none() {
+        let path = directory.path.join(KUBELET_CERT_PATH);
+        take(&path, kubelet_self_signed_ca(&directory.rootfs, &path).map(|authority| vec![authority]));
     }
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(found);
@@ -88,28 +87,19 @@ fn root_store(ca_file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCer
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
-    parse_ca_certificates(File::open(path)?)
+    let mut bytes = Vec::new();
+    host_files::open_named(path)?.read_to_end(&mut bytes)?;
+    parse_ca_certificates(&bytes)
 }
 
-/// The last certificate of the kubelet's own file. Directories are found in the mount table, where users of the node can
-/// put mounts that look like a kubelet's: theirs are not to choose whom to trust.
-fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, Box<dyn Error>> {
-    // A pipe of theirs is not to keep this thread.
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    let metadata = file.metadata()?;
-    let owner = metadata.uid();
-    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
-        return Err(format!("it belongs to the user {owner}, and not to root").into());
-    }
-    if !metadata.is_file() {
-        return Err("it is no file".into());
-    }
-    parse_ca_certificates(file)?.pop().ok_or_else(|| NO_CA_MESSAGE.into())
+/// The last certificate of the kubelet's own file.
+fn kubelet_self_signed_ca(rootfs: &Path, path: &Path) -> Result<CertificateDer<'static>, Box<dyn Error>> {
+    parse_ca_certificates(&host_files::read(rootfs, path)?)?.pop().ok_or_else(|| NO_CA_MESSAGE.into())
 }
 
 /// The certificates that can sign, at least one.
-fn parse_ca_certificates(file: File) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
-    let mut found = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>()?;
+fn parse_ca_certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+    let mut found = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>()?;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
     if found.is_empty() { Err(NO_CA_MESSAGE.into()) } else { Ok(found) }
 }

@@ -53,9 +53,13 @@ pub(crate) fn in_namespace(needs: Needs, test: impl FnOnce(&Node)) {
     print!("{said}");
 }
 
+/// Where a node's files are. Root alone can write there, as it must be above a kubelet's directory; a user namespace's root
+/// owns no more than what it mounts.
+const PLACE: &str = "/mnt";
+
 /// A node whose kubelet has its directory in a temporary place.
 pub(crate) struct Node {
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 impl Drop for Node {
@@ -76,13 +80,13 @@ impl Node {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         // A mount of its own: it goes with all that is mounted below it.
-        bind(directory.path(), directory.path());
-        Self { directory }
+        bind(directory.path(), Path::new(PLACE));
+        Self { _directory: directory }
     }
 
     /// A place of the test's own.
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        Path::new(PLACE)
     }
 
     /// The kubelet's directory.

@@ -1,13 +1,10 @@
 //! `vol_data.json`: what the kubelet notes beside a CSI volume.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use crate::volume::{VolumeMode, VolumeMount};
-
-/// A file larger than this is not the kubelet's.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What the file says.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -37,15 +34,7 @@ pub(crate) fn path(mount: &VolumeMount) -> Option<PathBuf> {
     Some(mount.mountpoint.ancestors().nth(levels)?.join(file))
 }
 
-/// Reads the file; `None` where it is missing or half-written.
-pub(crate) fn read(path: &Path) -> Option<VolData> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-        return None;
-    }
-    parse(&std::fs::read(path).ok()?)
-}
-
+/// Parses the file; `None` where it is half-written.
 pub(crate) fn parse(bytes: &[u8]) -> Option<VolData> {
     let data: VolData = serde_json::from_slice(bytes).ok()?;
     (!data.driver_name.is_empty() && !data.volume_handle.is_empty()).then_some(data)
@@ -77,14 +66,5 @@ mod tests {
             assert_eq!(parse(&WHOLE.as_bytes()[..length]), None, "{length} bytes");
         }
         assert_eq!(parse(br#"{"driverName":"","volumeHandle":"h"}"#), None);
-    }
-
-    #[test]
-    fn what_is_no_file_is_not_read() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(dir.path()), None);
-        assert_eq!(read(&dir.path().join("missing")), None);
-        std::os::unix::fs::symlink("/dev/zero", dir.path().join("endless")).unwrap();
-        assert_eq!(read(&dir.path().join("endless")), None);
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn open_named(path: &Path) -> io::Result<File> {
 
 /// Opening a pipe waits for its writer, unless it is opened with `O_NONBLOCK`, as this one was.
 fn regular(file: File) -> io::Result<File> {
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a file")) }
 }
 
 /// The names in a directory, sorted.

@@ -2,11 +2,13 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
+use crate::support::fuse::{Behaviour, Fuse};
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace, tmpfs};
 
 const REFUSED: &str = "disk_usage_exporter_refused_kubelet_roots";
@@ -131,6 +133,42 @@ fn what_is_no_file_keeps_nothing_from_being_read() {
             assert_eq!(names(&scrape), ["magic", "pipe", "real"]);
             assert_eq!(scrape.value(busy, &[]), Some(0.0));
         }
+    });
+}
+
+#[test]
+fn a_file_that_hangs_is_told_and_costs_other_volumes_nothing() {
+    in_namespace(Needs::Fuse, |node| {
+        let busy =
+            |scrape: &Exposition| scrape.value("disk_usage_exporter_host_files_busy_seconds", &[]).unwrap();
+        let well = node.tmpfs_volume("well", "size=1m");
+        let hanging = node.volume(PODS[1], "csi", "hanging");
+        let other = volume(&node.path().join("opt/k"), "kubernetes.io~nfs", "other-root");
+        let table = node.path().join("mountinfo");
+        let rows = [well, hanging.join("mount"), other];
+        let write = |rows: &[PathBuf]| {
+            let row =
+                |(id, path): (usize, &PathBuf)| format!("{id} 1 0:{id} / {} rw - t t rw\n", path.display());
+            fs::write(&table, rows.iter().enumerate().map(row).collect::<String>()).unwrap();
+        };
+        let fuse = Fuse::start();
+        fuse.mount("hanging", &hanging, Behaviour::Silent);
+        write(&rows[..2]);
+        let exporter = Exporter::start(&[
+            "--rootfs=/",
+            &format!("--mount-table={}", table.display()),
+            "--stat-timeout=200ms",
+        ]);
+        let scrape = exporter.scrape_until("busy", |scrape| busy(scrape) > 1.0);
+        assert_eq!(scrape.volume("well")["pv_disk_usage_up"], 1.0);
+        // Nothing is known of another root as long as the thread that would look at it is busy.
+        write(&rows);
+        assert_eq!(names(&exporter.scrape()), ["hanging", "well"]);
+        fuse.set("hanging", Behaviour::Fails(Errno::EIO));
+        exporter.scrape_until("idle", |scrape| busy(scrape) == 0.0);
+        exporter
+            .scrape_until("its root is checked", |scrape| names(scrape) == ["hanging", "other-root", "well"]);
+        assert_eq!(exporter.scrape().volume("other-root")["pv_disk_usage_up"], 1.0);
     });
 }
 

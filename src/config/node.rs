@@ -23,7 +23,7 @@ pub(super) struct NodeArgs {
     #[arg(long, env = "DISK_USAGE_EXPORTER_ROOTFS", value_name = "DIR", value_parser = PathBufValueParser::new().try_map(check_rootfs))]
     pub rootfs: Option<PathBuf>,
 
-    /// The kubelet's directory as the host sees it [default: found in the mount table].
+    /// The kubelet's directory as the host sees it [default: /var/lib/kubelet, and what the mount table shows, if root alone may write there].
     #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_ROOT", value_name = "DIR", value_parser = absolute_path)]
     pub kubelet_root: Option<PathBuf>,
 

@@ -87,7 +87,11 @@ fn assert_fires(pods: &[&str]) {
         kubelet.expose(&[("shop", "exposed")]);
         std::fs::create_dir(node.kubelet().join("pki")).unwrap();
         std::fs::write(node.kubelet().join("pki/kubelet.crt"), kubelet.pki.kubelet_crt()).unwrap();
-        let objects = [format!("--objects={}", file.display()), "--node-name=node-1".into()];
+        let objects = [
+            format!("--objects={}", file.display()),
+            "--node-name=node-1".into(),
+            format!("--kubelet-root={}", node.kubelet().display()),
+        ];
         let args = [arguments(&kubelet), objects.into()].concat();
         let exporter = Exporter::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(exporter.scrape().all("pv_disk_usage_mount_info", &[]).len(), 3 * pods.len());

@@ -8,7 +8,7 @@ use nix::unistd::mkfifo;
 
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
-use crate::support::fuse::{Behaviour, Fuse};
+use crate::support::fuse::{Behaviour, Fuse, Opcode};
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace, tmpfs};
 
 const REFUSED: &str = "disk_usage_exporter_refused_kubelet_roots";
@@ -90,7 +90,7 @@ fn a_kubelets_directory_may_be_a_link_or_missing() {
         let logged = exporter.logged("kubelet_root_missing");
         assert_eq!((logged.len(), &logged[0]["level"]), (1, &"WARN".into()));
         assert_eq!(logged[0]["root"], "/mnt/nowhere");
-        let notice = "there is no directory at --kubelet-root";
+        let notice = "no directory can be opened at --kubelet-root";
         assert!(exporter.get("/").text().contains(notice));
         let table = run(&["df", args[0], args[1]]);
         let table = String::from_utf8([table.stdout, table.stderr].concat()).unwrap();
@@ -136,6 +136,28 @@ fn what_is_no_file_keeps_nothing_from_being_read() {
     });
 }
 
+/// The row of a table for each of these.
+fn table(mountpoints: &[PathBuf]) -> String {
+    let row = |(id, path): (usize, &PathBuf)| format!("{id} 1 0:{id} / {} rw - t t rw\n", path.display());
+    mountpoints.iter().enumerate().map(row).collect()
+}
+
+#[test]
+fn a_users_file_system_is_not_looked_into() {
+    in_namespace(Needs::Fuse, |node| {
+        let (fuse, kubelet) = (Fuse::start(), home(node).join("k"));
+        fs::create_dir(&kubelet).unwrap();
+        fuse.mount("home", &kubelet, Behaviour::Silent);
+        let file = node.path().join("mountinfo");
+        let volume = format!("pods/{}/volumes/kubernetes.io~csi/pv/mount", PODS[0]);
+        fs::write(&file, table(&[kubelet.join(volume)])).unwrap();
+        let exporter = Exporter::start(&["--rootfs=/", &format!("--mount-table={}", file.display())]);
+        let scrape = exporter.scrape();
+        assert_eq!((names(&scrape), scrape.value(REFUSED, &[])), (vec![], Some(1.0)));
+        assert_eq!(fuse.asked()["home"].keys().collect::<Vec<_>>(), [&Opcode::INIT]);
+    });
+}
+
 #[test]
 fn a_file_that_hangs_is_told_and_costs_other_volumes_nothing() {
     in_namespace(Needs::Fuse, |node| {
@@ -144,25 +166,20 @@ fn a_file_that_hangs_is_told_and_costs_other_volumes_nothing() {
         let well = node.tmpfs_volume("well", "size=1m");
         let hanging = node.volume(PODS[1], "csi", "hanging");
         let other = volume(&node.path().join("opt/k"), "kubernetes.io~nfs", "other-root");
-        let table = node.path().join("mountinfo");
+        let file = node.path().join("mountinfo");
         let rows = [well, hanging.join("mount"), other];
-        let write = |rows: &[PathBuf]| {
-            let row =
-                |(id, path): (usize, &PathBuf)| format!("{id} 1 0:{id} / {} rw - t t rw\n", path.display());
-            fs::write(&table, rows.iter().enumerate().map(row).collect::<String>()).unwrap();
-        };
         let fuse = Fuse::start();
         fuse.mount("hanging", &hanging, Behaviour::Silent);
-        write(&rows[..2]);
+        fs::write(&file, table(&rows[..2])).unwrap();
         let exporter = Exporter::start(&[
             "--rootfs=/",
-            &format!("--mount-table={}", table.display()),
+            &format!("--mount-table={}", file.display()),
             "--stat-timeout=200ms",
         ]);
         let scrape = exporter.scrape_until("busy", |scrape| busy(scrape) > 1.0);
         assert_eq!(scrape.volume("well")["pv_disk_usage_up"], 1.0);
         // Nothing is known of another root as long as the thread that would look at it is busy.
-        write(&rows);
+        fs::write(&file, table(&rows)).unwrap();
         assert_eq!(names(&exporter.scrape()), ["hanging", "well"]);
         fuse.set("hanging", Behaviour::Fails(Errno::EIO));
         exporter.scrape_until("idle", |scrape| busy(scrape) == 0.0);

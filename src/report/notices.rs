@@ -16,7 +16,7 @@ pub(super) fn notices(snapshot: &Snapshot) -> Vec<String> {
         notices.push("mounts made on the host do not reach this container: see mountPropagation".into());
     }
     if table.is_some_and(|table| table.is_kubelet_root_missing) {
-        notices.push("no volumes are found: there is no directory at --kubelet-root".into());
+        notices.push("no volumes are found: no directory can be opened at --kubelet-root".into());
     }
     let counts = [
         (

@@ -1,7 +1,7 @@
 //! Which directories are kubelets': the one that is configured, and those that the mount table shows, if they are root's.
 //! Users of a node can mount, in a directory of theirs, what looks like a kubelet's volumes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,8 +12,8 @@ use crate::host_files;
 use crate::node::host_path;
 use crate::runtime::{BlockingWorker, Deadline, SingleJob};
 
-/// Refused directories that one check writes to the log.
-const MAX_LOGGED: usize = 20;
+/// Refused directories that are written to the log: users can make any number.
+const MAX_LOGGED: usize = 100;
 
 type Root = Vec<u8>;
 
@@ -32,6 +32,7 @@ pub(crate) struct KubeletRoots {
     /// Those in each of the tables that are read.
     found: [Vec<Root>; 2],
     is_trusted: HashMap<Root, bool>,
+    logged: HashSet<Root>,
     check: SingleJob<RootCheck>,
 }
 
@@ -80,6 +81,7 @@ impl KubeletRoots {
             has_checked: false,
             found: Default::default(),
             is_trusted: HashMap::new(),
+            logged: HashSet::new(),
             check: SingleJob::default(),
         }
     }
@@ -133,28 +135,32 @@ impl KubeletRoots {
 
     fn apply(&mut self, check: RootCheck) {
         self.has_checked = true;
-        match check.configured {
-            Ok(path) => {
+        match (check.configured, &self.given) {
+            (Ok(path), _) => {
                 self.configured = path.into_os_string().into_vec();
                 self.is_missing = false;
             }
             // Which is usual: many distributions have their kubelet elsewhere.
-            Err(_) if self.given.is_none() => {}
-            Err(error) => {
+            (Err(_), None) => {}
+            (Err(error), Some(given)) => {
                 if !self.is_missing {
-                    let root = escape(&self.configured);
+                    let root = escape(given.as_os_str().as_bytes());
                     tracing::warn!(
                         event = "kubelet_root_missing", root, %error,
-                        "there is no directory at --kubelet-root, so no volumes are found: give the kubelet's --root-dir as the host sees it"
+                        "no directory can be opened at --kubelet-root, so no volumes are found: give the kubelet's \
+                         --root-dir as the host sees it"
                     );
                 }
                 self.is_missing = true;
             }
         }
-        let before = std::mem::take(&mut self.is_trusted);
-        let refused = check.found.iter().filter_map(|(root, verdict)| Some((root, verdict.as_ref().err()?)));
-        let new = refused.filter(|(root, _)| before.get(*root) != Some(&false));
-        for (root, cause) in new.take(MAX_LOGGED) {
+        for (root, verdict) in &check.found {
+            let Err(cause) = verdict else {
+                continue;
+            };
+            if self.logged.len() >= MAX_LOGGED || !self.logged.insert(root.clone()) {
+                continue;
+            }
             // As text, so that the log's formatter escapes it.
             let (root, cause) = (escape(root), cause.to_string());
             tracing::warn!(

@@ -53,7 +53,7 @@ pub struct NodeSettings {
 pub struct Node {
     rootfs: Rootfs,
     volume_regex: Option<Regex>,
-    roots: KubeletRoots,
+    kubelet_roots: KubeletRoots,
     table: MountTable,
     /// The table of the host's own first process, to tell which mounts did not reach this one's.
     host_table: Option<MountTable>,
@@ -61,7 +61,8 @@ pub struct Node {
     host_mountpoints: Option<Vec<PathBuf>>,
     mounts: ResolvedMounts,
     status: MountTableStatus,
-    kubelet_roots: Vec<Vec<u8>>,
+    /// Those in the log.
+    logged_roots: Vec<Vec<u8>>,
     pool: ProbePool,
 }
 
@@ -75,7 +76,7 @@ impl Node {
         let NodeSettings { rootfs, mount_table, matcher, is_recorded } = settings;
         let VolumeMatcher { kubelet_root, volume_regex } = matcher;
         let checks = (!is_recorded).then(|| host_files.clone());
-        let roots = KubeletRoots::new(kubelet_root, rootfs.clone(), checks);
+        let kubelet_roots = KubeletRoots::new(kubelet_root, rootfs.clone(), checks);
         let rootfs = Rootfs::new(rootfs);
         let table = MountTable::choose(mount_table.as_deref(), &rootfs)?;
         let host_table = (table.is_own() && !rootfs.is_host_root())
@@ -89,12 +90,12 @@ impl Node {
             mounts: ResolvedMounts::new(rootfs.clone(), host_files.clone()),
             rootfs,
             volume_regex,
-            roots,
+            kubelet_roots,
             table,
             host_table,
             host_mountpoints: None,
             status: MountTableStatus::default(),
-            kubelet_roots: Vec::new(),
+            logged_roots: Vec::new(),
             pool: ProbePool::new(probe),
         })
     }
@@ -111,8 +112,8 @@ impl Node {
     /// The state of the table at the last scan.
     pub fn status(&self) -> MountTableStatus {
         MountTableStatus {
-            refused_kubelet_roots: self.roots.refused(),
-            is_kubelet_root_missing: self.roots.is_missing(),
+            refused_kubelet_roots: self.kubelet_roots.refused(),
+            is_kubelet_root_missing: self.kubelet_roots.is_missing(),
             ..self.status.clone()
         }
     }
@@ -160,16 +161,16 @@ impl Node {
 
     fn apply_table(&mut self, bytes: &[u8], deadline: &Deadline) {
         let (regex, is_own) = (self.volume_regex.as_ref(), self.table.is_own());
-        let roots = |found| self.roots.trusted(SearchedTable::Own, found, deadline);
+        let roots = |found| self.kubelet_roots.trusted(SearchedTable::Own, found, deadline);
         let TableReading { mounts, kubelet_roots, status } =
             read_table(bytes, &self.rootfs, regex, is_own, roots);
-        if self.roots.is_pending() {
+        if self.kubelet_roots.is_pending() {
             self.table.expire();
         }
         self.mounts.replace(mounts);
-        if self.kubelet_roots != kubelet_roots {
-            self.kubelet_roots = kubelet_roots;
-            let roots = self.kubelet_roots.join(&b' ').escape_ascii().to_string();
+        if self.logged_roots != kubelet_roots {
+            self.logged_roots = kubelet_roots;
+            let roots = self.logged_roots.join(&b' ').escape_ascii().to_string();
             tracing::info!(event = "kubelet_roots_found", roots, "found the kubelet's directories");
         }
         if status.propagation == Some(false) && self.status.propagation != Some(false) {
@@ -190,10 +191,10 @@ impl Node {
             return;
         };
         let host = Rootfs::new("/".into());
-        let roots = |found| self.roots.trusted(SearchedTable::Host, found, deadline);
+        let roots = |found| self.kubelet_roots.trusted(SearchedTable::Host, found, deadline);
         let mounts =
             reading.map(|bytes| read_table(&bytes, &host, self.volume_regex.as_ref(), true, roots).mounts);
-        if self.roots.is_pending() {
+        if self.kubelet_roots.is_pending() {
             table.expire();
         }
         let mountpoints = mounts.map(|mounts| mounts.into_iter().map(|mount| mount.mountpoint).collect());

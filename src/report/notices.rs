@@ -27,8 +27,8 @@ pub(super) fn notices(snapshot: &Snapshot) -> Vec<String> {
         (table.map_or(0, |table| table.malformed), "line", "of the mount table could not be parsed"),
         (
             table.and_then(|table| table.refused_kubelet_roots).unwrap_or_default(),
-            "directory like a kubelet's",
-            "ignored: others than root may write there; see --kubelet-root",
+            "kubelet root",
+            "ignored: others than root may write there, see --kubelet-root",
         ),
         (snapshot.pending, "volume", "hidden: waiting for Kubernetes metadata"),
         (snapshot.ambiguous, "PV name", "hidden: not unique on this node"),

@@ -59,6 +59,7 @@ const PLACE: &str = "/mnt";
 
 /// A node whose kubelet has its directory in a temporary place.
 pub(crate) struct Node {
+    place: &'static Path,
     _directory: TempDir,
 }
 
@@ -80,13 +81,14 @@ impl Node {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         // A mount of its own: it goes with all that is mounted below it.
-        bind(directory.path(), Path::new(PLACE));
-        Self { _directory: directory }
+        let place = Path::new(PLACE);
+        bind(directory.path(), place);
+        Self { place, _directory: directory }
     }
 
     /// A place of the test's own.
     pub(crate) fn path(&self) -> &Path {
-        Path::new(PLACE)
+        self.place
     }
 
     /// The kubelet's directory.

@@ -130,7 +130,9 @@ impl KubeletRoots {
         let worker = self.host_files.as_ref()?;
         let found: Vec<Root> = self.found.concat();
         let (given, rootfs) = (self.given.clone(), self.rootfs.clone());
-        self.check.wait(deadline, || Some(worker.run(move || RootCheck::run(given, &rootfs, found))))
+        let start = || worker.run(move || RootCheck::run(given, &rootfs, found));
+        // Without time to wait for it, what is known will do: its result would be too old for the next reading.
+        self.check.wait(deadline, || (!deadline.is_over()).then(start))
     }
 
     fn apply(&mut self, check: RootCheck) {
@@ -187,8 +189,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_mins(10);
 
-    fn roots(given: Option<&str>, rootfs: &tempfile::TempDir, worker: &BlockingWorker) -> KubeletRoots {
-        KubeletRoots::new(given.map(Into::into), rootfs.path().to_owned(), Some(worker.clone()))
+    fn roots(given: Option<&str>, directory: &tempfile::TempDir, worker: &BlockingWorker) -> KubeletRoots {
+        KubeletRoots::new(given.map(Into::into), directory.path().to_owned(), Some(worker.clone()))
     }
 
     fn trusted(roots: &mut KubeletRoots, found: &[&str], wait: Duration) -> Vec<String> {
@@ -197,61 +199,61 @@ mod tests {
         roots.into_iter().map(|root| String::from_utf8(root).unwrap()).collect()
     }
 
-    fn rootfs() -> (tempfile::TempDir, BlockingWorker) {
-        let rootfs = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(rootfs.path().join("data/kubelet")).unwrap();
-        (rootfs, BlockingWorker::start("test").unwrap())
+    fn node() -> (tempfile::TempDir, BlockingWorker) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("data/kubelet")).unwrap();
+        (directory, BlockingWorker::start("test").unwrap())
     }
 
     #[test]
     fn a_configured_root_is_known_by_the_path_that_tables_have() {
-        let (rootfs, worker) = rootfs();
-        std::fs::create_dir_all(rootfs.path().join("var/lib")).unwrap();
-        std::os::unix::fs::symlink("/data/kubelet", rootfs.path().join("var/lib/kubelet")).unwrap();
-        let mut usual = roots(None, &rootfs, &worker);
+        let (directory, worker) = node();
+        std::fs::create_dir_all(directory.path().join("var/lib")).unwrap();
+        std::os::unix::fs::symlink("/data/kubelet", directory.path().join("var/lib/kubelet")).unwrap();
+        let mut usual = roots(None, &directory, &worker);
         let inside = "/data/kubelet/pods/1/volumes/kubernetes.io~nfs/pv/kubelet";
         assert_eq!(trusted(&mut usual, &["/data/kubelet", inside], LONG), ["/data/kubelet"]);
-        let mut given = roots(Some("/var/lib/kubelet"), &rootfs, &worker);
+        let mut given = roots(Some("/var/lib/kubelet"), &directory, &worker);
         assert_eq!(trusted(&mut given, &["/elsewhere"], LONG), ["/data/kubelet"], "nothing is searched for");
         assert!(!given.is_missing() && !given.is_pending());
     }
 
     #[test]
     fn only_a_root_that_was_given_has_to_be_there() {
-        let (rootfs, worker) = rootfs();
-        let mut usual = roots(None, &rootfs, &worker);
+        let (directory, worker) = node();
+        let mut usual = roots(None, &directory, &worker);
         assert_eq!(trusted(&mut usual, &[], LONG), [DEFAULT_KUBELET_ROOT]);
         assert!(!usual.is_missing());
-        let mut given = roots(Some("/k"), &rootfs, &worker);
+        let mut given = roots(Some("/k"), &directory, &worker);
         assert_eq!(trusted(&mut given, &[], LONG), ["/k"]);
         assert!(given.is_missing());
-        std::fs::create_dir(rootfs.path().join("k")).unwrap();
+        std::fs::create_dir(directory.path().join("k")).unwrap();
         trusted(&mut given, &[], LONG);
         assert!(!given.is_missing());
     }
 
     #[test]
     fn a_root_is_left_out_while_its_check_has_not_ended() {
-        let (rootfs, worker) = rootfs();
+        let (directory, worker) = node();
         let (go_on, gate) = mpsc::channel::<()>();
         let _busy = worker.run(move || gate.recv().is_ok());
-        let mut roots = roots(None, &rootfs, &worker);
-        assert_eq!(trusted(&mut roots, &["/data/kubelet"], Duration::ZERO), [DEFAULT_KUBELET_ROOT]);
-        assert_eq!((roots.is_pending(), roots.refused()), (true, Some(0)));
+        let mut usual = roots(None, &directory, &worker);
+        assert_eq!(trusted(&mut usual, &["/data/kubelet"], Duration::from_millis(1)), [DEFAULT_KUBELET_ROOT]);
+        assert_eq!((usual.is_pending(), usual.refused()), (true, Some(0)));
         // Were it waited for again, this would take ten minutes.
-        assert_eq!(trusted(&mut roots, &["/data/kubelet"], LONG), [DEFAULT_KUBELET_ROOT]);
+        assert_eq!(trusted(&mut usual, &["/data/kubelet"], LONG), [DEFAULT_KUBELET_ROOT]);
         go_on.send(()).unwrap();
         worker.run(|| ()).wait(&Deadline::after(LONG)).unwrap().unwrap();
-        trusted(&mut roots, &["/data/kubelet"], LONG);
-        assert!(!roots.is_pending());
+        trusted(&mut usual, &["/data/kubelet"], LONG);
+        assert!(!usual.is_pending());
     }
 
     #[test]
     fn a_recorded_node_is_not_checked() {
-        let mut roots = KubeletRoots::new(None, "/nowhere".into(), None);
+        let mut recorded = KubeletRoots::new(None, "/nowhere".into(), None);
         let found =
-            trusted(&mut roots, &["/home/u/kubelet", "/var/lib/kubelet/pods/1/volumes/x/kubelet"], LONG);
+            trusted(&mut recorded, &["/home/u/kubelet", "/var/lib/kubelet/pods/1/volumes/x/kubelet"], LONG);
         assert_eq!(found, ["/home/u/kubelet", DEFAULT_KUBELET_ROOT]);
-        assert_eq!((roots.is_pending(), roots.refused()), (false, None));
+        assert_eq!((recorded.is_pending(), recorded.refused()), (false, None));
     }
 }

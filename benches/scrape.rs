@@ -75,7 +75,7 @@ fn node(directory: &Path, size: (usize, usize)) -> Node {
     std::fs::write(&mount_table, table(size)).unwrap();
     let worker = BlockingWorker::start("host-files").unwrap();
     let (rootfs, matcher) = (directory.to_owned(), VolumeMatcher::default());
-    let settings = NodeSettings { rootfs, mount_table: Some(mount_table), matcher };
+    let settings = NodeSettings { rootfs, mount_table: Some(mount_table), matcher, is_recorded: true };
     Node::open(settings, Arc::new(Answers), &worker).unwrap()
 }
 
@@ -88,7 +88,7 @@ fn collector(directory: &Path, size: (usize, usize)) -> Collector {
     Collector::new(CollectorInputs {
         mounts: Some((node(directory, size), objects)),
         kubelet: None,
-        kubelet_directory: "/var/lib/kubelet".into(),
+        host_files: worker,
         names: None,
     })
 }

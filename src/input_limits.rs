@@ -8,9 +8,15 @@ use std::path::Path;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Reads a file that is not larger than a limit.
+use crate::host_files;
+
+/// Reads a regular file that is not larger than a limit.
 pub(crate) fn read_file(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    read_limited(host_files::open_named(path)?, max_bytes)
+}
+
+/// Reads a file that is not larger than a limit.
+pub(crate) fn read_limited(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let size = file.metadata()?.len().min(max_bytes);
     bytes.try_reserve_exact(usize::try_from(size).unwrap_or_default())?;

@@ -15,6 +15,7 @@
 //! | [`compression`] | encoded documents in chunks, compressed with gzip or not |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
 //! | [`runtime`] | deadlines, and which thread may block on what |
+//! | [`host_files`] | files of the node, which its users may have made |
 //! | [`config`], [`logging`], [`health`], [`telemetry`], [`panics`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
 //!
@@ -43,6 +44,7 @@ pub mod exposition;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod health;
+pub mod host_files;
 mod http_body;
 mod input_limits;
 pub mod kubelet;

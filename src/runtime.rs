@@ -14,7 +14,7 @@ mod clients;
 mod deadline;
 mod wall_clock;
 
-pub use blocking_worker::{BlockingWorker, Job, JobLost};
+pub use blocking_worker::{BlockingWorker, Job, JobLost, SingleJob};
 pub use clients::{Clients, catch_panic};
 pub use deadline::{CancelHandle, Deadline};
 pub use wall_clock::age;

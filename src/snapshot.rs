@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub sources: Vec<SourceStatus>,
     /// The age of the oldest metadata in use.
     pub metadata_age: Option<Duration>,
+    /// How long the thread that reads the node's files has been busy with one job; zero between jobs.
+    pub host_files_busy_time: Duration,
     /// How long this collection took.
     pub collect_time: Duration,
     /// How long the last finished scrape before this one took, writing included.
@@ -210,6 +212,10 @@ pub struct MountTableStatus {
     pub propagation: Option<bool>,
     /// Mounts of volumes in the host's own table that are not in this one; `None` where that table cannot be read.
     pub unpropagated: Option<usize>,
+    /// Directories that look like a kubelet's and are left out, for they are not root's alone; `None` where none is checked.
+    pub refused_kubelet_roots: Option<usize>,
+    /// Whether there is no directory at `--kubelet-root`.
+    pub is_kubelet_root_missing: bool,
 }
 
 /// What is known of reading the kubelet's figures.

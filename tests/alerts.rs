@@ -124,7 +124,11 @@ fn stock_alerts_fire_once_per_claim_and_resolve() {
         let overlay = Manifest::kustomized("manifests/overlays/kubelet-names").unwrap();
         let address = kubelet.endpoint().replace("--kubelet-endpoint=https://", "");
         let here = |arg: &str| arg.replace("=/rootfs", "=/").replace("$(HOST_IP):10250", &address);
-        let args = overlay.args().into_iter().map(here).chain([objects, "--node-name=node-1".into()]);
+        let args = overlay.args().into_iter().map(here).chain([
+            objects,
+            "--node-name=node-1".into(),
+            format!("--kubelet-root={}", node.kubelet().display()),
+        ]);
         let args: Vec<String> = args.collect();
         let exporter = Exporter::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(exporter.scrape().all("pv_disk_usage_mount_info", &[]).len(), 4);

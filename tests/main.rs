@@ -45,6 +45,8 @@ mod install;
 mod kubelet_names;
 /// Requests to the kubelet: failures, retries, how long an answer is used, which certificates are trusted.
 mod kubelet_requests;
+/// Which directories are a kubelet's, and what its files may be.
+mod kubelet_roots;
 /// The whole program with the kubelet as its source.
 mod kubelet_source;
 /// Credentials for the Kubernetes API, and settings that cannot be used.

@@ -123,12 +123,12 @@ proptest! {
         let objects = ObjectsFile::open(&objects_file, selections, &worker).unwrap();
         let answers = Answers(rows.iter().map(|(.., figures)| *figures).collect());
         let (rootfs, matcher) = (directory.path().to_owned(), VolumeMatcher::default());
-        let settings = NodeSettings { rootfs, mount_table: Some(table), matcher };
+        let settings = NodeSettings { rootfs, mount_table: Some(table), matcher, is_recorded: true };
         let node = Node::open(settings, Arc::new(answers), &worker).unwrap();
         let mut collector = Collector::new(CollectorInputs {
             mounts: Some((node, MetadataHandle::objects(objects))),
             kubelet: None,
-            kubelet_directory: "/var/lib/kubelet".into(),
+            host_files: worker,
             names: Some(KubeletSeriesOptions { only_missing: false, per_pod }),
         });
         let snapshot = collector.collect(&Deadline::after(Duration::from_mins(1)));

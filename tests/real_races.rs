@@ -38,12 +38,12 @@ const PROOFS: [MountRootProof; 2] = [MountRootProof::Statx, MountRootProof::Fdin
 fn collector(mount_table: Option<&Path>, measure: impl Probe + 'static) -> Collector {
     let host_files = BlockingWorker::start("host-files").unwrap();
     let (mount_table, matcher) = (mount_table.map(Path::to_owned), VolumeMatcher::default());
-    let settings = NodeSettings { rootfs: "/".into(), mount_table, matcher };
+    let settings = NodeSettings { rootfs: "/".into(), mount_table, matcher, is_recorded: false };
     let node = Node::open(settings, Arc::new(measure), &host_files).unwrap();
     Collector::new(CollectorInputs {
         mounts: Some((node, MetadataHandle::none())),
         kubelet: None,
-        kubelet_directory: "/var/lib/kubelet".into(),
+        host_files,
         names: None,
     })
 }

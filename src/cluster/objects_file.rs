@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::objects::{ObjectsError, parse_objects};
-use crate::input_limits::read_file;
+use crate::host_files;
+use crate::input_limits::read_limited;
 use crate::runtime::{BlockingWorker, Deadline, Job};
 use crate::volume::{Metadata, Selections};
 
@@ -107,13 +108,10 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 fn read(path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
     let unreadable = |error| ObjectsError::Read(path.to_owned(), error);
-    let file = std::fs::metadata(path).map_err(unreadable)?;
-    // Opening a pipe would wait for its writer.
-    if !file.is_file() {
-        return Err(unreadable(io::Error::other("not a file")));
-    }
-    let bytes = read_file(path, MAX_FILE_BYTES).map_err(unreadable)?;
-    Ok(Metadata { oldest: file.modified().ok(), ..parse_objects(&bytes, path, selections)? })
+    let file = host_files::open_named(path).map_err(unreadable)?;
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    let bytes = read_limited(file, MAX_FILE_BYTES).map_err(unreadable)?;
+    Ok(Metadata { oldest: modified.ok(), ..parse_objects(&bytes, path, selections)? })
 }
 
 #[cfg(test)]

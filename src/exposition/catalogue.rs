@@ -60,6 +60,8 @@ catalogue! {
     MALFORMED_MOUNT_LINES = "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";
     MOUNT_PROPAGATION = "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";
     UNPROPAGATED_MOUNTS = "disk_usage_exporter_unpropagated_mounts" "Mounts of volumes in the mount table of the host's first process that are not in the one that is read here.";
+    REFUSED_KUBELET_ROOTS = "disk_usage_exporter_refused_kubelet_roots" "Directories of the mount table that look like a kubelet's and are left out, for others than root may write to them or above them; the log names them.";
+    HOST_FILES_BUSY = "disk_usage_exporter_host_files_busy_seconds" "Seconds since the thread that reads files of the node began what it does now; 0 while it is idle.";
     STALE_KUBELET_VOLUMES = "disk_usage_exporter_stale_kubelet_volumes" "Volumes of claims in the kubelet's /stats/summary whose figures are not exposed, for the kubelet measured them more than 10 minutes ago, or at a time that is still to come.";
     METADATA_AGE = "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
     BUILD_INFO = "disk_usage_exporter_build_info" "1, with the version and source revision of this program.";
@@ -101,6 +103,7 @@ mod tests {
                 ("kubelet_volume_stats_last_scrape_timestamp_seconds", "seconds"),
                 ("pv_disk_usage_timing_collect_seconds", "seconds"),
                 ("pv_disk_usage_timing_total_seconds", "seconds"),
+                ("disk_usage_exporter_host_files_busy_seconds", "seconds"),
                 ("disk_usage_exporter_metadata_age_seconds", "seconds"),
             ]
         );

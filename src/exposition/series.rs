@@ -170,6 +170,8 @@ fn of_exporter(snapshot: &Snapshot, dropped_labels: usize) -> Vec<OwnFamily> {
         one(c::MALFORMED_MOUNT_LINES, in_table(|table| table.malformed)),
         one(c::MOUNT_PROPAGATION, table.and_then(|table| table.propagation).map(Value::from)),
         one(c::UNPROPAGATED_MOUNTS, table.and_then(|table| table.unpropagated).map(count)),
+        one(c::REFUSED_KUBELET_ROOTS, readable.and_then(|table| table.refused_kubelet_roots).map(count)),
+        one(c::HOST_FILES_BUSY, Some(seconds(snapshot.host_files_busy_time))),
         one(c::STALE_KUBELET_VOLUMES, kubelet.and_then(|kubelet| kubelet.stale).map(count)),
         one(c::METADATA_AGE, snapshot.metadata_age.map(seconds)),
         (c::BUILD_INFO, vec![(LabelSet::new(build), Value::Count(1))]),

@@ -1,7 +1,6 @@
 //! The kubelet's pages, and a request for one, on a connection of its own.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::error::KubeletError;
 use super::tls;
 use crate::config::KubeletArgs;
 use crate::error_text::{error_chain, truncated};
+use crate::host_files::HostPath;
 use crate::input_limits::read_file;
 use crate::runtime::BlockingWorker;
 
@@ -57,6 +57,9 @@ pub(super) struct Parsed<T> {
 #[derive(Debug)]
 pub(super) struct KubeletClient {
     args: KubeletArgs,
+    /// Configured, and never one that the mount table shows: users of the node can put rows into that, and would choose
+    /// whom to trust.
+    directory: HostPath,
     node_name: String,
     /// Whether there was no token at the last request.
     is_token_missing: AtomicBool,
@@ -65,34 +68,31 @@ pub(super) struct KubeletClient {
 }
 
 impl KubeletClient {
-    pub(super) fn new(args: KubeletArgs, node_name: String, host_files: BlockingWorker) -> Self {
-        Self { args, node_name, is_token_missing: AtomicBool::new(false), host_files }
+    pub(super) fn new(
+        args: KubeletArgs,
+        directory: HostPath,
+        node_name: String,
+        host_files: BlockingWorker,
+    ) -> Self {
+        Self { args, directory, node_name, is_token_missing: AtomicBool::new(false), host_files }
     }
 
     /// Requests a page and parses the answer. Each request has a connection of its own, so that replaced tokens and
     /// certificates are used at once and nothing stays open in between.
-    pub(super) async fn get<T>(
-        &self,
-        page: &KubeletPage<T>,
-        directories: Vec<PathBuf>,
-    ) -> Result<Parsed<T>, KubeletError> {
-        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(page, directories));
+    pub(super) async fn get<T>(&self, page: &KubeletPage<T>) -> Result<Parsed<T>, KubeletError> {
+        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(page));
         let body = exchange.await.unwrap_or(Err(KubeletError::Timeout(REQUEST_TIMEOUT)))?;
         (page.parse)(&body).map_err(|error| KubeletError::Decode(truncated(&error)))
     }
 
-    async fn exchange<T>(
-        &self,
-        page: &KubeletPage<T>,
-        directories: Vec<PathBuf>,
-    ) -> Result<Bytes, KubeletError> {
+    async fn exchange<T>(&self, page: &KubeletPage<T>) -> Result<Bytes, KubeletError> {
         let endpoint = &self.args.kubelet_endpoint;
         let is_tls = endpoint.scheme_str() != Some("http");
         let request = self.request(page.path, page.accept, is_tls)?;
         let mut config = kube::Config::new(endpoint.clone());
         config.accept_invalid_certs = self.args.insecure_skip_tls_verify;
-        let args = self.args.clone();
-        let certificates = self.host_files.run(move || tls::root_certificates(&args, &directories));
+        let (args, directory) = (self.args.clone(), self.directory.clone());
+        let certificates = self.host_files.run(move || tls::root_certificates(&args, &directory));
         config.root_cert = Some(if is_tls { certificates.result().await?? } else { Vec::new() });
         let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
         let only_name = self.args.kubelet_server_name.as_deref();

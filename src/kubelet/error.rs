@@ -119,7 +119,8 @@ impl KubeletError {
             }
             Self::UnknownAuthority => {
                 "if the kubelet made its certificate itself, give the last block of pki/kubelet.crt in its directory by \
-                 --kubelet-ca-file, or mount the node's root file system; if an authority of your own signed it, give \
+                 --kubelet-ca-file, or mount the node's root file system and name that directory by --kubelet-root, if it \
+                 is not /var/lib/kubelet; if an authority of your own signed it, give \
                  that authority's certificate; or let the cluster sign it (serverTLSBootstrap); \
                  --insecure-skip-tls-verify takes any"
             }

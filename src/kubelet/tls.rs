@@ -2,23 +2,24 @@
 //! the node's name in it; signed by the cluster, with the node's addresses; or the administrator's own.
 
 use std::error::Error;
-use std::fs::File;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::error::KubeletError;
 use crate::config::KubeletArgs;
+use crate::host_files::{self, HostPath};
+use crate::input_limits::read_file;
 
 /// The cluster's authority, as every pod with a service account has it.
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// What the kubelet makes for itself, in its directory: its certificate, and after it that of the authority that it made
 /// to sign it.
 const KUBELET_CERT_PATH: &str = "pki/kubelet.crt";
+/// A larger file holds no certificates.
+const MAX_CA_FILE_BYTES: u64 = 1 << 20;
 /// A file that is no use.
 const NO_CA_MESSAGE: &str = "no certificate in it that can be used";
 
@@ -45,7 +46,7 @@ pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), CaFileError> {
 /// and the kubelet's own. Files are read each time: certificates are replaced like tokens.
 pub(super) fn root_certificates(
     args: &KubeletArgs,
-    directories: &[PathBuf],
+    directory: &HostPath,
 ) -> Result<Vec<Vec<u8>>, KubeletError> {
     if args.insecure_skip_tls_verify {
         return Ok(Vec::new());
@@ -58,36 +59,25 @@ pub(super) fn root_certificates(
     };
     let path = args.kubelet_ca_file.as_deref().unwrap_or(Path::new(SERVICE_ACCOUNT_CA));
     take(path, certificates(path));
-    for directory in directories.iter().filter(|_| args.kubelet_ca_file.is_none()) {
-        let path = directory.join(KUBELET_CERT_PATH);
-        take(&path, kubelet_self_signed_ca(&path).map(|authority| vec![authority]));
+    if args.kubelet_ca_file.is_none() {
+        let path = directory.path.join(KUBELET_CERT_PATH);
+        take(&path, kubelet_self_signed_ca(&directory.rootfs, &path).map(|authority| vec![authority]));
     }
     if found.is_empty() { Err(KubeletError::Authority(causes.join("; "))) } else { Ok(found) }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
-    parse_ca_certificates(File::open(path)?)
+    parse_ca_certificates(&read_file(path, MAX_CA_FILE_BYTES)?)
 }
 
-/// The last certificate of the kubelet's own file. Directories are found in the mount table, where users of the node can
-/// put mounts that look like a kubelet's: theirs are not to choose whom to trust.
-fn kubelet_self_signed_ca(path: &Path) -> Result<CertificateDer<'static>, Box<dyn Error>> {
-    // A pipe of theirs is not to keep this thread.
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    let metadata = file.metadata()?;
-    let owner = metadata.uid();
-    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
-        return Err(format!("it belongs to the user {owner}, and not to root").into());
-    }
-    if !metadata.is_file() {
-        return Err("it is no file".into());
-    }
-    parse_ca_certificates(file)?.pop().ok_or_else(|| NO_CA_MESSAGE.into())
+/// The last certificate of the kubelet's own file.
+fn kubelet_self_signed_ca(rootfs: &Path, path: &Path) -> Result<CertificateDer<'static>, Box<dyn Error>> {
+    parse_ca_certificates(&host_files::read(rootfs, path)?)?.pop().ok_or_else(|| NO_CA_MESSAGE.into())
 }
 
 /// The certificates that can sign, at least one.
-fn parse_ca_certificates(file: File) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
-    let mut found = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>()?;
+fn parse_ca_certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+    let mut found = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>()?;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
     if found.is_empty() { Err(NO_CA_MESSAGE.into()) } else { Ok(found) }
 }

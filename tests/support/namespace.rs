@@ -53,9 +53,14 @@ pub(crate) fn in_namespace(needs: Needs, test: impl FnOnce(&Node)) {
     print!("{printed}");
 }
 
+/// Where a node's files are. Root alone can write there, as it must be above a kubelet's directory; a user namespace's root
+/// owns no more than what it mounts.
+const PLACE: &str = "/mnt";
+
 /// A node whose kubelet has its directory in a temporary place.
 pub(crate) struct Node {
-    directory: TempDir,
+    place: &'static Path,
+    _directory: TempDir,
 }
 
 impl Drop for Node {
@@ -76,14 +81,15 @@ impl Node {
     /// Another node, for one that is already in the namespace.
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // A mount, which is unmounted with all that is mounted below it.
-        bind(directory.path(), directory.path());
-        Self { directory }
+        // A mount of its own: it goes with all that is mounted below it.
+        let place = Path::new(PLACE);
+        bind(directory.path(), place);
+        Self { place, _directory: directory }
     }
 
     /// Its directory.
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        self.place
     }
 
     /// The kubelet's directory.

@@ -27,8 +27,8 @@ impl Probe for Answers {
     fn probe(&self, _: &VolumeMount) -> ProbeResult {
         Ok(Measurement::Filesystem(Usage {
             total: 270_553_174_016,
-            used: 20_328_435_712,
-            available: 77_244_313_600,
+            used: Some(20_328_435_712),
+            available: Some(77_244_313_600),
             inodes: Some(Inodes { total: 16_777_216, free: 16_245_799 }),
             read_only: false,
         }))
@@ -75,20 +75,20 @@ fn node(directory: &Path, size: (usize, usize)) -> Node {
     std::fs::write(&mount_table, table(size)).unwrap();
     let worker = BlockingWorker::start("host-files").unwrap();
     let (rootfs, matcher) = (directory.to_owned(), VolumeMatcher::default());
-    let settings = NodeSettings { rootfs, mount_table: Some(mount_table), matcher };
+    let settings = NodeSettings { rootfs, mount_table: Some(mount_table), matcher, is_recorded: true };
     Node::open(settings, Arc::new(Answers), &worker).unwrap()
 }
 
 fn collector(directory: &Path, size: (usize, usize)) -> Collector {
     let file = directory.join("objects.json");
     std::fs::write(&file, objects(size)).unwrap();
-    let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+    let selections = Selections::default();
     let worker = BlockingWorker::start("host-files").unwrap();
     let objects = MetadataHandle::objects(ObjectsFile::open(&file, selections, &worker).unwrap());
     Collector::new(CollectorInputs {
         mounts: Some((node(directory, size), objects)),
         kubelet: None,
-        kubelet_directory: "/var/lib/kubelet".into(),
+        host_files: worker,
         names: None,
     })
 }

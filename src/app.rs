@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 pub use error::AppError;
 
 use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
@@ -20,9 +22,9 @@ use crate::health::Health;
 use crate::report::Page;
 use crate::runtime::{CancelHandle, Deadline};
 use crate::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
-use crate::shutdown::Shutdown;
 use crate::snapshot::Snapshot;
 use crate::telemetry;
+use crate::volume::Selections;
 use sources::ApiConnection;
 
 /// How long serving goes on while an API server that is required does not answer.
@@ -49,7 +51,7 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
     let timeout = config.stat_timeout;
     match &config.command {
         Some(Command::Metrics) => {
-            let encoder = encoder(&collector);
+            let encoder = encoder(&collector, config.kubernetes.selections());
             runtime.block_on(print::metrics(collector, encoder, api, timeout))
         }
         Some(Command::Df { table, watch }) => {
@@ -60,21 +62,25 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
 }
 
 async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>) -> Result<(), AppError> {
-    let mut shutdown = Shutdown::listen()?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let listener = listen(config.serving.listen_host.as_ref(), config.serving.listen_port)?;
     log_listening(listener.local_addr()?, config.fixture.as_ref());
     let health = Arc::new(Health::default());
     let cancel = CancelHandle::default();
+    let encoder = encoder(&collector, config.kubernetes.selections());
     let page = Page {
         node: config.kubernetes.node_name,
         fixture: config.fixture.map(|path| path.display().to_string()),
     };
-    let scrapes = start_collecting(collector, page, &cancel, &health)?;
+    let scrapes = start_collecting(collector, encoder, page, &cancel, &health)?;
     let scrapes_of_clients = scrapes.clone();
     let scrape = move |request| scrapes_of_clients.scrape(request);
     let routes = Routes::new(scrape, config.stat_timeout, Arc::clone(&health));
     let stop = async {
-        let signal = shutdown.wait().await;
+        let signal = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
         tracing::info!(event = "stopping", signal, "stopping");
         // Scrapes that wait get what is measured by now.
         cancel.cancel();
@@ -86,10 +92,10 @@ async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>)
 }
 
 /// An encoder that adds the program's own metrics, and those of the collector.
-fn encoder(collector: &Collector) -> Encoder {
+fn encoder(collector: &Collector, selections: Selections) -> Encoder {
     let mut registry = telemetry::registry();
     collector.register_metrics(&mut registry);
-    Encoder::new(registry)
+    Encoder::new(selections, registry)
 }
 
 type Scrapes = SingleFlight<Representation, SharedBody>;
@@ -97,11 +103,11 @@ type Scrapes = SingleFlight<Representation, SharedBody>;
 /// Starts the thread that collects and encodes.
 fn start_collecting(
     mut collector: Collector,
+    mut encoder: Encoder,
     page: Page,
     cancel: &CancelHandle,
     health: &Arc<Health>,
 ) -> io::Result<Scrapes> {
-    let mut encoder = encoder(&collector);
     let (health, memory) = (Arc::clone(health), ResponseMemory::default());
     let collect = move |deadline: &Deadline, previous: Option<Duration>| {
         let snapshot = Snapshot { previous_total_time: previous, ..collector.collect(deadline) };

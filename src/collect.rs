@@ -12,7 +12,6 @@ mod single_flight;
 mod transition_log;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use prometheus_client::registry::Registry;
@@ -25,7 +24,7 @@ pub use single_flight::{
 use crate::cluster::MetadataHandle;
 use crate::kubelet::Kubelet;
 use crate::node::Node;
-use crate::runtime::Deadline;
+use crate::runtime::{BlockingWorker, Deadline, age};
 use crate::snapshot::{KubeletStatus, Snapshot, SourceStatus};
 use crate::volume::KubeletSeriesOptions;
 use metrics::CollectorMetrics;
@@ -39,8 +38,8 @@ pub struct CollectorInputs {
     pub mounts: Option<(Node, MetadataHandle)>,
     /// The kubelet.
     pub kubelet: Option<Kubelet>,
-    /// The kubelet's directory as it is reached here, where none is found in the mount table.
-    pub kubelet_directory: PathBuf,
+    /// The thread that reads files of the node.
+    pub host_files: BlockingWorker,
     /// The series of the kubelet's names, if there are any.
     pub names: Option<KubeletSeriesOptions>,
 }
@@ -49,7 +48,7 @@ pub struct CollectorInputs {
 pub struct Collector {
     mounts: Option<Mounts>,
     kubelet: Option<Kubelet>,
-    kubelet_directory: PathBuf,
+    host_files: BlockingWorker,
     names: Option<KubeletSeriesOptions>,
     settling: SettlingClaims,
     log: TransitionLog,
@@ -59,12 +58,12 @@ pub struct Collector {
 impl Collector {
     /// A collector of these sources.
     pub fn new(inputs: CollectorInputs) -> Self {
-        let CollectorInputs { mounts, kubelet, kubelet_directory, names } = inputs;
+        let CollectorInputs { mounts, kubelet, host_files, names } = inputs;
         let mounts = mounts.map(|(node, metadata)| Mounts::new(node, metadata));
         Self {
             mounts,
             kubelet,
-            kubelet_directory,
+            host_files,
             names,
             settling: SettlingClaims::default(),
             log: TransitionLog::default(),
@@ -91,7 +90,9 @@ impl Collector {
             mounts.scan(start, deadline);
         }
         // The kubelet answers while the mounts are measured.
-        self.refresh_kubelet(start);
+        if let Some(kubelet) = &mut self.kubelet {
+            kubelet.refresh_if_stale(start);
+        }
         let volumes =
             self.mounts.as_mut().map(|mounts| mounts.measure(deadline, &self.metrics)).unwrap_or_default();
         let all_measured = !deadline.is_over();
@@ -101,7 +102,6 @@ impl Collector {
         };
         let mounts = self.mounts.as_ref();
         let metadata = mounts.map(|mounts| mounts.metadata.metadata()).unwrap_or_default();
-        let age = |oldest| SystemTime::now().duration_since(oldest).unwrap_or_default();
         let mut snapshot = Snapshot {
             volumes,
             complete: all_measured && has_answered,
@@ -109,7 +109,8 @@ impl Collector {
             pending: mounts.map_or(0, |mounts| mounts.joined.pending),
             table: mounts.map(|mounts| mounts.node.status()),
             sources: [self.source_status(), metadata.sources.clone()].concat(),
-            metadata_age: metadata.oldest.map(age),
+            metadata_age: metadata.oldest.and_then(|oldest| age(oldest, SystemTime::now())),
+            host_files_busy_time: self.host_files.busy_time(),
             ..Snapshot::default()
         };
         self.add_kubelet_volume_stats(&mut snapshot, start);
@@ -122,17 +123,6 @@ impl Collector {
     /// Waits for requests to the kubelet that a collection did not wait for; whether none is under way any more.
     pub fn wait_for_kubelet(&mut self, deadline: &Deadline) -> bool {
         self.kubelet.as_mut().is_none_or(|kubelet| kubelet.wait(deadline))
-    }
-
-    fn refresh_kubelet(&mut self, now: Instant) {
-        if let Some(kubelet) = &mut self.kubelet {
-            let mut directories =
-                self.mounts.as_ref().map(|mounts| mounts.node.kubelet_directories()).unwrap_or_default();
-            if directories.is_empty() {
-                directories.push(self.kubelet_directory.clone());
-            }
-            kubelet.refresh_if_stale(now, &directories);
-        }
     }
 
     /// Whether each source of measurements could be read.

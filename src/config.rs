@@ -60,9 +60,9 @@ impl TryFrom<Args> for Config {
         let (stat_timeout, fixture) = (node.stat_timeout, node.fixture.clone());
         let (node, recorded_objects) = node.settings();
         Ok(Self {
+            log: log.check(command.is_some(), is_df),
             command,
             serving,
-            log: log.check(is_df),
             stat_timeout,
             node,
             fixture,

@@ -13,7 +13,8 @@ pub(crate) fn truncated(message: &str) -> String {
     printable.take(MAX_MESSAGE_CHARS).collect()
 }
 
-/// An error and its causes. A cause that the error before it already states is left out.
+/// An error and its causes. A cause that the error before it already states is left out, and so is a link to a library's
+/// manual at the end.
 pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -24,6 +25,7 @@ pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
         }
         cause = error.source();
     }
+    text.truncate(text.find(": https://docs.rs/").unwrap_or(text.len()));
     text
 }
 
@@ -41,6 +43,16 @@ pub(crate) fn causes<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn error_chain_states_each_cause_once_and_links_to_no_manual() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("no answer: {0}")]
+        struct Outer(#[source] io::Error);
+        let error =
+            Outer(io::Error::other("closed without close_notify: https://docs.rs/rustls/latest/x.html"));
+        assert_eq!(error_chain(&error), "no answer: closed without close_notify");
+    }
 
     #[test]
     fn a_message_from_elsewhere_is_one_short_line() {

@@ -12,7 +12,6 @@ mod summary;
 mod tls;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ pub use tls::{CaFileError, validate_ca_file};
 use prometheus_client::registry::Registry;
 
 use crate::config::{KubeletArgs, Sources};
+use crate::host_files::HostPath;
 use crate::runtime::{BlockingWorker, Clients, Deadline};
 use crate::volume::{ClaimKey, ReportedVolume};
 use cached_endpoint::CachedEndpoint;
@@ -46,9 +46,10 @@ pub enum ExposedClaims {
 }
 
 impl Kubelet {
-    /// The kubelet, of which nothing is requested yet.
+    /// The kubelet whose directory this is, of which nothing is requested yet.
     pub fn new(
         args: KubeletArgs,
+        directory: HostPath,
         sources: Sources,
         node_name: String,
         clients: &Clients,
@@ -58,7 +59,7 @@ impl Kubelet {
             (sources.kubelet, sources.needs_exposed_claims(), args.scrape_interval);
         let max_age = args.kubelet_max_age;
         tracing::info!(event = "kubelet_enabled", endpoint = %args.kubelet_endpoint, summary, metrics, "reading from the kubelet");
-        let client = Arc::new(KubeletClient::new(args, node_name, host_files.clone()));
+        let client = Arc::new(KubeletClient::new(args, directory, node_name, host_files.clone()));
         Self {
             summary: summary.then(|| CachedEndpoint::new(&summary::PAGE, interval, clients, &client)),
             exposed_claims: metrics
@@ -78,10 +79,10 @@ impl Kubelet {
         }
     }
 
-    /// Requests what is old. `directories` are the kubelet's own, as they are reached here.
-    pub fn refresh_if_stale(&mut self, now: Instant, directories: &[PathBuf]) {
-        self.summary.iter().for_each(|summary| summary.refresh_if_stale(now, directories));
-        self.exposed_claims.iter().for_each(|exposed| exposed.refresh_if_stale(now, directories));
+    /// Requests what is old.
+    pub fn refresh_if_stale(&mut self, now: Instant) {
+        self.summary.iter().for_each(|summary| summary.refresh_if_stale(now));
+        self.exposed_claims.iter().for_each(|exposed| exposed.refresh_if_stale(now));
     }
 
     /// Waits for the requests that are under way; whether all of them ended.

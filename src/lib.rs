@@ -15,7 +15,8 @@
 //! | [`compression`] | encoded documents in chunks, compressed with gzip or not |
 //! | [`server`] | HTTP: the listener, its limits, the routes |
 //! | [`runtime`] | deadlines, and which thread may block on what |
-//! | [`config`], [`logging`], [`health`], [`telemetry`], [`panics`], [`shutdown`] | what every program needs |
+//! | [`host_files`] | files of the node, which its users may have made |
+//! | [`config`], [`logging`], [`health`], [`telemetry`], [`panics`] | what every program needs |
 //! | [`app`] | puts the parts together; the only module that knows them all |
 //!
 //! # How data flows
@@ -43,7 +44,9 @@ pub mod exposition;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod health;
+pub mod host_files;
 mod http_body;
+mod input_limits;
 pub mod kubelet;
 pub mod logging;
 pub mod node;
@@ -51,7 +54,6 @@ pub mod panics;
 pub mod report;
 pub mod runtime;
 pub mod server;
-pub mod shutdown;
 pub mod snapshot;
 pub mod telemetry;
 mod units;

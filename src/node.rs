@@ -8,12 +8,11 @@ mod mounts;
 mod probe;
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use fixture::{Fixture, FixtureError};
 pub use mounts::VolumeMatcher;
@@ -22,11 +21,13 @@ pub use mounts::mount_table::NoTable;
 pub use probe::{KernelProbe, MountRootProof, TimedResult};
 
 use prometheus_client::registry::Registry;
+use regex::bytes::Regex;
 
 use crate::runtime::{BlockingWorker, Deadline};
 use crate::snapshot::MountTableStatus;
 use crate::volume::{Probe, VolumeMount};
 use host_path::Rootfs;
+use mounts::kubelet_roots::{KubeletRoots, SearchedTable};
 use mounts::mount_table::MountTable;
 use mounts::name_lookup::ResolvedMounts;
 use mounts::{TableReading, read_table};
@@ -44,12 +45,15 @@ pub struct NodeSettings {
     pub mount_table: Option<PathBuf>,
     /// Which mountpoints are volumes.
     pub matcher: VolumeMatcher,
+    /// Of what was recorded of a node, nothing is checked by the files of this one.
+    pub is_recorded: bool,
 }
 
 /// A node that can be scanned and probed.
 pub struct Node {
     rootfs: Rootfs,
-    matcher: VolumeMatcher,
+    volume_regex: Option<Regex>,
+    kubelet_roots: KubeletRoots,
     table: MountTable,
     /// The table of the host's own first process, to tell which mounts did not reach this one's.
     host_table: Option<MountTable>,
@@ -57,7 +61,8 @@ pub struct Node {
     host_mountpoints: Option<Vec<PathBuf>>,
     mounts: ResolvedMounts,
     status: MountTableStatus,
-    kubelet_roots: Vec<Vec<u8>>,
+    /// Those in the log.
+    logged_roots: Vec<Vec<u8>>,
     pool: ProbePool,
 }
 
@@ -68,7 +73,10 @@ impl Node {
         probe: Arc<dyn Probe>,
         host_files: &BlockingWorker,
     ) -> Result<Self, NoTable> {
-        let NodeSettings { rootfs, mount_table, matcher } = settings;
+        let NodeSettings { rootfs, mount_table, matcher, is_recorded } = settings;
+        let VolumeMatcher { kubelet_root, volume_regex } = matcher;
+        let checks = (!is_recorded).then(|| host_files.clone());
+        let kubelet_roots = KubeletRoots::new(kubelet_root, rootfs.clone(), checks);
         let rootfs = Rootfs::new(rootfs);
         let table = MountTable::choose(mount_table.as_deref(), &rootfs)?;
         let host_table = (table.is_own() && !rootfs.is_host_root())
@@ -81,12 +89,13 @@ impl Node {
         Ok(Self {
             mounts: ResolvedMounts::new(rootfs.clone(), host_files.clone()),
             rootfs,
-            matcher,
+            volume_regex,
+            kubelet_roots,
             table,
             host_table,
             host_mountpoints: None,
             status: MountTableStatus::default(),
-            kubelet_roots: Vec::new(),
+            logged_roots: Vec::new(),
             pool: ProbePool::new(probe),
         })
     }
@@ -102,29 +111,28 @@ impl Node {
 
     /// The state of the table at the last scan.
     pub fn status(&self) -> MountTableStatus {
-        self.status.clone()
-    }
-
-    /// The kubelet's directories that the table shows, as they are reached here.
-    pub fn kubelet_directories(&self) -> Vec<PathBuf> {
-        let roots = self.kubelet_roots.iter().map(|root| Path::new(OsStr::from_bytes(root)));
-        roots.map(|root| self.rootfs.join(root)).collect()
+        MountTableStatus {
+            refused_kubelet_roots: self.kubelet_roots.refused(),
+            is_kubelet_root_missing: self.kubelet_roots.is_missing(),
+            ..self.status.clone()
+        }
     }
 
     /// The mounts that are volumes now. A table that cannot be read shows none: an old one proves nothing.
     pub fn scan(&mut self, now: Instant, deadline: &Deadline) -> Vec<Arc<VolumeMount>> {
+        let lookups = deadline.at_most(now + deadline.remaining() / LOOKUP_TIME_DIVISOR);
         if let Some(reading) = self.table.refresh(now) {
-            self.apply(reading);
+            self.apply(reading, &lookups);
         }
-        self.mounts.resolve(&deadline.at_most(now + deadline.remaining() / LOOKUP_TIME_DIVISOR));
-        self.refresh_host_table(now);
+        self.refresh_host_table(now, &lookups);
+        self.mounts.resolve(&lookups);
         self.mounts.mounts()
     }
 
     /// The mounts that are volumes by a new reading of the table, whether or not the kernel says that it changed.
     pub fn rescan(&mut self, now: Instant) -> Vec<Arc<VolumeMount>> {
         let reading = self.table.read(now);
-        self.apply(reading);
+        self.apply(reading, &Deadline::after(Duration::ZERO));
         self.mounts.mounts()
     }
 
@@ -133,9 +141,9 @@ impl Node {
         self.pool.probe(mounts, deadline)
     }
 
-    fn apply(&mut self, reading: io::Result<Vec<u8>>) {
+    fn apply(&mut self, reading: io::Result<Vec<u8>>, deadline: &Deadline) {
         match reading {
-            Ok(bytes) => self.apply_table(&bytes),
+            Ok(bytes) => self.apply_table(&bytes, deadline),
             Err(error) => {
                 if self.status.readable || self.table.reads.get() == 0 {
                     let table = self.table.path.as_os_str().as_bytes().escape_ascii().to_string();
@@ -151,13 +159,18 @@ impl Node {
         self.count_unpropagated();
     }
 
-    fn apply_table(&mut self, bytes: &[u8]) {
+    fn apply_table(&mut self, bytes: &[u8], deadline: &Deadline) {
+        let (regex, is_own) = (self.volume_regex.as_ref(), self.table.is_own());
+        let roots = |found| self.kubelet_roots.trusted(SearchedTable::Own, found, deadline);
         let TableReading { mounts, kubelet_roots, status } =
-            read_table(bytes, &self.rootfs, &self.matcher, self.table.is_own());
+            read_table(bytes, &self.rootfs, regex, is_own, roots);
+        if self.kubelet_roots.is_pending() {
+            self.table.expire();
+        }
         self.mounts.replace(mounts);
-        if self.kubelet_roots != kubelet_roots {
-            self.kubelet_roots = kubelet_roots;
-            let roots = self.kubelet_roots.join(&b' ').escape_ascii().to_string();
+        if self.logged_roots != kubelet_roots {
+            self.logged_roots = kubelet_roots;
+            let roots = self.logged_roots.join(&b' ').escape_ascii().to_string();
             tracing::info!(event = "kubelet_roots_found", roots, "found the kubelet's directories");
         }
         if status.propagation == Some(false) && self.status.propagation != Some(false) {
@@ -170,12 +183,20 @@ impl Node {
         self.status = status;
     }
 
-    fn refresh_host_table(&mut self, now: Instant) {
-        let Some(reading) = self.host_table.as_mut().and_then(|table| table.refresh(now)) else {
+    fn refresh_host_table(&mut self, now: Instant, deadline: &Deadline) {
+        let Some(table) = &mut self.host_table else {
+            return;
+        };
+        let Some(reading) = table.refresh(now) else {
             return;
         };
         let host = Rootfs::new("/".into());
-        let mounts = reading.map(|bytes| read_table(&bytes, &host, &self.matcher, true).mounts);
+        let roots = |found| self.kubelet_roots.trusted(SearchedTable::Host, found, deadline);
+        let mounts =
+            reading.map(|bytes| read_table(&bytes, &host, self.volume_regex.as_ref(), true, roots).mounts);
+        if self.kubelet_roots.is_pending() {
+            table.expire();
+        }
         let mountpoints = mounts.map(|mounts| mounts.into_iter().map(|mount| mount.mountpoint).collect());
         self.host_mountpoints = mountpoints.ok();
         self.count_unpropagated();

@@ -12,7 +12,9 @@ pub(crate) mod backoff;
 mod blocking_worker;
 mod clients;
 mod deadline;
+mod wall_clock;
 
-pub use blocking_worker::{BlockingWorker, Job, JobLost};
+pub use blocking_worker::{BlockingWorker, Job, JobLost, SingleJob};
 pub use clients::{Clients, catch_panic};
 pub use deadline::{CancelHandle, Deadline};
+pub use wall_clock::age;

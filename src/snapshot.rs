@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use crate::volume::SourceStatus;
-use crate::volume::{
-    ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount, VolumeStats,
-};
+use crate::volume::{ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount};
 
 /// One collection.
 #[derive(Debug, Default)]
@@ -30,6 +28,8 @@ pub struct Snapshot {
     pub sources: Vec<SourceStatus>,
     /// The age of the oldest metadata in use.
     pub metadata_age: Option<Duration>,
+    /// How long the thread that reads the node's files has been busy with one job; zero between jobs.
+    pub host_files_busy_time: Duration,
     /// How long this collection took.
     pub collect_time: Duration,
     /// How long the last finished scrape before this one took, writing included.
@@ -78,8 +78,8 @@ pub struct ClaimStats {
     pub claim: Arc<ClaimKey>,
     /// The pod, if each pod has its own series.
     pub pod: Option<Arc<str>>,
-    /// Its stats.
-    pub stats: VolumeStats,
+    /// Its stats; `None` where only its health is known.
+    pub stats: Option<Measurement>,
     /// Whether the CSI driver reports an abnormal condition.
     pub abnormal: Option<bool>,
 }
@@ -95,6 +95,8 @@ pub enum VolumeState {
     Hung,
     /// No mount was probed.
     Skipped,
+    /// The file system answers, and has no capacity: an object store.
+    Unsupported,
 }
 
 impl MeasuredVolume {
@@ -131,6 +133,16 @@ impl MeasuredVolume {
         self.results.iter().find_map(|result| result.ok())
     }
 
+    /// What tells its file system from the others of this node: the device number and the size. `None` for a block device,
+    /// and where the mount table has no device numbers.
+    pub fn filesystem(&self) -> Option<((u32, u32), u128)> {
+        let measured = self.mounts().find_map(|(of, result)| Some((&of.mount, result.ok()?)));
+        match measured? {
+            (mount, Measurement::Filesystem(usage)) => Some((mount.device_number?, usage.total)),
+            (_, Measurement::Block { .. }) => None,
+        }
+    }
+
     /// Whether every mount of a measured file system is read-only now; `None` where one that was not measured may be
     /// writable.
     pub fn read_only(&self) -> Option<bool> {
@@ -139,7 +151,7 @@ impl MeasuredVolume {
         for (PodMount { mount, .. }, result) in self.mounts() {
             match result {
                 Ok(Measurement::Filesystem(usage)) => {
-                    let read_only = usage.read_only || mount.superblock_read_only;
+                    let read_only = usage.read_only || mount.superblock_read_only == Some(true);
                     all = Some(all.unwrap_or(true) && read_only);
                 }
                 Ok(Measurement::Block { .. }) => {}
@@ -147,6 +159,18 @@ impl MeasuredVolume {
             }
         }
         all.filter(|read_only| !read_only || !may_write)
+    }
+
+    /// Whether the file system itself is read-only, whoever mounts it; `None` where it was not measured, or nothing tells.
+    pub fn filesystem_read_only(&self) -> Option<bool> {
+        self.measurement()?;
+        let known = self.mounts().filter_map(|(PodMount { mount, .. }, result)| match result {
+            Ok(Measurement::Block { .. }) => None,
+            // It may have turned so after the mount table was read.
+            Ok(Measurement::Filesystem(usage)) if usage.read_only && !mount.read_only => Some(true),
+            Ok(Measurement::Filesystem(_)) | Err(_) => mount.superblock_read_only,
+        });
+        known.reduce(|all, read_only| all && read_only)
     }
 
     /// The errors of its mounts, one for each reason.
@@ -163,6 +187,8 @@ impl MeasuredVolume {
         let errors = || self.results.iter().filter_map(|result| result.as_ref().err());
         if self.measurement().is_some() {
             VolumeState::Measured
+        } else if errors().all(|error| error.reason == Reason::NoFigures) {
+            VolumeState::Unsupported
         } else if errors().all(|error| error.reason == Reason::Skipped) {
             VolumeState::Skipped
         } else if errors().any(is_hung) {
@@ -184,8 +210,12 @@ pub struct MountTableStatus {
     pub malformed: usize,
     /// Whether mounts made on the host appear here; `None` where it cannot be told.
     pub propagation: Option<bool>,
-    /// Volumes in the host's own table that are not in this one; `None` where that table cannot be read.
+    /// Mounts of volumes in the host's own table that are not in this one; `None` where that table cannot be read.
     pub unpropagated: Option<usize>,
+    /// Directories that look like a kubelet's and are left out, for they are not root's alone; `None` where none is checked.
+    pub refused_kubelet_roots: Option<usize>,
+    /// Whether there is no directory at `--kubelet-root`.
+    pub is_kubelet_root_missing: bool,
 }
 
 /// What is known of reading the kubelet's figures.
@@ -206,12 +236,18 @@ mod tests {
     #[test]
     fn read_only_is_said_only_if_no_mount_may_be_writable() {
         let figures = |read_only| -> ProbeResult {
-            Ok(Measurement::Filesystem(Usage { total: 1, used: 1, available: 0, inodes: None, read_only }))
+            Ok(Measurement::Filesystem(Usage {
+                total: 1,
+                used: Some(1),
+                available: Some(0),
+                inodes: None,
+                read_only,
+            }))
         };
         let failed: ProbeResult = Err(Reason::Io.into());
         let writable = || mount("pv", "nfs", "uid");
         let read_only = || VolumeMount { read_only: true, ..writable() };
-        let emergency = || VolumeMount { superblock_read_only: true, ..writable() };
+        let emergency = || VolumeMount { superblock_read_only: Some(true), ..writable() };
         let said = |mounts: Vec<(VolumeMount, ProbeResult)>| {
             let (mounts, results): (Vec<_>, Vec<_>) =
                 mounts.into_iter().map(|(mount, result)| (Arc::new(mount), result)).unzip();
@@ -226,6 +262,46 @@ mod tests {
         assert_eq!(said(vec![(writable(), figures(false)), (writable(), failed)]), Some(false));
         assert_eq!(said(vec![(writable(), failed)]), None);
         assert_eq!(said(vec![(writable(), Ok(Measurement::Block { size: 1 }))]), None);
+    }
+
+    #[test]
+    fn a_read_only_mount_does_not_make_its_file_system_read_only() {
+        let figures = |read_only| -> ProbeResult {
+            let (used, available) = (Some(1), Some(0));
+            Ok(Measurement::Filesystem(Usage { total: 1, used, available, inodes: None, read_only }))
+        };
+        let failed: ProbeResult = Err(Reason::Io.into());
+        let superblock =
+            |superblock_read_only| VolumeMount { superblock_read_only, ..mount("pv", "nfs", "uid") };
+        let writable = || superblock(Some(false));
+        let bound = |of| VolumeMount { read_only: true, ..of };
+        let said = |mounts: Vec<(VolumeMount, ProbeResult)>| {
+            let (mounts, results): (Vec<_>, Vec<_>) =
+                mounts.into_iter().map(|(mount, result)| (Arc::new(mount), result)).unzip();
+            MeasuredVolume::new(Arc::new(volume(mounts)), results).filesystem_read_only()
+        };
+        assert_eq!(said(vec![(writable(), figures(false))]), Some(false));
+        assert_eq!(said(vec![(bound(writable()), figures(true))]), Some(false));
+        assert_eq!(said(vec![(writable(), figures(true))]), Some(true), "since the table was read");
+        assert_eq!(said(vec![(superblock(Some(true)), figures(false))]), Some(true), "emergency_ro");
+        assert_eq!(said(vec![(bound(superblock(Some(true))), figures(true))]), Some(true));
+        assert_eq!(said(vec![(bound(superblock(None)), figures(true))]), None, "/proc/mounts does not tell");
+        assert_eq!(said(vec![(superblock(Some(true)), figures(true)), (writable(), failed)]), Some(false));
+        assert_eq!(said(vec![(superblock(Some(true)), failed)]), None, "nothing was measured");
+        assert_eq!(said(vec![(writable(), Ok(Measurement::Block { size: 1 }))]), None);
+    }
+
+    #[test]
+    fn a_volume_without_capacity_is_neither_measured_nor_failed() {
+        let state = |results: &[ProbeResult]| {
+            let mounts = results.iter().map(|_| Arc::new(mount("pv", "nfs", "uid"))).collect();
+            MeasuredVolume::new(Arc::new(volume(mounts)), results).state()
+        };
+        let none: ProbeResult = Err(Reason::NoFigures.into());
+        assert_eq!(state(&[none, none]), VolumeState::Unsupported);
+        assert_eq!(state(&[none, Ok(Measurement::Block { size: 1 })]), VolumeState::Measured);
+        assert_eq!(state(&[none, Err(Reason::Io.into())]), VolumeState::Failed);
+        assert_eq!(state(&[none, Err(Reason::Timeout.into())]), VolumeState::Hung);
     }
 
     #[test]

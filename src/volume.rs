@@ -13,12 +13,14 @@ pub(crate) mod samples;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume, VolumeStats};
-pub use label_filter::{LabelFilter, Selections};
-pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage};
+pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume};
+pub use label_filter::{
+    LabelFilter, MAX_LABEL_SET_BYTES, MAX_LABEL_VALUE_BYTES, MAX_OBJECT_LABELS, Selections,
+};
+pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage, signed_figure};
 pub use metadata::{
-    Claim, ClaimKey, ClaimRef, Labels, Lookup, Metadata, PersistentVolume, Pod, SourceStatus, VolumeMetadata,
-    VolumeSource, is_valid_object_name,
+    Claim, ClaimKey, ClaimRef, Labels, Lookup, MAX_NAME_BYTES, Metadata, PersistentVolume, Pod, SourceStatus,
+    VolumeMetadata, VolumeSource, is_valid_object_name,
 };
 pub(crate) use mount::are_same;
 pub use mount::{CsiVolume, VolumeMode, VolumeMount};

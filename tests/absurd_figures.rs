@@ -6,21 +6,16 @@ use crate::support::subject::Subject;
 
 /// Blocks, free, available; inodes, free; bytes of a block, of a fragment.
 fn figures(blocks: [u64; 3], inodes: [u64; 2], bytes: [u32; 2]) -> Behaviour {
-    Behaviour::Answers(Figures {
-        blocks: blocks[0],
-        free: blocks[1],
-        available: blocks[2],
-        inodes: inodes[0],
-        inodes_free: inodes[1],
-        block_bytes: bytes[0],
-        fragment_bytes: bytes[1],
-    })
+    Behaviour::Answers(Figures { blocks, inodes, bytes })
 }
 
 /// Total, used, available, percent; inodes, used, available, percent.
 type Expected = ([Option<f64>; 4], Option<[f64; 4]>);
 
-const MOST: u64 = u64::MAX;
+/// Unknown, as coreutils have it.
+const ALL_ONES: u64 = u64::MAX;
+/// The most that is not negative.
+const MOST: u64 = u64::MAX >> 1;
 const MOST_BYTES: u32 = u32::MAX;
 
 /// What servers say, and what of it is true and finite: the public contract, written once more.
@@ -42,12 +37,27 @@ fn cases() -> Vec<(&'static str, Behaviour, Option<Expected>)> {
         (
             "more-free-than-there-is",
             figures([100, 200, 300], [10, 20], [4096; 2]),
-            Some((bytes(409_600.0, 0.0, 409_600.0, Some(0.0)), Some(empty))),
+            Some((bytes(409_600.0, 0.0, 409_600.0, Some(0.0)), None)),
         ),
         (
-            "negative-free",
-            figures([100, MOST, MOST - 5], [10, MOST], [4096; 2]),
-            Some((bytes(409_600.0, 0.0, 409_600.0, Some(0.0)), Some(empty))),
+            "reserve-exceeded",
+            figures([100, 10, 5_u64.wrapping_neg()], [10, 10], [4096; 2]),
+            Some((bytes(409_600.0, 368_640.0, 0.0, Some(100.0)), Some(empty))),
+        ),
+        (
+            "quota-exceeded",
+            figures([100, 20_u64.wrapping_neg(), 20_u64.wrapping_neg()], [10, 10], [4096; 2]),
+            Some((bytes(409_600.0, 491_520.0, 0.0, Some(100.0)), Some(empty))),
+        ),
+        (
+            "free-unknown",
+            figures([100, ALL_ONES, 50], [10, ALL_ONES], [4096; 2]),
+            Some(([Some(409_600.0), None, Some(204_800.0), None], None)),
+        ),
+        (
+            "available-unknown",
+            figures([100, 50, ALL_ONES], [ALL_ONES, 5], [4096; 2]),
+            Some(([Some(409_600.0), Some(204_800.0), None, None], None)),
         ),
         (
             "neither-used-nor-available",
@@ -71,6 +81,7 @@ fn cases() -> Vec<(&'static str, Behaviour, Option<Expected>)> {
         ),
         ("no-size-at-all", figures([100, 50, 50], [10, 5], [0, 0]), None),
         ("no-blocks", figures([0, 50, 50], [10, 5], [4096; 2]), None),
+        ("blocks-unknown", figures([ALL_ONES; 3], [ALL_ONES; 2], [4096; 2]), None),
         ("nothing", figures([0; 3], [0; 2], [0; 2]), None),
     ]
 }
@@ -93,7 +104,11 @@ fn series(expected: Option<Expected>) -> BTreeMap<&'static str, f64> {
     ];
     let bytes = names.into_iter().zip(bytes).filter_map(|(name, value)| Some((name, value?)));
     let inodes = inodes.into_iter().flat_map(|inodes| of_inodes.into_iter().zip(inodes));
-    let always = [("pv_disk_usage_readonly", 0.0), ("pv_disk_usage_up", 1.0)];
+    let always = [
+        ("pv_disk_usage_readonly", 0.0),
+        ("pv_disk_usage_filesystem_readonly", 0.0),
+        ("pv_disk_usage_up", 1.0),
+    ];
     bytes.chain(inodes).chain(always).collect()
 }
 
@@ -113,6 +128,6 @@ fn whatever_servers_say_what_is_exposed_is_possible() {
         let mut failing = scrape.label("pv_disk_usage_error", "pv_name");
         failing.sort_by_key(|name| without.iter().position(|other| other == name));
         assert_eq!(failing, without);
-        assert_eq!(scrape.label("pv_disk_usage_error", "reason"), ["no_figures"; 3]);
+        assert_eq!(scrape.label("pv_disk_usage_error", "reason"), ["no_figures"; 4]);
     });
 }

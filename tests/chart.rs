@@ -1,290 +1,170 @@
-/// Values that users may give.
-mod cases;
-/// What single values make of the pods.
-mod choices;
-/// What Prometheus and Grafana are given.
-mod monitoring;
-/// Releases of any name, side by side and one after the other.
-mod names;
-/// What objects of the Prometheus Operator may say.
-mod operator;
-/// What objects may say.
-mod types;
-
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
-use disk_usage_exporter::config::{Args, Config};
 use serde_json::{Value, json};
 
-use self::cases::cases;
-use self::operator::{faults, is_known_here};
-use crate::migration::{chart_values, compatible_values};
-use crate::support::helm::{chart, is_helm_there, notes, released};
-use crate::support::manifest::{Manifest, kustomized, list, text};
-use crate::support::pod_security::unmet;
-
-/// The chart with all those values; `None` where there is no Helm.
-fn charted() -> Option<Vec<(Value, Manifest, &'static [&'static str])>> {
-    is_helm_there().then(|| {
-        let (values, rights): (Vec<Value>, Vec<_>) = cases().into_iter().unzip();
-        let manifests = released(&chart(), &values);
-        let manifests =
-            manifests.into_iter().map(|manifest| manifest.unwrap_or_else(|error| panic!("{error}")));
-        values.into_iter().zip(manifests).zip(rights).map(|((a, b), c)| (a, b, c)).collect()
-    })
-}
-
-/// Their kinds have all that they say.
-fn assert_known(objects: impl Iterator<Item = Value>) {
-    let (operators, own): (Vec<Value>, Vec<Value>) =
-        objects.partition(|object| text(&object["apiVersion"]).starts_with("monitoring.coreos.com/"));
-    own.iter().for_each(types::assert_known);
-    assert!(!operators.is_empty());
-    if is_known_here() {
-        assert_eq!(faults(&operators), [""; 0]);
-    }
-}
-
-/// The chart with these values, which it takes.
-fn with(values: Value) -> Manifest {
-    released(&chart(), &[values]).remove(0).unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::manifests::includes;
+use crate::migration::chart_values;
+use crate::support::document::{files, read, yaml};
+use crate::support::helm::{CHART, RELEASE, released, releases};
+use crate::support::manifest::{Manifest, list, text};
 
 #[test]
-fn every_object_is_as_kubernetes_has_it() {
-    let Some(charted) = charted() else { return };
-    let overlays = ["hardened", "kubelet-only", "kubelet-names", "kubelet-only-compat"];
-    let overlays = overlays.map(|overlay| kustomized(&format!("manifests/overlays/{overlay}")));
-    let manifests =
-        charted.into_iter().map(|(_, manifest, _)| manifest).chain(overlays.into_iter().flatten());
-    assert_known(manifests.flat_map(|manifest| manifest.0));
-}
-
-#[test]
-fn the_program_accepts_the_arguments() {
-    let Some(charted) = charted() else { return };
-    for (values, manifest, _) in charted {
-        // Where the pods mount the node, this machine has its own root.
-        let here = |arg: &&str| arg.replace("$(HOST_IP)", "127.0.0.1").replace("=/rootfs", "=/");
-        let args = manifest.args();
-        let typed = std::iter::once("program".into()).chain(args.iter().map(here));
-        let checked = Config::try_from(Args::read(typed).unwrap_or_else(|error| panic!("{error}")));
-        let config = checked.unwrap_or_else(|error| panic!("{values}: {error}"));
-        let env = manifest.env();
-        assert_eq!(env["HOST_IP"], "status.hostIP", "{values}");
-        assert_eq!(env["NODE_NAME"], "spec.nodeName", "{values}");
-        assert_eq!(
-            manifest.ports().into_values().collect::<Vec<_>>(),
-            [Some(config.serving.listen_port.into())]
-        );
+fn meaningless_values_are_refused() {
+    let cases: Vec<(String, Value)> = serde_saphyr::from_str(&read("tests/manifests/refused.yaml")).unwrap();
+    let values: Vec<Value> = cases.iter().map(|(_, values)| values.clone()).collect();
+    let Some(releases) = releases(CHART, [RELEASE, RELEASE], &values) else { return };
+    for ((part, values), release) in cases.iter().zip(releases) {
+        let error = release.err().unwrap_or_else(|| panic!("{values} is taken"));
+        assert!(error.contains(part), "{values}: {error}");
     }
-}
-
-#[test]
-fn rights_follow_the_sources() {
-    let Some(charted) = charted() else { return };
-    for (values, manifest, rights) in charted {
-        let roles = manifest.0.iter().filter(|object| object["kind"] == "ClusterRole");
-        let granted: Vec<String> = roles
-            .flat_map(|role| list(&role["rules"]))
-            .map(|rule| {
-                assert_eq!(rule["apiGroups"], json!([""]));
-                let words = |field: &str| list(&rule[field]).iter().map(text).collect::<Vec<_>>().join(",");
-                format!("{} {}", words("verbs"), words("resources"))
-            })
-            .collect();
-        assert_eq!(granted, rights, "{values}");
-        if !granted.is_empty() {
-            let account = &manifest.the("ServiceAccount")["metadata"];
-            let subject =
-                json!({"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]});
-            assert_eq!(manifest.the("ClusterRoleBinding")["subjects"], json!([subject]));
-            assert_eq!(manifest.template()["spec"]["serviceAccountName"], account["name"]);
-        }
-    }
-}
-
-/// Objects by kind, without what Helm adds to their labels.
-fn plain(manifest: &Manifest) -> Vec<Value> {
-    let mut objects: Vec<Value> =
-        manifest.0.iter().filter(|object| object["kind"] != "Namespace").cloned().collect();
-    objects.iter_mut().for_each(without_helms_labels);
-    objects.sort_by_key(|object| object["kind"].to_string());
-    objects
-}
-
-fn without_helms_labels(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for label in ["instance", "version", "managed-by"] {
-                fields.remove(&format!("app.kubernetes.io/{label}"));
-            }
-            fields.remove("helm.sh/chart");
-            fields.values_mut().for_each(without_helms_labels);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_helms_labels),
-        _ => {}
-    }
-}
-
-#[test]
-fn each_overlay_is_the_chart_with_a_value() {
-    if !is_helm_there() {
-        return;
-    }
-    for (values, overlay) in [
-        (json!({}), "manifests"),
-        (json!({"mode": "hardened"}), "manifests/overlays/hardened"),
-        (json!({"mode": "kubeletOnly"}), "manifests/overlays/kubelet-only"),
-        (json!({"kubeletVolumeStats": "missing"}), "manifests/overlays/kubelet-names"),
-    ] {
-        let Some(overlaid) = kustomized(overlay) else { return };
-        assert_eq!(plain(&with(values)), plain(&overlaid), "{overlay}");
-    }
-    let chart = with(json!({"monitor": {"kind": "PodMonitor"}})).the("PodMonitor").clone();
-    assert_eq!(plain(&Manifest(vec![chart])), [read("manifests/prometheus-podmonitor.yaml")]);
-}
-
-#[test]
-fn migrations_values_are_like_the_go_exporters_overlay() {
-    let overlay = "manifests/overlays/kubelet-only-compat";
-    let Some(compat) = kustomized(overlay).filter(|_| is_helm_there()) else { return };
-    let charted = with(compatible_values());
-    assert_eq!(charted.the("Service")["metadata"]["name"], compat.the("Service")["metadata"]["name"]);
-    for part in ["/metadata/annotations", "/spec/ports", "/spec/clusterIP"] {
-        assert_eq!(charted.the("Service").pointer(part), compat.the("Service").pointer(part), "{part}");
-    }
-    assert_eq!(charted.template()["metadata"]["annotations"], compat.template()["metadata"]["annotations"]);
-    assert_eq!(charted.ports(), compat.ports());
-    let args = |manifest: &Manifest| -> BTreeSet<String> {
-        let args = manifest.args().into_iter().filter(|arg| *arg != "--scrape-interval=30s");
-        args.map(|arg| arg.replace("--metrics-port", "--listen-port")).collect()
-    };
-    assert_eq!(args(&charted), args(&compat));
-}
-
-#[test]
-fn pods_that_ask_the_kubelet_alone_are_restricted() {
-    let Some(charted) = charted() else { return };
-    for (values, manifest, _) in charted {
-        let restricted = unmet(manifest.template()).is_empty();
-        assert_eq!(restricted, values["mode"] == "kubeletOnly", "{values}");
-    }
-}
-
-#[test]
-fn values_that_mean_nothing_are_refused() {
-    if !is_helm_there() {
-        return;
-    }
-    let cases = [
-        (json!({"modus": "hardened"}), "modus"),
-        (json!({"mode": "Hardened"}), "/mode"),
-        (json!({"kubelet": {"caFile": "/ca"}}), "caFile"),
-        (json!({"sources": "mounts"}), "/sources"),
-        (json!({"sources": ["node"]}), "/sources/0"),
-        (json!({"sources": ["mounts", "mounts"]}), "/sources"),
-        (json!({"mode": "kubeletOnly", "sources": ["mounts", "kubelet"]}), "/sources"),
-        (json!({"mode": "kubeletOnly", "kubernetes": "required"}), "/kubernetes"),
-        (json!({"mode": "kubeletOnly", "kubeletVolumeStats": "off"}), "/kubeletVolumeStats"),
-        (json!({"sources": ["kubelet"], "kubernetes": "required"}), "/kubernetes"),
-        (json!({"sources": ["kubelet"], "kubeletVolumeStats": false}), "/kubeletVolumeStats"),
-        (json!({"kubernetes": true}), "/kubernetes"),
-        (json!({"logLevel": "verbose"}), "/logLevel"),
-        (json!({"port": 0}), "/port"),
-        (json!({"port": "9274"}), "/port"),
-        (json!({"portName": "a-name-that-is-too-long"}), "/portName"),
-        (json!({"portName": "9274"}), "/portName"),
-        (json!({"portName": "pv--metrics"}), "/portName"),
-        (json!({"fullnameOverride": "a.b"}), "/fullnameOverride"),
-        (json!({"fullnameOverride": "9a"}), "/fullnameOverride"),
-        (json!({"nameOverride": "a".repeat(64)}), "/nameOverride"),
-        (json!({"image": {"tag": 1.5}}), "/image/tag"),
-        (json!({"kubelet": {"root": "var/lib/kubelet"}}), "/kubelet/root"),
-        (json!({"kubelet": {"root": "/"}}), "/kubelet/root"),
-        (json!({"kubelet": {"endpoint": "node:10250"}}), "/kubelet/endpoint"),
-        (json!({"kubelet": {"endpoint": "https://node:10250/stats"}}), "/kubelet/endpoint"),
-        (json!({"kubelet": {"scrapeInterval": "30"}}), "/kubelet/scrapeInterval"),
-        (json!({"kubelet": {"insecureSkipTLSVerify": "true"}}), "/kubelet/insecureSkipTLSVerify"),
-        (json!({"extraArgs": ["metrics"]}), "/extraArgs/0"),
-        (json!({"image": {"repository": ""}}), "/image/repository"),
-        (json!({"image": {"digest": "latest"}}), "/image/digest"),
-        (json!({"token": {"expirationSeconds": 60}}), "/token/expirationSeconds"),
-        (json!({"token": {"expirationSeconds": (1_u64 << 32) + 1}}), "/token/expirationSeconds"),
-        (json!({"podAnnotations": {"prometheus.io/port": 9274}}), "/podAnnotations"),
-        (json!({"monitor": {"kind": "podMonitor"}}), "/monitor/kind"),
-        (json!({"monitor": {"interval": "1.5m"}}), "/monitor/interval"),
-        (json!({"monitor": {"scrapeTimeout": "10s1m"}}), "/monitor/scrapeTimeout"),
-        (json!({"monitor": {"relabelings": [{"target_label": "a"}]}}), "target_label"),
-        (
-            json!({"monitor": {"metricRelabelings": [{"action": "rename"}]}}),
-            "/monitor/metricRelabelings/0/action",
-        ),
-        (
-            json!({"monitor": {"asKubelet": true}, "kubeletVolumeStatsLabels": "pod"}),
-            "/kubeletVolumeStatsLabels",
-        ),
-    ];
-    let values: Vec<Value> = cases.iter().map(|(values, _)| values.clone()).collect();
-    for ((values, at), released) in cases.iter().zip(released(&chart(), &values)) {
-        let refused = released.err().unwrap_or_else(|| panic!("{values} is taken"));
-        let named = if at.starts_with('/') { format!("at '{at}") } else { format!("'{at}' not allowed") };
-        assert!(refused.contains(&named), "{values}: {refused}");
-    }
-}
-
-fn read(path: &str) -> Value {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The names of values, with their parents', as far as the schema names them.
-fn paths(schema: &Value, values: &Value, of: &str) -> BTreeSet<String> {
-    let Some(known) = schema["properties"].as_object() else { return [of.to_owned()].into() };
-    assert_eq!(schema["additionalProperties"], false, "{of}");
-    let given = values.as_object().unwrap_or_else(|| panic!("{of} has no default"));
-    let names = |fields: &serde_json::Map<String, Value>| fields.keys().cloned().collect::<BTreeSet<_>>();
-    let mut known_names = names(known);
-    known_names.remove("global");
-    assert_eq!(known_names, names(given), "{of}");
-    let below = given.iter().map(|(name, value)| (format!("{of}.{name}"), &known[name], value));
+fn paths(schema: &Value, values: &Value, parent: &str) -> BTreeSet<String> {
+    let Some(known) = schema["properties"].as_object() else { return [parent.to_owned()].into() };
+    assert_eq!(schema["additionalProperties"], false, "{parent}");
+    let given = values.as_object().unwrap_or_else(|| panic!("{parent} has no default"));
+    let names: BTreeSet<_> = known.keys().filter(|name| *name != "global").collect();
+    assert_eq!(names, given.keys().collect(), "{parent}");
+    let below = given.iter().map(|(name, value)| (format!("{parent}.{name}"), &known[name], value));
     below.flat_map(|(path, schema, value)| paths(schema, value, &path)).collect()
 }
 
 #[test]
-fn the_schema_knows_the_values_and_migration_leads_to_them() {
-    let known = paths(&read("manifests/chart/values.schema.json"), &read("manifests/chart/values.yaml"), "");
-    let known: BTreeSet<&str> = known.iter().map(|path| path.trim_start_matches('.')).collect();
-    let led_to = chart_values();
-    assert!(led_to.len() > 10, "{led_to:?}");
+fn schema_has_the_values_and_those_of_the_migration() {
+    let known = paths(&yaml("manifests/chart/values.schema.json"), &yaml("manifests/chart/values.yaml"), "");
+    let migrated = chart_values();
+    assert!(migrated.len() > 10, "{migrated:?}");
     let is_known =
-        |value: &str| known.iter().any(|path| *path == value || path.starts_with(&format!("{value}.")));
-    let unknown: Vec<&String> = led_to.iter().filter(|value| !is_known(value)).collect();
-    assert_eq!(unknown, Vec::<&String>::new(), "of {known:?}");
+        |value: &str| known.iter().any(|path| format!("{path}.").starts_with(&format!(".{value}.")));
+    let unknown: Vec<&String> = migrated.iter().filter(|value| !is_known(value)).collect();
+    assert_eq!(unknown, [""; 0], "of {known:?}");
 }
 
 #[test]
-fn it_has_the_programs_version() {
-    let chart = read("manifests/chart/Chart.yaml");
-    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(chart["description"], env!("CARGO_PKG_DESCRIPTION"));
+fn chart_has_the_programs_version() {
+    let chart = yaml("manifests/chart/Chart.yaml");
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = [version, version, env!("CARGO_PKG_DESCRIPTION")];
+    assert_eq!(["version", "appVersion", "description"].map(|field| text(&chart[field])), expected);
 }
 
 #[test]
-fn notes_tell_what_is_left_to_do() {
-    if !is_helm_there() {
-        return;
+fn notes_name_the_next_steps() {
+    let values = [json!({"port": 9999}), json!({"mode": "kubeletOnly", "monitor": {"kind": "PodMonitor"}})];
+    let Some(releases) = released(&values) else { return };
+    let [default, monitored] = [&releases[0].notes, &releases[1].notes];
+    let steps = ["kubectl label namespace disk-usage-exporter pod-security", "Nothing scrapes them yet"];
+    assert_eq!(steps.map(|step| default.contains(step)), [true; 2], "{default}");
+    assert!(default.contains("daemonset/disk-usage-exporter 9999\n"), "{default}");
+    assert!(!monitored.contains("pod-security") && !monitored.contains("Nothing scrapes"), "{monitored}");
+    assert!(!default.contains("\n\n\n") && !monitored.contains("\n\n\n"), "{default}{monitored}");
+}
+
+#[test]
+fn releases_of_long_names_do_not_collide() {
+    let enabled = json!({"enabled": true});
+    let values =
+        json!({"monitor": {"kind": "ServiceMonitor"}, "prometheusRule": enabled, "dashboards": enabled});
+    // Helm takes 53 characters. Cut off before a suffix, a name may end in a dash.
+    let names = ["b", "c"].map(|last| {
+        let release = ["a".repeat(52).as_str(), last].concat();
+        let releases = releases(CHART, [&release, "same"], std::slice::from_ref(&values))?;
+        Some(releases[0].as_ref().unwrap().manifest.names())
+    });
+    let [Some(names), Some(others)] = names else { return };
+    assert!(names.is_disjoint(&others), "{names:?}");
+    for [kind, _, name] in &names {
+        let is_limited = ["DaemonSet", "Service", "ServiceMonitor"].contains(&kind.as_str());
+        assert!(!is_limited || name.len() <= 63 && !name.ends_with('-'), "{kind} {name}");
     }
-    let usual = notes(json!({"port": 9999}));
-    for part in
-        ["kubectl label namespace disk-usage-exporter pod-security", "daemonset/disk-usage-exporter 9999\n"]
-    {
-        assert!(usual.contains(part), "{usual}");
+}
+
+/// A scrape job's rules, with the operator's names of the fields.
+fn rules(path: &str, field: &str) -> Vec<Value> {
+    let rules = yaml(path)["scrape_configs"][0][field].to_string();
+    let renamed = rules.replace("source_labels", "sourceLabels").replace("target_label", "targetLabel");
+    serde_json::from_str(&renamed).unwrap()
+}
+
+#[test]
+fn monitors_do_what_the_scrape_jobs_do() {
+    for (kind, endpoints) in [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")] {
+        let values = json!({"monitor": {"kind": kind, "asKubelet": true}});
+        let Some(releases) = released(&[values]) else { return };
+        let manifest = &releases[0].manifest;
+        let spec = &manifest.the(kind)["spec"];
+        let endpoint = &spec[endpoints][0];
+        let (port, _) = manifest.port();
+        assert_eq!([&endpoint["honorLabels"], &endpoint["port"]], [&json!(true), &json!(port)], "{kind}");
+        // The job has the same name: the label's value.
+        let job = &yaml("manifests/prometheus-scrape.yaml")["scrape_configs"][0]["job_name"];
+        let selected = if kind == "PodMonitor" { manifest.template() } else { manifest.the("Service") };
+        let labels = &selected["metadata"]["labels"];
+        assert_eq!(labels[text(&spec["jobLabel"])], *job);
+        // The operator keeps the ports and the running pods by itself, but adds labels of the exporter's own pod.
+        let node = rules("manifests/prometheus-scrape.yaml", "relabel_configs").pop().unwrap();
+        assert_eq!(node["targetLabel"], "node");
+        let drop = json!({"action": "labeldrop", "regex": "namespace|pod|container|service|endpoint"});
+        assert_eq!(endpoint["relabelings"], json!([node, drop]));
+        // So these need not be emptied once more.
+        let mut names = rules("manifests/prometheus-kubelet-names.yaml", "metric_relabel_configs");
+        names.retain(|rule| rule["replacement"] != "");
+        assert_eq!(list(&endpoint["metricRelabelings"]), names);
+        assert!(includes(labels, &spec["selector"]["matchLabels"]), "{kind}");
+        for service in manifest.all("Service") {
+            assert_eq!(service["spec"]["ports"][0]["name"], port);
+        }
     }
-    assert!(usual.contains("Nothing scrapes them yet"), "{usual}");
-    let only = notes(json!({"mode": "kubeletOnly", "monitor": {"kind": "PodMonitor"}}));
-    assert!(!only.contains("pod-security") && !only.contains("Nothing scrapes"), "{only}");
-    assert!(!usual.contains("\n\n\n") && !only.contains("\n\n\n"), "{usual}{only}");
+}
+
+/// The fields of all objects of a kind, by the name that follows the release's.
+fn fields(manifest: &Manifest, kind: &str, field: &str) -> Vec<(String, Value)> {
+    let fields = manifest.all(kind).map(|object| {
+        let name = text(&object["metadata"]["name"]).replacen(&format!("{RELEASE}-"), "", 1);
+        (name, object[field].clone())
+    });
+    fields.collect()
+}
+
+#[test]
+fn rules_and_dashboards_are_copied_unchanged() {
+    // Others are put beside those that are shipped.
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("chart");
+    assert!(Command::new("cp").arg("-rL").arg(CHART).arg(&copy).status().unwrap().success());
+    let alert =
+        json!({"alert": "A", "expr": "up == 0", "annotations": {"summary": "{{ $labels.job }} is gone"}});
+    let rules = format!("# Why.\ngroups: [{{name: a, rules: [{alert}]}}]\n");
+    std::fs::write(copy.join("rules/zz.yaml"), rules).unwrap();
+    std::fs::write(copy.join("dashboards/zz.json"), "{\n  \"title\": \"{{ a }}\"\n}\n").unwrap();
+    let of = |directory: &str, extension| files(copy.join(directory).to_str().unwrap(), extension);
+    let stem = |file: &String| Path::new(file).file_stem().unwrap().to_str().unwrap().to_owned();
+    let rules: Vec<_> = of("rules", "yaml").iter().map(|file| (stem(file), yaml(file))).collect();
+    let shipped: Vec<&String> = rules.iter().map(|(name, _)| name).filter(|name| *name != "zz").collect();
+    let schema = yaml("manifests/chart/values.schema.json");
+    let excludable = &schema["properties"]["prometheusRule"]["properties"]["exclude"]["items"]["enum"];
+    assert_eq!(*excludable, json!(shipped));
+    let values = [
+        json!({"prometheusRule": {"enabled": true}, "dashboards": {"enabled": true}}),
+        json!({"prometheusRule": {"enabled": true, "exclude": shipped[1..]}}),
+        json!({}),
+    ];
+    let Some(releases) = releases(copy.to_str().unwrap(), [RELEASE, RELEASE], &values) else { return };
+    let [all, excluding, none] = [0, 1, 2].map(|index| &releases[index].as_ref().unwrap().manifest);
+    assert_eq!(fields(all, "PrometheusRule", "spec"), rules);
+    assert_eq!(
+        fields(excluding, "PrometheusRule", "spec"),
+        [&rules[0], rules.last().unwrap()].map(Clone::clone)
+    );
+    let dashboards = of("dashboards", "json");
+    let data =
+        dashboards.iter().map(|file| (stem(file), json!({format!("{}.json", stem(file)): read(file)})));
+    assert_eq!(fields(all, "ConfigMap", "data"), data.collect::<Vec<_>>());
+    let maps: Vec<_> =
+        all.all("ConfigMap").map(|map| &map["metadata"]["labels"]["grafana_dashboard"]).collect();
+    assert!(maps.iter().all(|label| **label == "1"), "{maps:?}");
+    assert_eq!(none.all("PrometheusRule").chain(none.all("ConfigMap")).count(), 0);
 }

@@ -2,12 +2,11 @@ use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
 use crate::support::apiserver::{ApiServer, Server};
-use crate::support::cluster::{NODE, pod_of};
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::namespace::{Needs, PODS, in_namespace};
-use crate::support::objects::{bound_volume, nfs};
-use crate::support::virtual_node::{MINUTE, REFRESH, SECOND, VirtualNode, bound, claim, claim_of, pass, pod};
+use crate::support::objects::{NODE, bound, bound_volume, claim, claim_of, nfs, pod};
+use crate::support::virtual_node::{MINUTE, REFRESH, SECOND, VirtualNode, pass};
 
 const REQUESTED: &str = "pv_disk_usage_claim_requested_bytes";
 
@@ -20,11 +19,10 @@ fn sized(name: &str, requested: &str, capacity: &str) -> Value {
 }
 
 async fn node_with(requested: &str, capacity: &str) -> VirtualNode {
-    let server = Server::in_process();
-    server.put_all(bound("pv", "first"));
-    server.put_all([sized(&claim_of("pv"), requested, capacity), pod("app", &[claim_of("pv")])]);
-    let mut node = VirtualNode::start(&server);
-    node.mount(&[("pv", "app")]);
+    let server = Server::new();
+    server.put(bound("pv", "first"));
+    server.put([sized(&claim_of("pv"), requested, capacity), pod("app", &["pv"])]);
+    let node = VirtualNode::start(&server, &[("pv", "app")]);
     pass(3 * SECOND).await;
     node
 }
@@ -37,7 +35,7 @@ fn requested(node: &VirtualNode) -> Option<u128> {
 async fn a_claim_is_read_again_at_once_when_its_volume_is_resized() {
     let node = node_with("1", "1").await;
     for size in ["2", "3"] {
-        node.server.put(sized(&claim_of("pv"), size, size));
+        node.server.put([sized(&claim_of("pv"), size, size)]);
         pass(MINUTE).await;
         assert_ne!(requested(&node), size.parse().ok());
         node.handle.report_resize("pv");
@@ -57,11 +55,11 @@ async fn a_claim_is_read_again_at_once_when_its_volume_is_resized() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_asks_for_more_than_it_has_is_read_every_five_minutes() {
     let node = node_with("2", "1").await;
-    node.server.put(sized(&claim_of("pv"), "3", "1"));
+    node.server.put([sized(&claim_of("pv"), "3", "1")]);
     pass(6 * MINUTE).await;
     assert_eq!(requested(&node), Some(3));
     // Enlarged, it is read as rarely as others.
-    node.server.put(sized(&claim_of("pv"), "3", "3"));
+    node.server.put([sized(&claim_of("pv"), "3", "3")]);
     pass(6 * MINUTE).await;
     let before = node.gets().len();
     pass(REFRESH / 2).await;
@@ -73,17 +71,17 @@ fn the_request_of_an_enlarged_volume_is_shown_at_once() {
     in_namespace(Needs::Mounts, |node| {
         let server = ApiServer::start();
         let objects = |requested: &str| {
-            let [volume, mut claim, _] = bound_volume("pv", nfs("pv"), "data", PODS[0]);
+            let [volume, mut claim, _] = bound_volume("pv", nfs("pv"), &claim_of("pv"), PODS[0]);
             claim["spec"]["resources"]["requests"]["storage"] = json!(requested);
-            [volume, claim, pod_of("app", PODS[0], &["data".to_owned()])]
+            [volume, claim, pod(PODS[0], &["pv"])]
         };
-        server.put_all(objects("8Mi"));
+        server.put(objects("8Mi"));
         let path = node.tmpfs_volume("pv", "size=8m");
         let kubeconfig = server.kubeconfig(&json!({"token": "good"}));
         let exporter = Exporter::start(&["--rootfs=/", &kubeconfig, &format!("--node-name={NODE}")]);
         let of = |bytes: u32| move |scrape: &Exposition| scrape.value(REQUESTED, &[]) == Some(bytes.into());
         exporter.scrape_until("the claim", of(8 << 20));
-        server.put_all(objects("16Mi"));
+        server.put(objects("16Mi"));
         for _ in 0..5 {
             assert!(of(8 << 20)(&exporter.scrape()), "the volume is not enlarged yet");
         }

@@ -1,53 +1,37 @@
-use std::process::Output;
+use std::fs::File;
+use std::process::{Output, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::exporter::{Exporter, command, run};
 use crate::support::exposition::Exposition;
-use crate::support::fixture::{Fixture, answering, mountpoint};
+use crate::support::fixture::{Fixture, POD, answering};
+use crate::support::tool::{is_there, pipe};
 
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-#[test]
-fn the_version_is_the_packages() {
-    let output = run(&["--version"]);
-    assert_eq!(stdout(&output), concat!("disk-usage-exporter ", env!("CARGO_PKG_VERSION"), "\n"));
-    assert!(output.status.success());
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What a command prints that succeeds and logs nothing.
+pub(crate) fn printed(args: &[&str]) -> String {
+    let output = run(args);
+    assert_eq!((output.status.code(), &stderr(&output)[..]), (Some(0), ""), "{args:?}");
+    stdout(&output)
 }
 
 #[test]
-fn metrics_prints_one_exposition() {
-    let mut fixture = Fixture::new();
-    fixture.mount("pv", answering());
-    let output = run(&["metrics", &fixture.flag()]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let figures = Exposition::parse(&stdout(&output));
-    let volume = figures.volume("pv");
-    assert_eq!(volume["pv_disk_usage_bytes_total"], 4_096_000.0);
-    assert_eq!(volume["pv_disk_usage_bytes_used"], 2_457_600.0);
-    assert_eq!(volume["pv_disk_usage_bytes_available"], 1_228_800.0);
-    assert_eq!(volume["pv_disk_usage_inodes_used"], 30.0);
-}
-
-#[test]
-fn a_reader_that_has_read_enough_is_no_error() {
-    let fixture = Fixture::new();
-    let mut child =
-        command(&["metrics", &fixture.flag()]).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    assert!(child.wait().unwrap().success());
+fn version_is_that_of_the_package() {
+    assert_eq!(printed(&["--version"]), concat!("disk-usage-exporter ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 #[test]
 fn settings_come_from_the_environment_too() {
-    let mut fixture = Fixture::new();
-    fixture.mount("pv", answering());
+    let fixture = Fixture::of(&[("pv", answering())]);
     let output = command(&["metrics"]).env("DISK_USAGE_EXPORTER_FIXTURE", fixture.path()).output().unwrap();
     assert_eq!(Exposition::parse(&stdout(&output)).label("pv_disk_usage_up", "pv_name"), ["pv"]);
     let output = command(&["metrics"]).env("DISK_USAGE_EXPORTER_LISTEN_PORT", "many").output().unwrap();
@@ -56,149 +40,208 @@ fn settings_come_from_the_environment_too() {
 }
 
 #[test]
-fn a_bad_setting_ends_the_program_with_2_and_says_what_to_do() {
+fn bad_setting_ends_the_program_with_2_and_says_what_to_do() {
     let fixture = Fixture::new();
     let directory = fixture.path();
     let file = |name: &str, text: &str| {
-        let path = directory.join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
+        std::fs::write(directory.join(name), text).unwrap();
+        directory.join(name).to_str().unwrap().to_owned()
     };
-    let no_json = file("no.json", "NAME  CAPACITY\npv 1Gi");
     let no_objects = file("none.json", r#"{"kind":"ConfigMap"}"#);
     let cut = file("cut.json", r#"{"kind":"List","items":["#);
+    file("statvfs.json", "{");
     let missing = directory.join("missing").to_str().unwrap().to_owned();
-    std::fs::write(directory.join("statvfs.json"), "{").unwrap();
-    let cases: [(&[&str], &[&str]); 9] = [
+    // Not waited for, either.
+    nix::unistd::mkfifo(&directory.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let pipe = directory.join("pipe").to_str().unwrap().to_owned();
+    let cases: [(&[&str], &[&str]); 8] = [
         (&["--unknown"], &["--unknown"]),
-        (&["--volume-regex=(?P<pod_uid>x)"], &["--volume-regex", "(?P<pod_uid>x)", "(?P<name>"]),
-        (&["--objects", &no_json], &["--objects", "no.json is not JSON", "kubectl get pv,pvc,pods"]),
         (&["--objects", &no_objects], &["--objects", "none.json has no PersistentVolume", "kubectl get"]),
-        (&["--objects", &cut], &["--objects", "cut.json is not JSON"]),
+        (&["--objects", &cut], &["--objects", "cut.json is not JSON", "kubectl get pv,pvc,pods"]),
         (&["--objects", &missing], &["--objects", "missing", "No such file"]),
+        (&["--objects", &pipe], &["not a file"]),
         (&["--mount-table", &missing], &["missing", "No such file", "give --mount-table"]),
-        (&["--rootfs", &missing], &["--rootfs", "missing", "give the directory"]),
+        (&["--mount-table", &pipe], &["not a file"]),
         (&["--fixture", directory.to_str().unwrap()], &["--fixture", "statvfs.json", "give a directory"]),
     ];
     for (args, parts) in cases {
         for command in [&[][..], &["metrics"]] {
             let output = run(&[args, command].concat());
-            let said = stderr(&output);
-            assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-            assert!(parts.iter().all(|part| said.contains(part)), "{args:?}: {said}");
-            assert!(output.stdout.is_empty());
+            let error = stderr(&output);
+            assert_eq!((output.status.code(), &output.stdout[..]), (Some(2), &b""[..]), "{args:?}: {error}");
+            assert!(parts.iter().all(|part| error.contains(part)), "{args:?}: {error}");
         }
     }
 }
 
 #[test]
-fn an_object_that_does_not_parse_is_named_and_costs_itself() {
-    let mut fixture = Fixture::new();
-    fixture.mount("pv", answering());
+fn chosen_labels_become_metric_labels_and_a_broken_object_is_logged() {
+    let fixture = Fixture::of(&[("pv", answering())]);
     fixture.set_objects(&json!({"items": [
         {"kind": "PersistentVolume", "metadata": {"name": "broken", "namespace": null}, "spec": "text"},
-        {"kind": "PersistentVolume", "metadata": {"name": "pv", "labels": {"tier": "gold"}}, "spec": {}},
-    ]}));
-    let output = run(&["metrics", &fixture.flag()]);
-    assert!(output.status.success());
-    assert_eq!(Exposition::parse(&stdout(&output)).label("pv_disk_usage_up", "pv_tier"), ["gold"]);
-    let lines = stderr(&output);
-    let warning = lines.lines().find(|line| line.contains("does not parse")).unwrap();
-    let warning: Value = serde_json::from_str(warning).unwrap();
-    assert_eq!(warning["level"], "WARN");
-    assert_eq!((&warning["kind"], &warning["name"]), (&"PersistentVolume".into(), &"broken".into()));
-}
-
-#[test]
-fn chosen_labels_alone_become_metric_labels() {
-    let mut fixture = Fixture::new();
-    fixture.mount("pv", answering());
-    fixture.set_objects(&json!({"items": [
         {"kind": "PersistentVolume", "metadata": {"name": "pv", "labels": {"tier": "gold", "zone": "a"}},
          "spec": {"claimRef": {"namespace": "n", "name": "c"}}},
         {"kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "n",
          "labels": {"app": "web", "app.kubernetes.io/name": "x"}}, "spec": {}},
     ]}));
-    let labels = |args: &[&str]| {
-        let output = run(&[args, &["metrics", &fixture.flag()]].concat());
+    let cases: [(&[&str], [&str; 3]); 3] = [
+        (
+            &[],
+            [
+                " pv_tier pv_zone",
+                " pvc_app pvc_app_kubernetes_io_name",
+                " volume_app volume_app_kubernetes_io_name",
+            ],
+        ),
+        (
+            &["--pv-labels=zone", "--pvc-labels=app.*"],
+            [" pv_zone", " pvc_app_kubernetes_io_name", " volume_app_kubernetes_io_name"],
+        ),
+        (&["--pv-labels=", "--pvc-labels="], [""; 3]),
+    ];
+    for (args, [pv, pvc, volume]) in cases {
+        let output = run(&[&["metrics", "--log-level=info", &fixture.flag()], args].concat());
         let exposition = Exposition::parse(&stdout(&output));
-        let names = exposition.all("pv_disk_usage_up", &[])[0].0.iter().map(|(name, _)| name.clone());
-        names.collect::<Vec<_>>().join(" ")
-    };
-    let fixed = "volume_name volume_label_source";
-    assert_eq!(
-        labels(&[]),
-        format!(
-            "pv_name pv_tier pv_zone pvc_name pvc_namespace pvc_app pvc_app_kubernetes_io_name {fixed} volume_app volume_app_kubernetes_io_name"
-        )
-    );
-    assert_eq!(
-        labels(&["--pv-labels=zone", "--pvc-labels=app.*"]),
-        format!(
-            "pv_name pv_zone pvc_name pvc_namespace pvc_app_kubernetes_io_name {fixed} volume_app_kubernetes_io_name"
-        )
-    );
-    assert_eq!(labels(&["--pv-labels=", "--pvc-labels="]), format!("pv_name pvc_name pvc_namespace {fixed}"));
-}
-
-#[test]
-fn a_regex_chooses_the_volumes() {
-    let mut fixture = Fixture::new();
-    fixture.mount("a", answering());
-    fixture.mount("b", answering());
-    let regex = r"--volume-regex=/pods/(?P<pod_uid>[^/]+)/volumes/(?P<plugin>[^/]+)/(?P<name>a)$";
-    let output = run(&["metrics", &fixture.flag(), regex]);
-    let exposition = Exposition::parse(&stdout(&output));
-    assert_eq!(exposition.label("pv_disk_usage_up", "pv_name"), ["a"]);
-    assert_eq!(exposition.label("pv_disk_usage_mount_info", "mountpoint"), [mountpoint("a")]);
-    let elsewhere = run(&["metrics", &fixture.flag(), "--kubelet-root=/elsewhere"]);
-    assert!(Exposition::parse(&stdout(&elsewhere)).all("pv_disk_usage_up", &[]).is_empty());
-}
-
-#[test]
-fn the_log_is_json_unless_it_is_for_people() {
-    let fixture = Fixture::new();
-    let json = stderr(&run(&["metrics", &fixture.flag()]));
-    assert!(!json.is_empty());
-    for line in json.lines() {
-        let line: Value = serde_json::from_str(line).unwrap();
-        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string());
-        assert!(line["event"].is_string(), "{line}");
+        let labels = exposition.all("pv_disk_usage_up", &[])[0].0.iter().map(|(name, _)| name.as_str());
+        let expected =
+            format!("pv_name{pv} pvc_name pvc_namespace{pvc} volume_name volume_label_source{volume}");
+        assert_eq!(labels.collect::<Vec<_>>().join(" "), expected, "{args:?}");
+        let log = stderr(&output);
+        let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let warnings = lines.iter().filter(|line| line["level"] == "WARN");
+        let objects: Vec<_> = warnings.map(|line| (&line["kind"], &line["name"])).collect();
+        assert_eq!(objects, [(&json!("PersistentVolume"), &json!("broken"))]);
+        for line in &lines {
+            let keys = ["timestamp", "level", "message", "event"];
+            assert!(keys.iter().all(|key| line[key].is_string()), "{line}");
+        }
     }
-    let human = stderr(&run(&["metrics", "--log-human", &fixture.flag()]));
-    assert!(human.contains("INFO watching the mount table"), "{human}");
-    assert!(serde_json::from_str::<Value>(human.lines().next().unwrap()).is_err());
-    assert_eq!(stderr(&run(&["metrics", "--log-level=Fatal", &fixture.flag()])), "");
 }
 
 #[test]
-fn a_fixture_says_that_it_is_one() {
+fn regex_and_kubelet_root_choose_the_volumes() {
+    let fixture = Fixture::of(&[("a", answering()), ("b", answering())]);
+    let mountpoint = format!("/var/lib/kubelet/pods/{POD}/volumes/kubernetes.io~nfs/a");
+    let regex = r"--volume-regex=/pods/(?P<pod_uid>[^/]+)/volumes/(?P<plugin>[^/]+)/(?P<name>a)$";
+    for (flag, mountpoints) in [(regex, &[&mountpoint[..]][..]), ("--kubelet-root=/elsewhere", &[])] {
+        let exposition = Exposition::parse(&stdout(&run(&["metrics", &fixture.flag(), flag])));
+        assert_eq!(exposition.label("pv_disk_usage_mount_info", "mountpoint"), mountpoints, "{flag}");
+        assert_eq!(exposition.label("pv_disk_usage_up", "pv_name"), vec!["a"; mountpoints.len()], "{flag}");
+    }
+}
+
+#[test]
+fn log_can_be_text_or_off() {
     let fixture = Fixture::new();
+    let flag = fixture.flag();
+    assert_eq!(
+        stderr(&run(&["metrics", &flag])),
+        "",
+        "nothing but warnings, which a terminal would mix with the output"
+    );
+    let text = stderr(&run(&["metrics", "--log-human", "--log-level=info", &flag]));
+    assert!(text.contains("INFO watching the mount table"), "{text}");
+    assert!(serde_json::from_str::<Value>(text.lines().next().unwrap()).is_err());
+    assert_eq!(stderr(&run(&["metrics", "--log-level=Fatal", &flag])), "");
+}
+
+#[test]
+fn output_that_cannot_be_written_fails_only_where_it_is_asked_for() {
+    let fixture = Fixture::new();
+    let flag = fixture.flag();
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    let metrics = || command(&["metrics", "--log-level=fatal", &flag]);
+    let cases = [
+        (command(&["metrics", "--log-level=info", &flag]).stderr(full()).stdout(Stdio::null()).status(), 0),
+        (command(&["--kubelet-root=relative"]).stderr(full()).status(), 2),
+        (metrics().stdout(full()).status(), 1),
+        // A reader that has read enough is no error.
+        (metrics().stdout(closed()).status(), 0),
+    ];
+    for (number, (status, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(status.unwrap().code(), Some(expected), "case {number}");
+    }
+}
+
+/// Volumes that fail: as many as are named in the log at one time.
+const FAILING: usize = 20;
+/// In so many rounds, of which each logs 20 KB, volumes fail and recover: more than fits into a pipe, 64 KiB.
+const ROUNDS: usize = 8;
+
+#[test]
+fn log_that_nobody_reads_delays_neither_scrapes_nor_the_end() {
+    let names: Vec<String> = (0..FAILING).map(|i| format!("pv-{i}-{}", "x".repeat(200))).collect();
+    let volumes: Vec<_> = names.iter().map(|name| (&name[..], json!({"error": "EIO"}))).collect();
+    let fixture = Fixture::of(&volumes);
+    let table = fixture.path().join("mountinfo");
+    let rows = std::fs::read(&table).unwrap();
     let exporter = Exporter::start(&[&fixture.flag()]);
-    exporter.wait_for_log("fixture_mode");
-    assert!(exporter.get("/").text().contains("not this machine's volumes"));
+    let fail_and_recover = || {
+        for (rows, failing) in [(&[][..], 0), (&rows, FAILING)] {
+            std::fs::write(&table, rows).unwrap();
+            assert_eq!(exporter.scrape_within(5.0).all("pv_disk_usage_error", &[]).len(), failing);
+        }
+    };
+    // From here on no scrape shares the collection made at start.
+    exporter.scrape();
+    exporter.read_log(false);
+    for _ in 0..ROUNDS {
+        fail_and_recover();
+        assert_eq!(exporter.get("/readyz").status, 200);
+    }
+    exporter.signal(Signal::SIGTERM);
+    assert_eq!(exporter.wait().code(), Some(0));
+}
+
+/// What a program prints that takes its input without complaint.
+fn accepted(output: &Output) -> String {
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    stdout(output)
 }
 
 #[test]
-fn a_log_that_nobody_takes_ends_nothing() {
-    let fixture = Fixture::new();
-    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = command(&["metrics", &fixture.flag()]).stderr(full()).output().unwrap();
-    assert!(output.status.success(), "{:?}", output.status);
-    let status = command(&["--kubelet-root=relative"]).stderr(full()).status().unwrap();
-    assert_eq!(status.code(), Some(2));
-    let status = command(&["metrics", &fixture.flag()]).stdout(full()).status().unwrap();
-    assert_eq!(status.code(), Some(1));
+fn bash_completes_the_command_line() {
+    let script = printed(&["completions", "bash"]);
+    if !is_there("bash", &["--version"]) {
+        return;
+    }
+    for (line, before, last, completed) in [
+        ("com", "disk-usage-exporter", "com", "completions"),
+        ("df --ov", "df", "--ov", "--over"),
+        ("df --fix", "df", "--fix", "--fixture"),
+        ("completions z", "completions", "z", "zsh"),
+    ] {
+        let run = format!(
+            "{script}\nCOMP_WORDS=(disk-usage-exporter {line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
+             _disk__usage__exporter disk-usage-exporter '{last}' {before}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        assert_eq!(accepted(&pipe("bash", &["--norc"], &run)), format!("{completed}\n"), "{line}");
+    }
 }
 
 #[test]
-fn what_is_no_file_is_not_waited_for() {
-    let fixture = Fixture::new();
-    let pipe = fixture.path().join("pipe");
-    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    for flag in ["--objects", "--mount-table"] {
-        let output = run(&["metrics", flag, pipe.to_str().unwrap()]);
-        assert_eq!(output.status.code(), Some(2), "{flag}");
-        assert!(stderr(&output).contains("not a file"), "{flag}: {}", stderr(&output));
+fn other_shells_accept_their_scripts() {
+    for (shell, first) in [("zsh", "#compdef disk-usage-exporter"), ("fish", "complete -c")] {
+        let script = printed(&["completions", shell]);
+        assert!(script.contains(first) && script.contains("over"), "{script}");
+        if is_there(shell, &["--version"]) {
+            accepted(&pipe(shell, &["-n"], &script));
+        }
+    }
+}
+
+#[test]
+fn man_shows_every_flag() {
+    let page = printed(&["man"]);
+    assert!(page.contains(".SH \"OPTIONS OF DF\"") && page.contains("\\-\\-label\\-refresh"), "{page}");
+    if !is_there("groff", &["--version"]) {
+        return;
+    }
+    let shown = accepted(&pipe("groff", &["-man", "-Tutf8", "-ww", "-P-cbou"], &page));
+    for line in
+        ["COMMANDS", "OPTIONS", "OPTIONS OF DF", "       --node-name <NAME>", "       --watch[=<DURATION>]"]
+    {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
 }

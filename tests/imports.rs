@@ -1,261 +1,153 @@
 //! The structure of `src`: no file imports, directly or through others, a file that imports it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemUse, UseTree};
+use regex::Regex;
 
-/// The path of a module from the crate's root: `["volume", "metadata"]`.
-type ModulePath = Vec<String>;
+use crate::support::document::{read, root};
 
-/// A file: what it declares, what it re-exports, and every path that it names.
+/// Modules by their paths from the crate's root, such as `volume::metadata`; the root's is empty. One is a file.
 #[derive(Default)]
-struct Module {
-    items: BTreeSet<String>,
-    exports: BTreeMap<String, ModulePath>,
-    paths: Vec<ModulePath>,
-    /// Other crates in its `use` items.
-    crates: BTreeSet<String>,
+struct Crate {
+    /// Every path that a module names.
+    paths: BTreeMap<String, Vec<String>>,
+    /// By the path of the new name: the path that a module re-exports, as the module writes it.
+    exports: BTreeMap<String, String>,
 }
 
-struct Crate(BTreeMap<ModulePath, Module>);
+fn join(module: &str, name: &str) -> String {
+    if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") }
+}
 
 impl Crate {
+    /// Follows the `mod` items from `lib.rs`. The text must be as rustfmt leaves it.
     fn read(src: &Path) -> Self {
-        let mut modules = BTreeMap::new();
-        read_module(&src.join("lib.rs"), src, &[], &mut modules);
-        Self(modules)
-    }
-
-    /// The file that declares what a path names, as seen from `module`; `None` outside of the crate.
-    fn resolve(&self, module: &[String], path: &[String]) -> Option<ModulePath> {
-        let (first, rest) = path.split_first()?;
-        let (mut at, mut rest) = match first.as_str() {
-            "crate" => (vec![], rest),
-            "self" => (module.to_vec(), rest),
-            "super" => (module[..module.len().checked_sub(1)?].to_vec(), rest),
-            _ => (module.to_vec(), path),
-        };
-        while let Some((name, after)) = rest.split_first() {
-            let child = [&at[..], std::slice::from_ref(name)].concat();
-            if name == "super" {
-                at.pop()?;
-            } else if self.0.contains_key(&child) {
-                at = child;
-            } else {
-                break;
+        let [ignored, conditional, child, group, export, path] = [
+            // Comments, and the visibility `pub(in crate::node)`.
+            r"(?m)(?:^|\s)//.*$|\(in [\w:]+\)",
+            // Items for tests and fuzzing may import what they want.
+            r"(?m)^#\[cfg\((?:.*\n)*?(?:\S.*;|\})$",
+            r"(?m)^(?:pub(?:\(\w+\))? )?mod (\w+);",
+            r"((?:\w+::)+)\{([^{}]*)\}",
+            r"(?m)^pub(?:\(\w+\))? use ([^;]+);",
+            r"\w+(?:::(?:\w+|\*))+",
+        ]
+        .map(|pattern| Regex::new(pattern).unwrap());
+        let mut this = Self::default();
+        let mut modules = vec![String::new()];
+        while let Some(module) = modules.pop() {
+            let file = if module.is_empty() { "lib".into() } else { module.replace("::", "/") };
+            let text = read(src.join(file).with_extension("rs"));
+            let mut text = conditional.replace_all(&ignored.replace_all(&text, ""), "").into_owned();
+            modules.extend(child.captures_iter(&text).map(|child| join(&module, &child[1])));
+            // `a::{b, c::d}` is `a::b, a::c::d`, from the inside out.
+            while let Some(found) = group.captures(&text) {
+                let leaves = found[2].split(',').map(str::trim).filter(|leaf| !leaf.is_empty());
+                let leaves: Vec<_> = leaves.map(|leaf| [&found[1], leaf].concat()).collect();
+                let range = found.get(0).unwrap().range();
+                text.replace_range(range, &leaves.join(", "));
             }
-            rest = after;
-        }
-        let name = rest.first();
-        let found = &self.0[&at];
-        match name {
-            Some(name) if found.items.contains(name) => Some(at),
-            Some(name) => match found.exports.get(name) {
-                Some(target) if at != module => self.resolve(&at, target),
-                _ => (at != module).then_some(at),
-            },
-            None => Some(at),
-        }
-    }
-
-    /// The files that each file imports.
-    fn imports(&self) -> BTreeMap<&ModulePath, BTreeSet<ModulePath>> {
-        let of = |(name, module): (&ModulePath, &Module)| {
-            let files = module.paths.iter().filter_map(|path| self.resolve(name, path));
-            files.filter(|file| file != name).collect()
-        };
-        self.0.iter().map(|entry| (entry.0, of(entry))).collect()
-    }
-}
-
-fn read_module(file: &Path, directory: &Path, name: &[String], modules: &mut BTreeMap<ModulePath, Module>) {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let mut module = Module::default();
-    module.visit_file(&parsed);
-    for item in &parsed.items {
-        if let Item::Mod(child) = item
-            && child.content.is_none()
-            && !is_left_out(&child.attrs)
-        {
-            let child = child.ident.to_string();
-            let path = [name, std::slice::from_ref(&child)].concat();
-            read_module(&directory.join(format!("{child}.rs")), &directory.join(&child), &path, modules);
-        }
-    }
-    modules.insert(name.to_vec(), module);
-}
-
-/// Tests and fuzzing may import what they want.
-fn is_left_out(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| attribute.path().is_ident("cfg"))
-}
-
-impl Visit<'_> for Module {
-    fn visit_item(&mut self, item: &Item) {
-        let (attributes, name) = match item {
-            Item::Const(item) => (&item.attrs, Some(&item.ident)),
-            Item::Enum(item) => (&item.attrs, Some(&item.ident)),
-            Item::Fn(item) => (&item.attrs, Some(&item.sig.ident)),
-            Item::Static(item) => (&item.attrs, Some(&item.ident)),
-            Item::Struct(item) => (&item.attrs, Some(&item.ident)),
-            Item::Trait(item) => (&item.attrs, Some(&item.ident)),
-            Item::Type(item) => (&item.attrs, Some(&item.ident)),
-            Item::Mod(item) => (&item.attrs, None),
-            Item::Use(item) => (&item.attrs, None),
-            Item::Impl(item) => (&item.attrs, None),
-            Item::Macro(item) => (&item.attrs, None),
-            _ => panic!("an item of a kind that this test does not know"),
-        };
-        if is_left_out(attributes) {
-            return;
-        }
-        self.items.extend(name.map(ToString::to_string));
-        visit::visit_item(self, item);
-    }
-
-    fn visit_item_use(&mut self, item: &ItemUse) {
-        let is_export = !matches!(item.vis, syn::Visibility::Inherited);
-        for (name, path) in leaves(&item.tree) {
-            let is_local = matches!(path[0].as_str(), "crate" | "self" | "super");
-            if !is_local {
-                self.crates.insert(path[0].clone());
+            for leaf in export.captures_iter(&text).flat_map(|export| export.extract::<1>().1[0].split(',')) {
+                let (path, alias) = leaf.trim().split_once(" as ").unwrap_or((leaf.trim(), leaf));
+                let name = alias.rsplit("::").next().unwrap();
+                this.exports.insert(join(&module, name), path.to_owned());
             }
-            if is_export {
-                self.exports.insert(name, path.clone());
+            let paths = path.find_iter(&text).map(|path| path.as_str().to_owned());
+            this.paths.insert(module, paths.collect());
+        }
+        this
+    }
+
+    /// The module that declares what a path names; `None` in the naming module itself and in other crates.
+    fn resolve(&self, module: &str, path: &str) -> Option<String> {
+        let mut at = module.to_owned();
+        for name in path.split("::") {
+            let child = join(&at, name);
+            match name {
+                "crate" => at.clear(),
+                "super" => at.truncate(at.rfind("::").unwrap_or(0)),
+                "self" => {}
+                _ if self.paths.contains_key(&child) => at = child,
+                _ if at == module => return None,
+                _ => {
+                    return self.exports.get(&child).map_or(Some(at.clone()), |path| self.resolve(&at, path));
+                }
             }
-            self.paths.push(path);
         }
+        (at != module).then_some(at)
     }
 
-    /// `pub(in crate::node)` imports nothing.
-    fn visit_visibility(&mut self, _: &syn::Visibility) {}
-
-    fn visit_path(&mut self, path: &syn::Path) {
-        if path.segments.len() > 1 {
-            self.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
-        }
-        visit::visit_path(self, path);
+    /// Each module with each that it imports.
+    fn imports(&self) -> BTreeSet<(&str, String)> {
+        let paths =
+            self.paths.iter().flat_map(|(module, paths)| paths.iter().map(move |path| (module, path)));
+        paths.filter_map(|(module, path)| Some((module.as_str(), self.resolve(module, path)?))).collect()
     }
-}
 
-/// The names that a `use` brings in, each with its path.
-fn leaves(tree: &UseTree) -> Vec<(String, ModulePath)> {
-    let below = |name: String, tree: &UseTree| {
-        let leaves = leaves(tree).into_iter();
-        leaves.map(|(leaf, path)| (leaf, [vec![name.clone()], path].concat())).collect()
-    };
-    match tree {
-        UseTree::Path(path) => below(path.ident.to_string(), &path.tree),
-        UseTree::Name(name) => vec![(name.ident.to_string(), vec![name.ident.to_string()])],
-        UseTree::Rename(rename) => vec![(rename.rename.to_string(), vec![rename.ident.to_string()])],
-        UseTree::Glob(_) => vec![("*".into(), vec!["*".into()])],
-        UseTree::Group(group) => group.items.iter().flat_map(leaves).collect(),
-    }
-}
-
-/// For each file that imports itself through others, the shortest way; each cycle once.
-fn cycles(imports: &BTreeMap<&ModulePath, BTreeSet<ModulePath>>) -> Vec<Vec<String>> {
-    let mut found: Vec<Vec<String>> = Vec::new();
-    for start in imports.keys() {
-        let Some(way) = way_back(start, imports) else {
-            continue;
-        };
-        let way: Vec<String> = way.iter().map(|name| name.join("::")).collect();
-        if !found.iter().any(|known| known.len() == way.len() && way.iter().all(|name| known.contains(name)))
-        {
-            found.push(way);
-        }
-    }
-    found
-}
-
-fn way_back(
-    start: &ModulePath,
-    imports: &BTreeMap<&ModulePath, BTreeSet<ModulePath>>,
-) -> Option<Vec<ModulePath>> {
-    let mut ways = VecDeque::from([vec![start.clone()]]);
-    let mut seen = BTreeSet::new();
-    while let Some(way) = ways.pop_front() {
-        for next in &imports[way.last()?] {
-            if next == start {
-                return Some(way);
-            }
-            if seen.insert(next) {
-                ways.push_back([&way[..], std::slice::from_ref(next)].concat());
+    /// Imports that are part of a cycle or between cycles: those that are left when modules that import none, and modules
+    /// that none imports, are taken away again and again.
+    fn cyclic_imports(&self) -> Vec<String> {
+        let imports = self.imports();
+        let mut edges: Vec<_> = imports.iter().map(|(from, to)| (*from, to.as_str())).collect();
+        loop {
+            let (from, to): (BTreeSet<_>, BTreeSet<_>) = edges.iter().copied().unzip();
+            let count = edges.len();
+            edges.retain(|edge| from.contains(edge.1) && to.contains(edge.0));
+            if edges.len() == count {
+                return edges.iter().map(|(from, to)| format!("{from} -> {to}")).collect();
             }
         }
     }
-    None
-}
-
-fn crate_of_files(files: &[(&str, &str)]) -> Crate {
-    let directory = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        let path = directory.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    Crate::read(directory.path())
 }
 
 #[test]
-fn a_cycle_is_found_through_re_exports_and_paths() {
-    let lib = ("lib.rs", "mod a; mod b;");
-    let inner = ("a/inner.rs", "pub struct Inner;");
-    let cyclic = [
-        lib,
-        inner,
-        ("a.rs", "mod inner; pub use inner::Inner; pub struct Outer;"),
-        ("b.rs", "use crate::a::Outer; pub fn f() { super::a::inner::g() }"),
-        ("a/inner.rs", "pub struct Inner(crate::b::B);"),
-    ];
-    let found = |files: &[(&str, &str)]| cycles(&crate_of_files(files).imports());
-    assert_eq!(found(&cyclic), [vec!["a", "a::inner", "b"], vec!["a::inner", "b"]]);
-    let acyclic = [
-        lib,
-        inner,
-        ("a.rs", "mod inner; pub use inner::Inner; pub struct Outer(Inner);"),
-        ("b.rs", "use crate::a::{Inner, Outer};"),
-    ];
-    assert_eq!(found(&acyclic), [[""; 0]; 0]);
-    let itself = [lib, inner, ("b.rs", ""), ("a.rs", "mod inner; use self::inner::Inner; pub struct Outer;")];
-    let of_parent = ("a/inner.rs", "use super::Outer; pub struct Inner;");
-    assert_eq!(found(&[&itself[..], &[of_parent]].concat()), [["a", "a::inner"]]);
-    let in_tests = ("a/inner.rs", "pub struct Inner; #[cfg(test)] mod tests { use super::super::Outer; }");
-    assert_eq!(found(&[&itself[..], &[in_tests]].concat()), [[""; 0]; 0]);
+fn cycles_are_found_through_re_exports_and_paths() {
+    let a = ("a.rs", "mod inner;\npub use inner::Inner;\npub struct Outer;\n");
+    let b = ("b.rs", "use crate::a::Outer;\npub fn f() { super::a::inner::g() }\n");
+    let b_of_exports = ("b.rs", "use crate::{\n    a::{Inner, Outer},\n};\n");
+    let b_of_inner = ("b.rs", "use crate::a::Inner;\n");
+    let inner = ("a/inner.rs", "pub struct Inner;\n// crate::b::B\n");
+    let inner_of_b = ("a/inner.rs", "pub struct Inner(crate::b::B);\n");
+    let inner_of_a = ("a/inner.rs", "pub(in crate::b) use super::{Outer as Other};\npub struct Inner;\n");
+    let inner_tested =
+        ("a/inner.rs", "#[cfg(test)]\nmod tests {\n    use super::super::Outer;\n}\npub struct Inner;\n");
+    for (files, expected) in [
+        ([a, b, inner_of_b], &["a -> a::inner", "a::inner -> b", "b -> a", "b -> a::inner"][..]),
+        ([a, b_of_inner, inner_of_b], &["a::inner -> b", "b -> a::inner"]),
+        ([a, b_of_exports, inner_of_a], &["a -> a::inner", "a::inner -> a"]),
+        ([a, b_of_exports, inner], &[]),
+        ([a, b, inner_tested], &[]),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("a")).unwrap();
+        let others = [("lib.rs", "mod a;\nmod b;\nmod c;\n"), ("c.rs", "use crate::{a::*, b};\n")];
+        for (name, text) in others.iter().chain(&files) {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        assert_eq!(Crate::read(directory.path()).cyclic_imports(), expected, "{files:?}");
+    }
 }
 
 #[test]
 fn no_file_imports_one_that_imports_it() {
-    let src = Crate::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    let cycles: Vec<_> = cycles(&src.imports()).iter().map(|way| way.join(" -> ")).collect();
-    assert!(cycles.is_empty(), "import cycles:\n{}", cycles.join("\n"));
+    assert_eq!(Crate::read(&root().join("src")).cyclic_imports(), [""; 0]);
 }
 
 #[test]
 fn the_domain_knows_only_itself() {
-    let src = Crate::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    for (name, imports) in src.imports() {
-        let allowed: &[&str] = match name.first().map(String::as_str) {
-            Some("volume") => &["volume"],
-            Some("snapshot") => &["volume", "snapshot"],
-            _ => continue,
-        };
-        let name = name.join("::");
-        for import in imports {
-            assert!(allowed.contains(&import[0].as_str()), "{name} imports {}", import.join("::"));
-        }
-    }
-    for (name, module) in &src.0 {
-        if matches!(name.first().map(String::as_str), Some("volume" | "snapshot")) {
-            let own =
-                |of: &&String| *of != "std" && !src.0.contains_key(&[&name[..], &[(*of).clone()]].concat());
-            let others: Vec<_> = module.crates.iter().filter(own).collect();
-            assert!(others.is_empty(), "{} imports {others:?}", name.join("::"));
-        }
-    }
+    let src = Crate::read(&root().join("src"));
+    let top = |path: &str| path.split("::").next().unwrap().to_owned();
+    let is_domain = |module: &str| ["volume", "snapshot"].contains(&&*top(module));
+    let imports = src.imports().into_iter().filter(|(from, _)| is_domain(from));
+    let imports: BTreeSet<_> = imports.map(|(from, to)| format!("{} -> {}", top(from), top(&to))).collect();
+    let expected = ["snapshot -> snapshot", "snapshot -> volume", "volume -> volume"];
+    assert!(imports.iter().all(|import| expected.contains(&&**import)), "{imports:?}");
+    let paths = src.paths.iter().filter(|(module, _)| is_domain(module)).flat_map(|(_, paths)| paths);
+    let tops: BTreeSet<String> = paths.map(|path| top(path)).collect();
+    let manifest = read("Cargo.toml");
+    let crates = manifest.lines().filter_map(|line| Some(line.split_once(" = ")?.0.replace('-', "_")));
+    let crates: BTreeSet<String> = crates.collect();
+    assert!(tops.contains("std") && crates.contains("serde"), "{tops:?} {crates:?}");
+    assert!(tops.is_disjoint(&crates), "{tops:?}");
 }

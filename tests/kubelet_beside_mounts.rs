@@ -1,15 +1,12 @@
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use serde_json::json;
+
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
-use crate::support::kubelet::{Fault, Kubelet, SUMMARY, Summary};
+use crate::support::kubelet::{Fault, Kubelet, SUMMARY, claims, recorded_summary};
 use crate::support::namespace::{Needs, in_namespace};
-
-const CAPACITY: &str = "kubelet_volume_stats_capacity_bytes";
-
-fn claims(scrape: &Exposition) -> usize {
-    scrape.all(CAPACITY, &[]).len()
-}
 
 #[test]
 fn a_kubelet_that_hangs_does_not_delay_what_mounts_tell() {
@@ -29,38 +26,37 @@ fn a_kubelet_that_hangs_does_not_delay_what_mounts_tell() {
         let with = |more: &[&str]| Exporter::start(&[&args[..], &["--stat-timeout=10s"], more].concat());
         // An answer that can be used serves until there is another.
         let exporter = with(&["--scrape-interval=2s"]);
-        exporter.scrape_until("the kubelet's answer", |scrape| claims(scrape) == 3);
-        kubelet.fault(SUMMARY, Fault::Hang, usize::MAX);
+        exporter.scrape_until("the kubelet's answer", |scrape| claims(scrape).len() == 3);
+        kubelet.fault(SUMMARY, Fault::Stall(String::new()), usize::MAX);
         let asked = kubelet.count(SUMMARY);
         while kubelet.count(SUMMARY) == asked {
-            assert_eq!(claims(&scrape_fast(&exporter)), 3);
+            assert_eq!(claims(&scrape_fast(&exporter)).len(), 3);
             std::thread::sleep(Duration::from_millis(100));
         }
-        assert_eq!(claims(&scrape_fast(&exporter)), 3);
+        assert_eq!(claims(&scrape_fast(&exporter)).len(), 3);
         // Where there is none, the first collection waits for it, and no other.
         let exporter = Exporter::start(&[&args[..], &["--stat-timeout=2s"]].concat());
         exporter.wait_until_ready();
         for _ in 0..3 {
             let start = Instant::now();
-            assert_eq!(claims(&exporter.scrape()), 0);
+            assert_eq!(claims(&exporter.scrape()), [""; 0]);
             assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
         }
         // Its figures are there again when it answers.
         kubelet.clear_faults();
-        exporter.scrape_until("the kubelet's answer", |scrape| claims(scrape) == 3);
+        exporter.scrape_until("the kubelet's answer", |scrape| claims(scrape).len() == 3);
     });
 }
 
 #[test]
 fn figures_of_the_kubelet_may_be_as_old_as_the_flag_says() {
     let kubelet = Kubelet::start();
-    let mut summary = Summary::recorded();
-    summary.measured(Duration::from_mins(20), |claim| claim == "csi-block");
-    kubelet.tell(&summary);
-    for (flag, shown, stale) in [("10m", 2, 1.0), ("1h", 3, 0.0)] {
+    let measured = Timestamp::now() - Duration::from_mins(20);
+    kubelet.set_summary(&recorded_summary(&[("old", measured, json!(7))]));
+    for (flag, shown, stale) in [("10m", 3, 1.0), ("1h", 4, 0.0)] {
         let output = run(&["metrics", &kubelet.endpoint(), &format!("--kubelet-max-age={flag}")]);
         let scrape = Exposition::parse(&String::from_utf8(output.stdout).unwrap());
-        let found = (claims(&scrape), scrape.value("disk_usage_exporter_stale_kubelet_volumes", &[]));
+        let found = (claims(&scrape).len(), scrape.value("disk_usage_exporter_stale_kubelet_volumes", &[]));
         assert_eq!(found, (shown, Some(stale)), "{flag}");
     }
 }

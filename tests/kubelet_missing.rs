@@ -1,17 +1,13 @@
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
+use crate::kubelet_names::objects_flag;
 use crate::support::collector::{KubeletCollector, claims};
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
-use crate::support::kubelet::{Fault, Kubelet, METRICS};
-use crate::support::namespace::{Needs, PODS, in_namespace};
-use crate::support::objects::{bound_volume, nfs};
+use crate::support::kubelet::{self, CAPACITY, ERRORS, Fault, Kubelet, METRICS};
+use crate::support::namespace::{Needs, in_namespace};
 
-const CAPACITY: &str = "kubelet_volume_stats_capacity_bytes";
 const MISSING: &str = "--kubelet-volume-stats=missing";
-const ERRORS: &str = "kubelet_volume_stats_scrape_errors_total";
 
 /// What is printed once knows no claim that is new.
 fn collector(kubelet: &Kubelet, args: &[&str]) -> KubeletCollector {
@@ -24,11 +20,7 @@ fn what_the_kubelet_does_not_expose_of_the_mounts_is_missing() {
         let kubelet = Kubelet::start();
         node.tmpfs_volume("pv-1", "size=1m");
         node.tmpfs_volume("pv-2", "size=1m");
-        let volumes = [("pv-1", "known"), ("pv-2", "lost")];
-        let objects = volumes.map(|(name, claim)| bound_volume(name, nfs(name), claim, PODS[0])).concat();
-        let path = node.path().join("objects.json");
-        std::fs::write(&path, json!({"kind": "List", "items": objects}).to_string()).unwrap();
-        let objects = format!("--objects={}", path.display());
+        let objects = objects_flag(node, &[("pv-1", "known"), ("pv-2", "lost")]);
         let endpoint = kubelet.endpoint();
         let args = ["--rootfs=/", "--sources=mounts", MISSING, &endpoint, &objects];
         let printed = || {
@@ -37,14 +29,14 @@ fn what_the_kubelet_does_not_expose_of_the_mounts_is_missing() {
         };
         kubelet.expose(&[("shop", "known")]);
         let scrape = printed();
-        assert_eq!(scrape.label(CAPACITY, "persistentvolumeclaim"), ["lost"]);
+        assert_eq!(kubelet::claims(&scrape), ["lost"]);
         let sources = scrape.label("disk_usage_exporter_source_success", "source");
         assert_eq!(sources, ["mounts", "kubelet_metrics", "objects"]);
         // Its summary is no source here: nothing is asked or told of it.
-        assert!(kubelet.asked().iter().all(|asked| asked.path == METRICS));
+        assert!(kubelet.requests().iter().all(|(path, _)| path == METRICS));
         assert_eq!(scrape.value(ERRORS, &[]), None);
         kubelet.expose(&[]);
-        assert_eq!(printed().label(CAPACITY, "persistentvolumeclaim"), ["known", "lost"]);
+        assert_eq!(kubelet::claims(&printed()), ["known", "lost"]);
         // Whoever serves cannot know at first whether the kubelet is about to expose it.
         let exporter = Exporter::start(&args);
         exporter.scrape_until("the kubelet's answer", |scrape| {
@@ -92,7 +84,7 @@ fn a_refusal_of_the_kubelets_metrics_is_logged_and_no_error_of_its_summary() {
 #[test]
 fn while_it_is_not_known_what_the_kubelet_exposes_nothing_is() {
     let kubelet = Kubelet::start();
-    kubelet.fault(METRICS, Fault::Hang, 1);
+    kubelet.fault(METRICS, Fault::Stall(String::new()), 1);
     let mut hanging = collector(&kubelet, &["--stat-timeout=100ms"]);
     let answered = |snapshot: &disk_usage_exporter::snapshot::Snapshot| snapshot.has_answer();
     assert_eq!(claims(&hanging.collect_until("the summary", answered)), [""; 0]);

@@ -1,61 +1,58 @@
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::fuse::Behaviour;
-use crate::support::kubelet::{Kubelet, Summary};
+use crate::support::kubelet::{CAPACITY, Kubelet, claims, recorded_summary};
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace};
 use crate::support::objects::{bound_volume, nfs};
 use crate::support::subject::{Subject, healthy};
 
-const CAPACITY: &str = "kubelet_volume_stats_capacity_bytes";
-const ALL: &str = "--kubelet-volume-stats=all";
+const SUCCESS: &str = "disk_usage_exporter_source_success";
 
-/// A file of objects: volumes that are bound to claims, by their names.
-fn objects(node: &Node, volumes: &[(&str, &str, &str)]) -> String {
-    let objects =
-        volumes.iter().flat_map(|(pv_name, claim, pod)| bound_volume(pv_name, nfs(pv_name), claim, pod));
-    let list = json!({"kind": "List", "items": objects.collect::<Vec<Value>>()});
+/// `--objects` with a file of volumes that are bound to these claims, in the first pod.
+pub(crate) fn objects_flag<T: AsRef<str>>(node: &Node, volumes: &[(T, T)]) -> String {
+    let objects = volumes.iter().flat_map(|(pv_name, claim)| {
+        bound_volume(pv_name.as_ref(), nfs(pv_name.as_ref()), claim.as_ref(), PODS[0])
+    });
     let path = node.path().join("objects.json");
-    std::fs::write(&path, list.to_string()).unwrap();
+    std::fs::write(&path, json!({"items": objects.collect::<Vec<_>>()}).to_string()).unwrap();
     format!("--objects={}", path.display())
 }
 
-/// The labels and the value of each series.
+/// The labels and the value of each series of a family.
 fn series(scrape: &Exposition, family: &str) -> Vec<(String, f64)> {
-    let all = scrape.all(family, &[]).into_iter();
-    let text = |labels: &[(String, String)]| {
-        labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
-    };
-    all.map(|(labels, value)| (text(labels), value)).collect()
+    let text = |(key, value): &(String, String)| format!("{key}={value}");
+    let series = scrape.all(&format!("kubelet_volume_stats_{family}"), &[]).into_iter();
+    series.map(|(labels, value)| (labels.iter().map(text).collect::<Vec<_>>().join(" "), value)).collect()
 }
 
-fn capacities(scrape: &Exposition) -> BTreeMap<String, f64> {
-    let claim = |labels: &[(String, String)]| {
-        labels.iter().find(|(key, _)| key == "persistentvolumeclaim").unwrap().1.clone()
-    };
-    scrape.all(CAPACITY, &[]).into_iter().map(|(labels, value)| (claim(labels), value)).collect()
+fn capacities(scrape: &Exposition) -> BTreeMap<&str, f64> {
+    let claims = claims(scrape).into_iter();
+    claims.zip(scrape.all(CAPACITY, &[]).into_iter().map(|(_, value)| value)).collect()
 }
 
 #[test]
-fn measured_claims_have_the_kubelets_names_and_its_arithmetic() {
+fn measured_claims_have_the_kubelets_series_names_and_its_arithmetic() {
     in_namespace(Needs::Mounts, |node| {
         let path = node.tmpfs_volume("pv-1", "size=8m,nr_inodes=100");
         std::fs::write(path.join("file"), vec![0; 3 << 20]).unwrap();
-        // A second pod with the same claim, a volume of no claim, and one of another.
+        // A second pod with the same claim, a volume without a claim, and another claim's.
         bind(&path, &node.volume(PODS[1], "nfs", "pv-1"));
         node.tmpfs_volume("pv-2", "size=1m");
         node.tmpfs_volume("pv-3", "size=2m,nr_inodes=0");
-        let objects = objects(node, &[("pv-1", "data", PODS[0]), ("pv-3", "other", PODS[0])]);
-        let exporter = Exporter::start(&["--rootfs=/", &objects, ALL]);
-        let scrape = exporter.scrape();
+        let objects = objects_flag(node, &[("pv-1", "data"), ("pv-3", "other")]);
+        let run = |args: &[&str]| Exporter::start(&[&["--rootfs=/", &*objects], args].concat());
+        let all = "--kubelet-volume-stats=all";
+        let scrape = run(&[all]).scrape();
         let stat = statvfs(&path).unwrap();
         let bytes = |blocks: u64| (blocks * stat.fragment_size()) as f64;
-        let data = "namespace=shop persistentvolumeclaim=data".to_owned();
-        let other = "namespace=shop persistentvolumeclaim=other".to_owned();
+        let [data, other] =
+            ["data", "other"].map(|claim| format!("namespace=shop persistentvolumeclaim={claim}"));
         let expected = [
             ("capacity_bytes", bytes(stat.blocks()), f64::from(2 << 20)),
             ("available_bytes", bytes(stat.blocks_available()), f64::from(2 << 20)),
@@ -65,69 +62,47 @@ fn measured_claims_have_the_kubelets_names_and_its_arithmetic() {
             ("inodes_used", 2.0, 0.0),
         ];
         for (family, of_data, of_other) in expected {
-            let found = series(&scrape, &format!("kubelet_volume_stats_{family}"));
-            assert_eq!(found, [(data.clone(), of_data), (other.clone(), of_other)], "{family}");
+            let expected = [(data.clone(), of_data), (other.clone(), of_other)];
+            assert_eq!(series(&scrape, family), expected, "{family}");
         }
         for family in ["scrape_errors_total", "last_scrape_timestamp_seconds", "health_status_abnormal"] {
-            assert_eq!(series(&scrape, &format!("kubelet_volume_stats_{family}")), [], "no kubelet is asked");
+            assert_eq!(series(&scrape, family), [], "{family} without a kubelet");
         }
-        let sources = scrape.label("disk_usage_exporter_source_success", "source");
-        assert_eq!(sources, ["mounts", "objects"]);
-        // A pod that is not known has no series; the pods are named after their claims here.
-        let exporter = Exporter::start(&["--rootfs=/", &objects, ALL, "--kubelet-volume-stats-labels=pod"]);
-        let scrape = exporter.scrape();
-        let found: Vec<_> = series(&scrape, CAPACITY).into_iter().map(|(labels, _)| labels).collect();
-        // Of two pods with one uid the file's last counts.
-        assert_eq!(found, [format!("{data} pod=pod-of-other"), format!("{other} pod=pod-of-other")]);
-        // By default there are none.
-        let exporter = Exporter::start(&["--rootfs=/", &objects]);
-        assert!(exporter.scrape().samples.iter().all(|(name, ..)| !name.starts_with("kubelet_")));
+        assert_eq!(scrape.label(SUCCESS, "source"), ["mounts", "objects"]);
+        // A pod that is not among the objects has no series. Of two pods with one uid the last one counts.
+        let scrape = run(&[all, "--kubelet-volume-stats-labels=pod"]).scrape();
+        assert_eq!(scrape.label(CAPACITY, "pod"), ["pod-of-other", "pod-of-other"]);
+        assert_eq!(claims(&scrape), ["data", "other"]);
     });
 }
 
 #[test]
-fn mounts_win_and_what_they_cannot_measure_is_not_filled_from_the_kubelet() {
+fn hung_mount_is_not_filled_in_from_the_kubelet() {
     in_namespace(Needs::Fuse, |node| {
         let kubelet = Kubelet::start();
-        let figures = |capacity: u64| json!({"capacityBytes": capacity, "usedBytes": 1, "availableBytes": 1});
-        let summary = Summary::recorded().with("well", "a", &figures(7)).with("ill", "b", &figures(8));
-        kubelet.tell(&summary);
-        let volumes = [("pv-well".to_owned(), healthy()), ("pv-ill".to_owned(), Behaviour::Silent)];
-        let claims = objects(node, &[("pv-well", "well", PODS[0]), ("pv-ill", "ill", PODS[0])]);
-        let endpoint = kubelet.endpoint();
-        let args =
-            ["--sources=mounts,kubelet", &endpoint, &claims, "--stat-timeout=500ms", "--scrape-interval=1ns"];
-        let it = Subject::start(node, &volumes, &args);
-        let scrape = it.exporter.scrape();
+        let volumes = [("well", Timestamp::now(), json!(7)), ("hung", Timestamp::now(), json!(8))];
+        kubelet.set_summary(&recorded_summary(&volumes));
+        let hung = |name: &str| (name.to_owned(), Behaviour::Silent);
+        // The recorded pod with local-claim has the uid of the first pod, which mounts all of these.
+        let volumes = [("pv-well".to_owned(), healthy()), hung("pv-hung"), hung("pv-unknown")];
+        let objects = objects_flag(node, &[("pv-well", "well"), ("pv-hung", "hung")]);
+        let (endpoint, sources) = (kubelet.endpoint(), "--sources=mounts,kubelet");
+        let args = [sources, &endpoint, &objects, "--stat-timeout=500ms", "--scrape-interval=1ns"];
+        let node = Subject::start(node, &volumes, &args);
+        let scrape = node.exporter.scrape();
         let measured = scrape.value("pv_disk_usage_bytes_total", &[("pv_name", "pv-well")]).unwrap();
-        let recorded =
-            [("csi-block", 12_630_487_040.0), ("csi-fs", 270_553_174_016.0), ("local-claim", 190_770_176.0)];
-        let mut expected: BTreeMap<String, f64> =
-            recorded.into_iter().map(|(claim, value)| (claim.to_owned(), value)).collect();
-        expected.insert("well".into(), measured);
-        assert_eq!(capacities(&scrape), expected);
-        // It hangs, and is filled as soon as it answers: by its own figures.
-        it.fuse.set("pv-ill", healthy());
-        let scrape = it.exporter.scrape_until("it answers", |scrape| capacities(scrape).contains_key("ill"));
-        assert_eq!(capacities(&scrape)["ill"], measured);
-        // Who is unmounted is known to the kubelet alone, as long as it still says so.
-        let other = scrape.value("disk_usage_exporter_source_success", &[("source", "kubelet")]);
-        assert_eq!(other, Some(1.0));
-    });
-}
-
-#[test]
-fn of_a_pod_whose_mount_hangs_and_is_of_an_unknown_claim_nothing_is_filled() {
-    in_namespace(Needs::Fuse, |node| {
-        let kubelet = Kubelet::start();
-        // The recorded pod pg-0 has the uid of the first pod, and the claim local-claim.
-        let volumes = [("pv-ill".to_owned(), Behaviour::Silent)];
-        let endpoint = kubelet.endpoint();
-        let args = ["--sources=mounts,kubelet", &endpoint, "--stat-timeout=500ms", "--scrape-interval=1ns"];
-        let it = Subject::start(node, &volumes, &args);
-        let claims: Vec<_> = capacities(&it.exporter.scrape()).into_keys().collect();
-        assert_eq!(claims, ["csi-block", "csi-fs"]);
-        it.fuse.set("pv-ill", healthy());
-        it.exporter.scrape_until("it answers", |scrape| capacities(scrape).contains_key("local-claim"));
+        let mut expected = BTreeMap::from([
+            ("csi-block", 12_630_487_040.0),
+            ("csi-fs", 270_553_174_016.0),
+            ("well", measured),
+        ]);
+        assert_eq!(capacities(&scrape), expected, "pv-unknown could be the pod's local-claim");
+        assert_eq!(scrape.value(SUCCESS, &[("source", "kubelet")]), Some(1.0));
+        node.fuse.set("pv-unknown", healthy());
+        expected.insert("local-claim", 190_770_176.0);
+        node.exporter.scrape_until("pv-unknown answers", |scrape| capacities(scrape) == expected);
+        node.fuse.set("pv-hung", healthy());
+        expected.insert("hung", measured);
+        node.exporter.scrape_until("pv-hung answers", |scrape| capacities(scrape) == expected);
     });
 }

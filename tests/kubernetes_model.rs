@@ -4,24 +4,24 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::support::apiserver::{Fault, Resource, Server, Verb, of};
-use crate::support::virtual_node::{MINUTE, REFRESH, SECOND, VirtualNode, claim, claim_of, pass, pod, pv};
+use crate::support::apiserver::{CLAIMS, Fault, PODS, PVS, Server};
+use crate::support::objects::{claim, claim_of, pod, pv, pv_names};
+use crate::support::virtual_node::{MAX_REFRESH, MINUTE, REFRESH, SECOND, VirtualNode, of_version, pass};
 
-const NAMES: [&str; 4] = ["pv-0", "pv-1", "pv-2", "pv-3"];
+const VOLUMES: usize = 4;
 
-/// What happens, one after the other.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A pod mounts a volume, or all volumes of its name are unmounted.
+    /// Another pod mounts a volume, or all unmount it.
     Mount(usize),
     Unmount(usize),
-    /// The labels of a volume and its claim are changed, both at once.
+    /// The labels of a volume and its claim change.
     Relabel(usize),
     /// A volume and its claim are deleted, and made again with the same name, for another claim.
     Reuse(usize),
     Delete(usize),
-    /// From now on, requests of a kind come to this.
-    Fail(Verb, Resource, Fault),
+    /// From now on, requests for a resource have this fault.
+    Fail(&'static str, Fault),
     Recover,
     EndWatches,
     Bookmark,
@@ -29,129 +29,116 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let volume = 0..NAMES.len();
-    let fault = select(vec![
-        Fault::Close,
-        Fault::Hang,
-        Fault::Half,
-        Fault::Status(403, None),
-        Fault::Status(404, None),
-        Fault::Status(429, Some(7)),
-        Fault::Status(500, None),
-        Fault::Status(503, None),
-        Fault::Body("{}".into()),
-        Fault::NotInCache,
-    ]);
-    let kind = select(vec![
-        (Verb::Watch, Resource::Pods),
-        (Verb::Get, Resource::PersistentVolumes),
-        (Verb::Get, Resource::PersistentVolumeClaims),
-    ]);
-    let times = [SECOND / 100, SECOND, 10 * SECOND, MINUTE, 11 * MINUTE, REFRESH];
+    let statuses = [403, 404, 500, 503].map(Fault::Status);
+    let later = Fault::RetryAfter(429, "7");
+    let others = [Fault::Close, Fault::Hang, Fault::Half, later, Fault::Body("{}".into()), Fault::NotInCache];
+    let fault = select([&statuses[..], &others].concat());
+    let times = vec![SECOND / 100, SECOND, 10 * SECOND, MINUTE, 11 * MINUTE, REFRESH];
     prop_oneof![
-        4 => volume.clone().prop_map(Step::Mount),
-        1 => volume.clone().prop_map(Step::Unmount),
-        2 => volume.clone().prop_map(Step::Relabel),
-        1 => volume.clone().prop_map(Step::Reuse),
-        1 => volume.prop_map(Step::Delete),
-        2 => (kind, fault).prop_map(|((verb, resource), fault)| Step::Fail(verb, resource, fault)),
+        4 => (0..VOLUMES).prop_map(Step::Mount),
+        1 => (0..VOLUMES).prop_map(Step::Unmount),
+        2 => (0..VOLUMES).prop_map(Step::Relabel),
+        1 => (0..VOLUMES).prop_map(Step::Reuse),
+        1 => (0..VOLUMES).prop_map(Step::Delete),
+        2 => (select(vec![PODS, PVS, CLAIMS]), fault).prop_map(|(resource, fault)| Step::Fail(resource, fault)),
         1 => Just(Step::Recover),
         1 => Just(Step::EndWatches),
         1 => Just(Step::Bookmark),
-        6 => select(times.to_vec()).prop_map(Step::Pass),
+        6 => select(times).prop_map(Step::Pass),
     ]
 }
 
-/// What the server has, and what the node mounts.
+/// A volume of the server.
+#[derive(Debug, Clone, Copy, Default)]
+struct Volume {
+    /// Numbers of when it was made and when it got its labels.
+    made: usize,
+    labelled: usize,
+    exists: bool,
+}
+
+impl Volume {
+    fn tier(self) -> String {
+        format!("{}.{}", self.made, self.labelled)
+    }
+}
+
+/// The state of the server, and what the node mounts.
 struct Model {
     node: VirtualNode,
-    /// By volume: how often it was made, or `None` if it is not there, and how often it was labelled.
-    made: BTreeMap<usize, (Option<usize>, usize)>,
-    /// By volume: the pods that mount it.
-    mounted: BTreeMap<usize, BTreeSet<String>>,
-    /// What is shown, and the labels that each volume has had since it was mounted.
+    names: Vec<&'static str>,
+    volumes: [Volume; VOLUMES],
+    /// Volumes and the pods that mount them.
+    mounted: BTreeSet<(usize, String)>,
+    /// The labels that were shown last since each was mounted.
     shown: BTreeMap<(usize, String), String>,
-    next: usize,
+    last_number: usize,
 }
 
 impl Model {
     fn new() -> Self {
-        let server = Server::in_process();
-        let node = VirtualNode::start(&server);
-        let mut model =
-            Self { node, made: BTreeMap::new(), mounted: BTreeMap::new(), shown: BTreeMap::new(), next: 0 };
-        (0..NAMES.len()).for_each(|volume| model.make(volume));
+        let node = VirtualNode::start(&Server::new(), &[]);
+        let (volumes, mounted, shown) = ([Volume::default(); VOLUMES], BTreeSet::new(), BTreeMap::new());
+        let mut model = Self { node, names: pv_names(VOLUMES), volumes, mounted, shown, last_number: 0 };
+        (0..VOLUMES).for_each(|volume| model.make(volume));
         model
     }
 
     fn number(&mut self) -> usize {
-        self.next += 1;
-        self.next
+        self.last_number += 1;
+        self.last_number
     }
 
-    /// The claim of a volume that was made for the n-th time.
-    fn claim_name(volume: usize, made: usize) -> String {
-        format!("{}-{made}", claim_of(NAMES[volume]))
+    /// The volume and its claim.
+    fn objects(&self, volume: usize) -> [serde_json::Value; 2] {
+        let (name, tier, owner) = (self.names[volume], self.volumes[volume].tier(), self.owner(volume));
+        [of_version(pv(name, &claim_of(&owner), &tier), &owner, 0), claim(&claim_of(&owner), &tier)]
     }
 
-    fn put(&self, volume: usize) {
-        let (Some(made), labelled) = self.made[&volume] else { return };
-        let claim_name = Self::claim_name(volume, made);
-        let tier = format!("{made}.{labelled}");
-        let mut object = pv(NAMES[volume], &claim_name, &tier);
-        object["metadata"]["uid"] = format!("uid-of-{claim_name}").into();
-        self.node.server.put_all([object, claim(&claim_name, &tier)]);
+    /// What the volume's claim is named after.
+    fn owner(&self, volume: usize) -> String {
+        format!("{}-{}", self.names[volume], self.volumes[volume].made)
     }
 
     fn make(&mut self, volume: usize) {
-        let made = self.number();
-        self.made.insert(volume, (Some(made), 0));
-        self.put(volume);
+        self.volumes[volume] = Volume { made: self.number(), labelled: 0, exists: true };
+        self.node.server.put(self.objects(volume));
     }
 
     fn delete(&mut self, volume: usize) {
-        if let Some((Some(made), labelled)) = self.made.get(&volume).copied() {
-            self.node.server.remove(Resource::PersistentVolumes, "", NAMES[volume]);
-            let claim = Self::claim_name(volume, made);
-            self.node.server.remove(Resource::PersistentVolumeClaims, "shop", &claim);
-            self.made.insert(volume, (None, labelled));
+        if std::mem::take(&mut self.volumes[volume].exists) {
+            self.node.server.remove(self.objects(volume));
         }
     }
 
-    fn scrape(&mut self) {
-        let rows: Vec<(&str, &str)> = self
-            .mounted
-            .iter()
-            .flat_map(|(volume, pods)| pods.iter().map(|pod| (NAMES[*volume], pod.as_str())))
-            .collect();
-        self.node.mount(&rows);
+    fn unmount(&mut self, volume: usize) {
+        self.mounted.retain(|(mounted, _)| *mounted != volume);
     }
 
     async fn run(&mut self, step: &Step) {
         match step {
-            Step::Mount(volume) => {
-                let Some((Some(made), _)) = self.made.get(volume).copied() else { return };
+            Step::Mount(volume) if self.volumes[*volume].exists => {
                 let uid = format!("pod-{}", self.number());
-                self.node.server.put(pod(&uid, &[Self::claim_name(*volume, made)]));
-                self.mounted.entry(*volume).or_default().insert(uid);
+                self.node.server.put([pod(&uid, &[&self.owner(*volume)])]);
+                self.mounted.insert((*volume, uid));
             }
-            Step::Unmount(volume) => drop(self.mounted.remove(volume)),
+            Step::Mount(_) => return,
+            Step::Unmount(volume) => self.unmount(*volume),
             Step::Relabel(volume) => {
-                let number = self.number();
-                self.made.get_mut(volume).unwrap().1 = number;
-                self.put(*volume);
+                self.volumes[*volume].labelled = self.number();
+                if self.volumes[*volume].exists {
+                    self.node.server.put(self.objects(*volume));
+                }
             }
             // Kubernetes deletes no volume while a pod uses it; afterwards its name is free.
             Step::Reuse(volume) => {
-                self.mounted.remove(volume);
+                self.unmount(*volume);
                 self.delete(*volume);
                 self.make(*volume);
             }
             Step::Delete(volume) => self.delete(*volume),
-            Step::Fail(verb, resource, fault) => {
-                self.node.server.fault(of(*verb, *resource), fault.clone(), usize::MAX);
-            }
-            Step::Recover => self.node.server.clear_faults(),
+            Step::Fail(resource, fault) => self.node.server.fault(resource, fault.clone(), usize::MAX),
+            Step::Recover => self.node.server.lock().faults.clear(),
             Step::EndWatches => self.node.server.end_watches(),
             Step::Bookmark => self.node.server.bookmark(),
             Step::Pass(time) => {
@@ -167,34 +154,32 @@ impl Model {
         self.check();
     }
 
-    /// What is shown of a mount begins with the labels of the volume that the pod mounts, and never falls back.
+    fn scrape(&mut self) {
+        let mounts = self.mounted.iter().map(|(volume, uid)| (self.names[*volume], uid.as_str()));
+        self.node.mount(&mounts.collect::<Vec<_>>());
+    }
+
+    /// The labels of a mount are those of the volume that the pod mounts, and never fall back.
     fn check(&mut self) {
-        let mounts: Vec<(usize, String)> = self
-            .mounted
-            .iter()
-            .flat_map(|(volume, pods)| pods.iter().map(|pod| (*volume, pod.clone())))
-            .collect();
-        self.shown.retain(|key, _| mounts.contains(key));
-        for key in mounts {
-            let tiers = self.node.tiers(NAMES[key.0], &key.1);
-            let [pv, claim] = [0, 1].map(|at| tiers.split(' ').nth(at).unwrap_or("?").to_owned());
-            if let Some(before) = self.shown.get(&key) {
-                assert!(pv != "?" && pv != "-", "{key:?} had {before}, and has {tiers}");
-                let lost = claim == "-" && !before.ends_with(" -");
-                assert!(!lost, "{key:?} had {before}, and has {tiers}");
-                let version = |text: &str| text.split('.').nth(1).and_then(|text| text.parse::<usize>().ok());
-                let known = before.split(' ').next().and_then(version);
-                assert!(version(&pv) >= known, "{key:?} had {before}, and has {tiers}");
+        self.shown.retain(|key, _| self.mounted.contains(key));
+        for key in &self.mounted {
+            let tiers = self.node.tiers(self.names[key.0], &key.1);
+            let [pv, claim] = [0, 1].map(|at| tiers.split(' ').nth(at).unwrap_or("?"));
+            let is_known = pv != "?" && pv != "-";
+            if let Some(before) = self.shown.get(key) {
+                let is_lost = !is_known || (claim == "-" && !before.ends_with(" -"));
+                let number = |text: &str| text.split(['.', ' ']).nth(1)?.parse::<usize>().ok();
+                assert!(!is_lost && number(pv) >= number(before), "{key:?} had {before}, and has {tiers}");
             }
-            if pv != "?" && pv != "-" {
-                if let (Some(made), _) = self.made[&key.0] {
-                    assert_eq!(pv.split('.').next(), Some(&*made.to_string()), "{key:?}: of another volume");
-                }
-                assert!(claim == "-" || claim.split('.').next() == pv.split('.').next(), "{key:?}: {tiers}");
-                self.shown.insert(key, tiers);
+            if is_known {
+                let made = |tier: &str| tier.split('.').next().map(ToOwned::to_owned);
+                let volume = self.volumes[key.0];
+                assert!(!volume.exists || made(pv) == made(&volume.tier()), "{key:?}: of another volume");
+                assert!(claim == "-" || made(claim) == made(pv), "{key:?}: {tiers}");
+                self.shown.insert(key.clone(), tiers);
             }
         }
-        let in_flight = self.node.server.counts().in_flight;
+        let in_flight = self.node.server.lock().open("get");
         assert!(in_flight <= 4, "{in_flight} lookups in flight");
     }
 }
@@ -203,7 +188,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn labels_never_flap_and_every_wanted_object_is_asked_again_in_time(steps in prop::collection::vec(step(), 1..60)) {
+    fn labels_never_flap_and_are_up_to_date_within_one_refresh(steps in prop::collection::vec(step(), 1..60)) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
@@ -211,18 +196,15 @@ proptest! {
             for step in &steps {
                 model.run(step).await;
             }
-            // Once everything works again, everything that is there is known within one refresh, for what fails, one pause.
-            model.node.server.clear_faults();
+            // Once everything works again, every object that exists is known within one refresh.
+            model.node.server.lock().faults.clear();
             model.node.server.end_watches();
             model.scrape();
-            pass(REFRESH.mul_f64(1.21)).await;
+            pass(MAX_REFRESH).await;
             model.check();
-            for (volume, pods) in &model.mounted {
-                let (Some(made), labelled) = model.made[volume] else { continue };
-                for pod in pods {
-                    let tier = format!("{made}.{labelled}");
-                    prop_assert_eq!(model.node.tiers(NAMES[*volume], pod), format!("{tier} {tier}"));
-                }
+            for (volume, uid) in model.mounted.iter().filter(|(volume, _)| model.volumes[*volume].exists) {
+                let tier = model.volumes[*volume].tier();
+                prop_assert_eq!(model.node.tiers(model.names[*volume], uid), format!("{tier} {tier}"));
             }
             Ok(())
         })?;

@@ -3,14 +3,11 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, NO_SCRIPTS};
 use crate::support::exporter::Exporter;
 use crate::support::fixture::{Fixture, answering};
-use crate::support::fuse::Behaviour;
 use crate::support::http::{self, Response};
 use crate::support::kubelet::Kubelet;
-use crate::support::namespace::{Needs, in_namespace};
-use crate::support::subject::{Subject, healthy, volumes};
 
 const HOSTILE: &str = "<script>alert(1)<!--\u{202e}\"'&";
 
@@ -20,19 +17,30 @@ fn filled(percent: u32) -> Value {
     json!({"statvfs": {"frsize": 4096, "blocks": 100, "bfree": free, "bavail": free, "files": 100, "ffree": 90}})
 }
 
-/// A node with volumes of every kind.
-fn node() -> (Fixture, Exporter) {
-    let mut fixture = Fixture::new();
-    fixture.mount_unwritten("half", filled(50));
-    fixture.mount_unwritten("full", filled(95));
-    fixture.mount_unwritten("stuck", json!("hang"));
-    fixture.mount_unwritten(HOSTILE, filled(20));
-    fixture.write();
-    let exporter = Exporter::start(&[&fixture.flag(), "--stat-timeout=500ms"]);
+fn serve(volumes: &[(&str, Value)], stat_timeout: &str) -> (Fixture, Exporter) {
+    let fixture = Fixture::of(volumes);
+    let exporter = Exporter::start(&[&fixture.flag(), stat_timeout]);
     (fixture, exporter)
 }
 
-/// Where each of these texts begins, which must be in this order.
+/// A node with volumes of every kind.
+fn node() -> (Fixture, Exporter) {
+    let volumes =
+        [("half", filled(50)), ("full", filled(95)), ("stuck", json!("hang")), (HOSTILE, filled(20))];
+    serve(&volumes, "--stat-timeout=500ms")
+}
+
+/// Requests that nobody has read the responses of.
+fn send(exporter: &Exporter, paths: &[&str]) -> Vec<TcpStream> {
+    let send = |path: &&str| {
+        let mut stream = http::connect(exporter.address);
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+    };
+    paths.iter().map(send).collect()
+}
+
+/// Finds these texts, which must be in this order.
 fn assert_in_order(page: &str, texts: &[&str]) {
     let mut rest = page;
     for text in texts {
@@ -42,117 +50,77 @@ fn assert_in_order(page: &str, texts: &[&str]) {
 }
 
 #[test]
-fn the_page_is_html_for_nobody_else() {
+fn page_is_html_that_nothing_from_elsewhere_may_use() {
     let (_fixture, exporter) = node();
+    exporter.wait_for_log("fixture_mode");
     let plain = http::get(exporter.address, "/", &[]);
-    let packed = http::get(exporter.address, "/", &[("Accept-Encoding", "gzip")]);
-    for page in [&plain, &packed] {
-        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
-        assert_eq!(page.header("cache-control"), Some("no-store"));
-        assert_eq!(page.header("vary"), Some("Accept-Encoding"));
-        let policy = page.header("content-security-policy").unwrap();
-        let rules = [
-            "default-src 'none'",
-            "style-src 'self'",
-            "script-src 'self'",
-            "img-src 'self'",
-            "frame-ancestors 'none'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        ];
-        assert_eq!(policy.split("; ").collect::<Vec<_>>(), rules);
+    let compressed = http::get(exporter.address, "/", &[("Accept-Encoding", "gzip")]);
+    for page in [&plain, &compressed] {
+        let names = ["content-type", "cache-control", "vary", "content-security-policy"];
+        let policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+            frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+        let expected = ["text/html; charset=utf-8", "no-store", "Accept-Encoding", policy];
+        assert_eq!(names.map(|name| page.header(name)), expected.map(Some));
     }
-    assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), (None, Some("gzip")));
-    assert!(packed.body.len() < plain.body.len());
+    let encodings = [&plain, &compressed].map(|page| page.header("content-encoding"));
+    assert_eq!(encodings, [None, Some("gzip")]);
+    assert!(compressed.body.len() < plain.body.len());
     let page = plain.text();
-    assert_in_order(
-        &page,
-        &["recorded node", "hung", "stuck", "95.0%", "full", "50.0%", "half", "&lt;script&gt;alert"],
-    );
+    assert_in_order(&page, &["recorded node", "not this machine's volumes", "<b>1</b> hung"]);
+    let rows =
+        ["<b>hung</b>", "stuck", "did not answer", "95.0%", "full", "50.0%", "half", "&#60;script&#62;alert"];
+    assert_in_order(&page, &rows);
     assert!(!page.contains("<script>") && !page.contains('\u{202e}'), "{page}");
 }
 
 #[test]
-fn a_volume_that_hangs_is_shown_as_hung() {
-    in_namespace(Needs::Fuse, |node| {
-        let volumes = [volumes("well", 1, healthy()), volumes("ill", 1, Behaviour::Deaf)].concat();
-        let it = Subject::start(node, &volumes, &["--stat-timeout=1s"]);
-        for _ in 0..2 {
-            let page = it.exporter.get("/").text();
-            assert_in_order(
-                &page,
-                &["<b>1</b> hung", "<b>hung</b>", "ill-0000", "did not answer", "well-0000"],
-            );
-        }
-    });
-}
-
-#[test]
-fn with_the_kubelet_alone_its_claims_are_shown() {
+fn claims_of_the_kubelet_alone_are_shown() {
     let kubelet = Kubelet::start();
     let exporter = Exporter::start(&[&kubelet.endpoint(), "--node-name=node-7"]);
     exporter.scrape_until("an answer", |scrape| {
         !scrape.all("kubelet_volume_stats_capacity_bytes", &[]).is_empty()
     });
     let page = exporter.get("/").text();
-    assert_in_order(
-        &page,
-        &["Volumes of node-7", "<b>3</b> volumes", "shop/</span>", "as the kubelet reports it"],
-    );
-    for claim in ["csi-fs", "csi-block", "local-claim"] {
-        assert!(page.contains(&format!("<bdi><span>shop/</span>{claim}</bdi>")), "{claim}: {page}");
-    }
+    let claims =
+        ["local-claim", "csi-fs", "csi-block"].map(|claim| format!("<span>shop/</span>{claim}</bdi>"));
+    let [local, fs, block] = claims.each_ref().map(String::as_str);
+    let texts = ["Volumes of node-7", "<b>3</b> volumes", local, "as the kubelet reports it", fs, block];
+    assert_in_order(&page, &texts);
 }
 
 #[test]
-fn pages_and_scrapes_at_one_time_share_a_collection() {
-    let mut fixture = Fixture::new();
-    fixture.mount("stuck", json!("hang"));
-    let exporter = Exporter::start(&[&fixture.flag(), "--stat-timeout=2s"]);
-    let ask = |path: &&str| {
-        let mut stream: TcpStream = http::connect(exporter.address);
-        stream
-            .write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())
-            .unwrap();
-        stream
-    };
-    let mut streams: Vec<TcpStream> = ["/", "/metrics"].repeat(10).iter().map(ask).collect();
-    for stream in &mut streams {
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        assert_eq!(Response::parse(&answer).status, 200);
+fn concurrent_pages_and_scrapes_share_a_collection() {
+    let (_fixture, exporter) = serve(&[("stuck", json!("hang"))], "--stat-timeout=2s");
+    for stream in &mut send(&exporter, &["/", "/metrics"].repeat(10)) {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        assert_eq!(Response::parse(&bytes).status, 200);
     }
     // A table that is a plain file is read for each collection: the one at start, perhaps another one, and this.
     let reads = exporter.scrape().value("disk_usage_exporter_mount_table_reads_total", &[]).unwrap();
-    assert!(reads <= 3.0, "{reads} collections for 21 answers");
+    assert!(reads <= 3.0, "{reads} collections for 21 responses");
 }
 
 #[test]
 fn pages_that_wait_delay_neither_probes_nor_what_needs_no_collection() {
-    let mut fixture = Fixture::new();
-    fixture.mount("stuck", json!("hang"));
-    let exporter = Exporter::start(&[&fixture.flag(), "--stat-timeout=1h"]);
-    let mut waiting: Vec<TcpStream> = (0..100).map(|_| http::connect(exporter.address)).collect();
-    for stream in &mut waiting {
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
-    }
+    let (_fixture, exporter) = serve(&[("stuck", json!("hang"))], "--stat-timeout=1h");
+    let _waiting = send(&exporter, &["/"; 100]);
     for path in ["/healthz", "/style.css"] {
         assert_eq!(exporter.get(path).status, 200, "{path}");
     }
 }
 
 #[test]
-fn a_browser_shows_what_a_person_looks_for() {
-    let Some(browser) = Browser::start() else { return };
+fn browser_shows_every_volume_and_filters_them() {
+    let Some(browser) = Browser::start(&[]) else { return };
     let (_fixture, exporter) = node();
     browser.open(exporter.address);
     let rows = browser.run("return [...document.querySelectorAll('tbody tr')].map((row) => row.innerText)");
-    let rows: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row.as_str().unwrap()).collect();
     let expected =
         [["hung", "stuck"], ["95.0%", "full"], ["50.0%", "half"], ["20.0%", "<script>alert(1)<!--"]];
-    assert_eq!(rows.len(), expected.len());
-    for (row, texts) in rows.iter().zip(expected) {
-        assert!(texts.iter().all(|text| row.contains(text)), "{texts:?} in {row}");
+    assert_eq!(rows.as_array().unwrap().len(), expected.len());
+    for (row, texts) in rows.as_array().unwrap().iter().zip(expected) {
+        assert!(texts.iter().all(|text| row.as_str().unwrap().contains(text)), "{texts:?} in {row}");
     }
     let bars = browser.run(
         "return [...document.querySelectorAll('.bar')].map((bar) =>
@@ -166,41 +134,30 @@ fn a_browser_shows_what_a_person_looks_for() {
     let origin = format!("http://{}/", exporter.address);
     let requests = browser.requests();
     assert!(requests.len() >= 3 && requests.iter().all(|url| url.starts_with(&origin)), "{requests:?}");
-    assert_eq!(browser.console(), [Value::Null; 0]);
-}
 
-#[test]
-fn typing_leaves_the_rows_that_fit() {
-    let Some(browser) = Browser::start() else { return };
-    let (_fixture, exporter) = node();
-    browser.open(exporter.address);
-    let shown = || {
-        browser.run(
+    for (typed, shown) in [("HUNG", json!(["stuck"])), ("nfs4 ful", json!(["full"])), ("nothing", json!([]))]
+    {
+        browser.type_into(".filter input", typed);
+        let rows = browser.run(
             "return [...document.querySelectorAll('tbody tr')].filter((row) => row.offsetHeight > 0)
                 .map((row) => row.querySelector('th bdi').textContent)",
-        )
-    };
-    assert_eq!(shown().as_array().unwrap().len(), 4);
-    for (typed, rows) in [("HUNG", json!(["stuck"])), ("nfs4 ful", json!(["full"])), ("nothing", json!([]))] {
-        browser.type_into(".filter input", typed);
-        assert_eq!(shown(), rows, "{typed}");
-        let said = browser.run("return document.querySelector('.filter output').textContent");
-        assert_eq!(said, format!("{} of 4", rows.as_array().unwrap().len()));
+        );
+        assert_eq!(rows, shown, "{typed}");
+        let count = browser.run("return document.querySelector('.filter output').textContent");
+        assert_eq!(count, format!("{} of 4", shown.as_array().unwrap().len()));
     }
-    assert_eq!(browser.console(), [Value::Null; 0]);
+    assert_eq!(browser.console(), json!([]));
 }
 
 #[test]
-fn a_phone_shows_all_without_scrolling_sideways_and_dark_is_dark() {
-    let Some(browser) = Browser::start() else { return };
-    let mut fixture = Fixture::new();
-    fixture.mount_unwritten(&"x".repeat(253), answering());
-    fixture.mount_unwritten("stuck", json!("hang"));
-    fixture.write();
-    let exporter = Exporter::start(&[&fixture.flag(), "--stat-timeout=500ms"]);
+fn every_screen_shows_all_without_scrolling_sideways_and_dark_is_dark() {
+    let Some(browser) = Browser::start(&[]) else { return };
+    let volumes = [(&*"x".repeat(253), answering()), ("stuck", json!("hang"))];
+    let (_fixture, exporter) = serve(&volumes, "--stat-timeout=500ms");
     browser.set_width(375);
     let brightness = |scheme| {
-        browser.prefer(scheme);
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        browser.devtools("Emulation.setEmulatedMedia", &json!({"features": features}));
         browser.open(exporter.address);
         browser.run("document.querySelectorAll('details').forEach((details) => { details.open = true; })");
         let widths = browser.run(
@@ -209,23 +166,18 @@ fn a_phone_shows_all_without_scrolling_sideways_and_dark_is_dark() {
         );
         assert_eq!(widths, json!([375, 375, true]), "{scheme}");
         // What has no figure has no words for it either.
-        let shown = "return [...document.querySelectorAll('.failed .figure, .well .size')].map(\
+        let hidden = "return [...document.querySelectorAll('.failed .figure, .well .size')].map(\
             (cell) => getComputedStyle(cell).display === 'none')";
-        assert_eq!(browser.run(shown), json!([true, true, true, false]));
+        assert_eq!(browser.run(hidden), json!([true, true, true, false]));
         let colour = browser.run("return getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]");
         colour.as_str().unwrap().parse::<u32>().unwrap()
     };
     assert!(brightness("light") > 200 && brightness("dark") < 60);
-}
 
-#[test]
-fn no_figure_takes_the_room_of_names() {
-    let Some(browser) = Browser::start() else { return };
-    let mut fixture = Fixture::new();
-    let most = json!({"frsize": u32::MAX, "blocks": u64::MAX, "bfree": u64::MAX, "bavail": u64::MAX,
-        "files": u64::MAX, "ffree": 0});
-    fixture.mount("huge", json!({"statvfs": most}));
-    let exporter = Exporter::start(&[&fixture.flag()]);
+    // The longest figures leave room for names.
+    let huge = json!({"statvfs": {"frsize": u32::MAX, "blocks": u64::MAX, "bfree": u64::MAX, "bavail": u64::MAX,
+        "files": u64::MAX, "ffree": 0}});
+    let (_fixture, exporter) = serve(&[("huge", huge)], "--stat-timeout=500ms");
     for width in [320, 768, 900, 1280] {
         browser.set_width(width);
         browser.open(exporter.address);
@@ -238,16 +190,14 @@ fn no_figure_takes_the_room_of_names() {
 }
 
 #[test]
-fn it_is_complete_without_javascript() {
-    let Some(browser) = Browser::start_without_scripts() else {
-        return;
-    };
+fn page_is_complete_without_javascript() {
+    let Some(browser) = Browser::start(&[NO_SCRIPTS]) else { return };
     let (_fixture, exporter) = node();
     browser.open(exporter.address);
-    let dom = browser.dom();
+    let document = browser.devtools("DOM.getDocument", &json!({"depth": 0}));
+    let html = browser.devtools("DOM.getOuterHTML", &json!({"nodeId": document["root"]["nodeId"]}));
+    let dom = html["outerHTML"].as_str().unwrap();
     assert!(dom.contains("<p class=\"filter\" hidden=\"\">"), "it would filter nothing: {dom}");
-    assert_in_order(
-        &dom,
-        &["hung", "stuck", "95.0%", "full", "50.0%", "half", "20.0%", "</table>", "/metrics"],
-    );
+    let rows = ["hung", "stuck", "95.0%", "full", "50.0%", "half", "20.0%", "</table>", "/metrics"];
+    assert_in_order(dom, &rows);
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,120 +27,77 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
-    btree_map(text(), text(), 0..8)
-}
-
-#[derive(Debug, Clone)]
-struct Row {
-    pod: u8,
-    plugin: &'static str,
-    name: Vec<u8>,
-    device: u8,
-    answer: Option<(u64, u64, u64)>,
-}
-
-fn row() -> impl Strategy<Value = Row> {
-    let name = prop_oneof![
-        3 => prop::sample::select(vec!["pv", "a", "b"]).prop_map(|name| name.as_bytes().to_vec()),
-        1 => vec(any::<u8>().prop_filter("no path", |byte| *byte != b'/'), 1..12),
-    ];
-    let plugin =
-        prop::sample::select(vec!["kubernetes.io~nfs", "kubernetes.io~csi", "v~d", "kubernetes.io~secret"]);
-    (0..3_u8, plugin, name, 0..2_u8, any::<Option<(u64, u64, u64)>>())
-        .prop_map(|(pod, plugin, name, device, answer)| Row { pod, plugin, name, device, answer })
-}
-
 fn uid(pod: u8) -> String {
     format!("6ad83273-bbc5-4a23-9e8c-d796d288e15{pod}")
 }
 
-/// The row as the kernel would write it.
-fn line(at: usize, row: &Row) -> Vec<u8> {
-    let tail = if row.plugin == "kubernetes.io~csi" { "/mount" } else { "" };
-    let mut line =
-        format!("{at} 1 0:{} / /var/lib/kubelet/pods/{}/volumes/{}/", row.device, uid(row.pod), row.plugin)
-            .into_bytes();
-    for byte in &row.name {
-        match byte {
-            b' ' | b'\t' | b'\n' | b'\\' | b'#' => line.extend(format!("\\{byte:03o}").bytes()),
-            _ => line.push(*byte),
-        }
-    }
-    line.extend(format!("{tail} rw - nfs4 server:/{} rw\n", row.device).bytes());
-    line
+/// Figures of a mount; without them it fails.
+type Figures = Option<(u64, u64, u64)>;
+
+/// A mount's name, its row from the root on as the kernel would write it, and its figures.
+fn row() -> impl Strategy<Value = (Vec<u8>, Vec<u8>, Figures)> {
+    let name = prop_oneof![
+        3 => prop::sample::select(vec!["pv", "a", "b"]).prop_map(|name| name.as_bytes().to_vec()),
+        1 => vec(any::<u8>().prop_filter("no path", |byte| *byte != b'/'), 1..12),
+    ];
+    let plugins = vec!["kubernetes.io~nfs", "kubernetes.io~csi", "v~d", "kubernetes.io~secret"];
+    (0..3_u8, prop::sample::select(plugins), name, 0..2_u8, any::<Figures>()).prop_map(
+        |(pod, plugin, name, device, figures)| {
+            let directory = format!("/var/lib/kubelet/pods/{}/volumes/{plugin}/", uid(pod));
+            let mut row = format!("1 0:{device} / {directory}").into_bytes();
+            for byte in &name {
+                match byte {
+                    b' ' | b'\t' | b'\n' | b'\\' | b'#' => row.extend(format!("\\{byte:03o}").bytes()),
+                    _ => row.push(*byte),
+                }
+            }
+            let tail = if plugin == "kubernetes.io~csi" { "/mount" } else { "" };
+            row.extend(format!("{tail} rw - nfs4 server:/{device} rw\n").bytes());
+            (name, row, figures)
+        },
+    )
 }
 
-#[derive(Debug, Clone)]
-struct Object {
-    name: String,
-    labels: BTreeMap<String, String>,
-    claim: Option<(String, String)>,
-    pod: u8,
-    source: Value,
-}
-
-fn object() -> impl Strategy<Value = Object> {
+/// A pod, and a volume that may have a claim.
+fn objects() -> impl Strategy<Value = Vec<Value>> {
     let source = prop_oneof![
         text().prop_map(|t| json!({"nfs": {"server": t, "path": "/e"}})),
         text().prop_map(|t| json!({"csi": {"driver": t, "volumeHandle": "h"}})),
         Just(json!({"accessModes": ["ReadWriteOnce", "ReadOnlyMany"]})),
     ];
-    (text(), labels(), any::<Option<()>>(), (text(), text()), 0..3_u8, source).prop_map(
-        |(name, labels, bound, claim, pod, source)| Object {
-            name,
-            labels,
-            claim: bound.map(|()| claim),
-            pod,
-            source,
+    let labels = btree_map(text(), text(), 0..8);
+    (text(), labels, any::<bool>(), (text(), text()), 0..3_u8, source).prop_map(
+        |(name, labels, is_bound, (namespace, claim), pod, mut spec)| {
+            if is_bound {
+                spec["claimRef"] = json!({"namespace": namespace, "name": claim});
+            }
+            let claim = json!({"kind": "PersistentVolumeClaim",
+                "metadata": {"name": claim, "namespace": namespace, "labels": labels},
+                "spec": {"resources": {"requests": {"storage": "1.5Gi"}}}});
+            let pod = json!({"kind": "Pod", "metadata": {"name": name, "namespace": "n", "uid": uid(pod)},
+                "spec": {"volumes": [{"name": name, "nfs": {}}]}});
+            let metadata = json!({"name": name, "labels": labels});
+            let volume = json!({"kind": "PersistentVolume", "metadata": metadata, "spec": spec});
+            [pod].into_iter().chain(is_bound.then_some(claim)).chain([volume]).collect()
         },
     )
 }
 
-fn objects(objects: &[Object]) -> Value {
-    let items = objects.iter().flat_map(|object| {
-        let mut spec = object.source.clone();
-        let mut items = vec![
-            json!({"kind": "Pod", "metadata": {"name": object.name, "namespace": "n", "uid": uid(object.pod)},
-            "spec": {"volumes": [{"name": object.name, "nfs": {}}]}}),
-        ];
-        if let Some((namespace, name)) = &object.claim {
-            spec["claimRef"] = json!({"namespace": namespace, "name": name});
-            items.push(json!({"kind": "PersistentVolumeClaim",
-                "metadata": {"name": name, "namespace": namespace, "labels": object.labels},
-                "spec": {"resources": {"requests": {"storage": "1.5Gi"}}}}));
-        }
-        items.push(json!({"kind": "PersistentVolume",
-            "metadata": {"name": object.name, "labels": object.labels}, "spec": spec}));
-        items
-    });
-    json!({"kind": "List", "items": items.collect::<Vec<_>>()})
-}
-
-/// Answers by the rows; what has no figures fails.
-struct Answers(BTreeMap<u64, Option<(u64, u64, u64)>>);
+/// Answers by the rows' ids.
+struct Answers(Vec<Figures>);
 
 impl Probe for Answers {
     fn probe(&self, mount: &VolumeMount) -> ProbeResult {
-        let (total, used, free) = self.0[&mount.id.unwrap()].ok_or(Reason::Stale)?;
+        let id = usize::try_from(mount.id.unwrap()).unwrap();
+        let (total, used, free) = self.0[id].ok_or(Reason::Stale)?;
         Ok(Measurement::Filesystem(Usage {
             total: total.into(),
-            used: u128::from(used) << 60,
-            available: free.into(),
+            used: Some(u128::from(used) << 60),
+            available: Some(free.into()),
             inodes: Some(Inodes { total, free: free.min(total) }).filter(|_| used > 5),
             read_only: false,
         }))
     }
-}
-
-/// Without names that differ in bytes that are no UTF-8 only: written, they are the same, and one of them is left out.
-fn told_apart(rows: Vec<Row>) -> Vec<Row> {
-    let mut names = BTreeMap::new();
-    let mut is_told_apart = |row: &Row| {
-        let written = String::from_utf8_lossy(&row.name).into_owned();
-        *names.entry(written).or_insert_with(|| row.name.clone()) == row.name
-    };
-    rows.into_iter().filter(|row| is_told_apart(row)).collect()
 }
 
 proptest! {
@@ -148,39 +105,41 @@ proptest! {
 
     #[test]
     fn whatever_objects_and_mounts_the_exposition_is_valid(
-        rows in vec(row(), 0..12), cluster in vec(object(), 0..6), per_pod in any::<bool>()
+        mut rows in vec(row(), 0..12), cluster in vec(objects(), 0..6), per_pod in any::<bool>()
     ) {
-        let rows = told_apart(rows);
+        // Of names that differ in bytes that are no UTF-8 only, and so are written alike, one is left out.
+        let names: BTreeSet<Vec<u8>> = rows.iter().map(|(name, ..)| name.clone()).collect();
+        let written: BTreeMap<_, _> = names.iter().map(|name| (String::from_utf8_lossy(name), name)).collect();
+        rows.retain(|(name, ..)| written[&String::from_utf8_lossy(name)] == name);
         let directory = tempfile::tempdir().unwrap();
         let table = directory.path().join("mountinfo");
-        let lines: Vec<Vec<u8>> = rows.iter().enumerate().map(|(at, row)| line(at, row)).collect();
-        std::fs::write(&table, lines.concat()).unwrap();
+        let lines = rows.iter().enumerate().map(|(id, (_, row, _))| [format!("{id} ").as_bytes(), row].concat());
+        std::fs::write(&table, lines.collect::<Vec<_>>().concat()).unwrap();
         let objects_file = directory.path().join("objects.json");
-        std::fs::write(&objects_file, objects(&cluster).to_string()).unwrap();
+        std::fs::write(&objects_file, json!({"kind": "List", "items": cluster.concat()}).to_string()).unwrap();
 
-        let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+        let selections = Selections::default();
         let worker = BlockingWorker::start("host-files").unwrap();
         let objects = ObjectsFile::open(&objects_file, selections, &worker).unwrap();
-        let answers = rows.iter().enumerate().map(|(at, row)| (at as u64, row.answer)).collect();
+        let answers = Answers(rows.iter().map(|(.., figures)| *figures).collect());
         let (rootfs, matcher) = (directory.path().to_owned(), VolumeMatcher::default());
-        let settings = NodeSettings { rootfs, mount_table: Some(table), matcher };
-        let node = Node::open(settings, Arc::new(Answers(answers)), &worker).unwrap();
+        let settings = NodeSettings { rootfs, mount_table: Some(table), matcher, is_recorded: true };
+        let node = Node::open(settings, Arc::new(answers), &worker).unwrap();
         let mut collector = Collector::new(CollectorInputs {
             mounts: Some((node, MetadataHandle::objects(objects))),
             kubelet: None,
-            kubelet_directory: "/var/lib/kubelet".into(),
+            host_files: worker,
             names: Some(KubeletSeriesOptions { only_missing_after: None, per_pod }),
         });
         let snapshot = collector.collect(&Deadline::after(Duration::from_mins(1)));
         let volumes = snapshot.volumes.len();
         let prepared = Encoder::default().prepare(snapshot);
-        let write = |format| prepared.encode(Encoding { format, gzip: false });
+        let write = |format| String::from_utf8(prepared.encode(Encoding { format, gzip: false }).concat()).unwrap();
 
-        let text = String::from_utf8(write(Format::Text).concat()).unwrap();
+        let (text, openmetrics) = (write(Format::Text), write(Format::OpenMetrics));
         let parsed = Exposition::parse(&text);
         prop_assert_eq!(parsed.value("disk_usage_exporter_dropped_series_total", &[]), Some(0.0), "no series was lost");
         prop_assert_eq!(parsed.all("pv_disk_usage_up", &[]).len(), volumes);
-        let openmetrics = String::from_utf8(write(Format::OpenMetrics).concat()).unwrap();
         let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
         prop_assert_eq!(samples(&text), samples(&openmetrics));
     }

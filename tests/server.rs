@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
 use crate::support::fixture::{Fixture, answering};
-use crate::support::http::{self, Response};
+use crate::support::http;
 
 fn node() -> (Fixture, Exporter) {
     let mut fixture = Fixture::new();
@@ -17,228 +17,155 @@ fn node() -> (Fixture, Exporter) {
     (fixture, exporter)
 }
 
-/// A node whose only volume hangs, for which scrapes wait this long.
-fn hung_node(stat_timeout: &str) -> (Fixture, Exporter) {
+/// A node whose only volume hangs.
+fn hung_fixture() -> Fixture {
     let mut fixture = Fixture::new();
     fixture.mount("hung", json!("hang"));
-    let exporter = Exporter::start(&[&fixture.flag(), &format!("--stat-timeout={stat_timeout}")]);
-    (fixture, exporter)
+    fixture
 }
 
 #[test]
-fn every_route_answers() {
+fn routes_methods_formats_and_compression() {
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let (_fixture, exporter) = node();
+    let (metrics, text) = ("text/plain; version=0.0.4; charset=utf-8", "text/plain; charset=utf-8");
+    let (gzip, openmetrics) = (("Accept-Encoding", "gzip"), ("Accept", "application/openmetrics-text"));
+    let routes: [(_, &[_], _); 12] = [
+        ("/metrics", &[], metrics),
+        ("/metrics?name[]=up", &[], metrics),
+        ("/metrics", &[gzip], metrics),
+        ("/metrics", &[gzip, openmetrics], OPENMETRICS),
+        ("/", &[], "text/html; charset=utf-8"),
+        ("/style.css", &[], "text/css; charset=utf-8"),
+        ("/filter.js", &[], "text/javascript; charset=utf-8"),
+        ("/icon.svg", &[], "image/svg+xml"),
+        ("/healthz", &[], text),
+        ("/health", &[], text),
+        ("/readyz", &[], text),
+        ("/ready", &[], text),
+    ];
+    // Every scrape but the first one has the same families.
     exporter.scrape();
-    for path in ["/healthz", "/health", "/readyz", "/ready"] {
-        let response = exporter.get(path);
-        assert_eq!((response.status, response.text().as_str()), (200, "ok\n"), "{path}");
+    let families = Exposition::parse(&exporter.get("/metrics").text()).families;
+    for (path, headers, content_type) in routes {
+        let case = format!("{path} {headers:?}");
+        let get = http::get(exporter.address, path, headers);
+        assert_eq!((get.status, get.header("content-type")), (200, Some(content_type)), "{case}");
+        assert_eq!(get.header("x-content-type-options"), Some("nosniff"), "{case}");
+        assert_eq!(get.header("content-encoding"), headers.first().map(|_| "gzip"), "{case}");
+        assert_eq!(get.text() == "ok\n", content_type == text, "{case}");
+        assert_eq!(get.text().ends_with("\n# EOF\n"), content_type == OPENMETRICS, "{case}");
+        if content_type == metrics {
+            assert_eq!(Exposition::parse(&get.text()).families, families, "{case}");
+        }
+        if path == "/metrics" {
+            assert_eq!(get.header("vary"), Some("Accept, Accept-Encoding"), "{case}");
+            assert_eq!(get.body.len() < get.text().len() / 2, !headers.is_empty(), "{case}");
+        }
+        let head = http::request(exporter.address, "HEAD", path, headers);
+        assert_eq!((head.status, head.header("content-type")), (200, Some(content_type)), "{case}");
+        assert_eq!(head.body.len(), 0, "{case}");
+        assert!(head.header("content-length").unwrap().parse::<usize>().unwrap() > 0, "{case}");
     }
-    let page = exporter.get("/");
-    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let page = exporter.get("/").text();
     for part in ["href=\"/metrics\"", "href=\"/healthz\"", "href=\"/readyz\"", "recorded node"] {
-        assert!(page.text().contains(part), "{part} in {}", page.text());
-    }
-    for (path, kind) in
-        [("/style.css", "text/css"), ("/filter.js", "text/javascript"), ("/icon.svg", "image/svg+xml")]
-    {
-        let response = exporter.get(path);
-        assert_eq!(
-            (response.status, response.header("x-content-type-options")),
-            (200, Some("nosniff")),
-            "{path}"
-        );
-        assert!(response.header("content-type").unwrap().starts_with(kind), "{path}");
+        assert!(page.contains(part), "{part} in {page}");
     }
     for path in ["/metrics/", "/nothing", "/metricsx", "//"] {
         assert_eq!(exporter.get(path).status, 404, "{path}");
     }
-    assert_eq!(exporter.get("/metrics?name[]=up").status, 200);
-}
-
-#[test]
-fn only_get_and_head() {
-    let (_fixture, exporter) = node();
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
         let response = http::request(exporter.address, method, "/metrics", &[]);
         assert_eq!((response.status, response.header("allow")), (405, Some("GET, HEAD")), "{method}");
         assert_eq!(http::request(exporter.address, method, "/nothing", &[]).status, 404, "{method}");
     }
-    for path in ["/metrics", "/", "/style.css", "/healthz", "/readyz"] {
-        let head = http::request(exporter.address, "HEAD", path, &[]);
-        let get = exporter.get(path);
-        assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
-        assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
-        assert!(head.header("content-length").unwrap().parse::<usize>().unwrap() > 0, "{path}");
-    }
 }
 
 #[test]
-fn the_client_chooses_format_and_packing() {
-    let (_fixture, exporter) = node();
-    let get = |headers: &[(&str, &str)]| {
-        let response = http::get(exporter.address, "/metrics", headers);
-        assert_eq!(response.header("vary"), Some("Accept, Accept-Encoding"));
-        response
-    };
-    let plain = get(&[]);
-    assert_eq!(plain.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-    assert_eq!(plain.header("content-encoding"), None);
-    let packed =
-        get(&[("Accept-Encoding", "gzip"), ("Accept", "application/openmetrics-text;version=1.0.0")]);
-    assert_eq!(
-        packed.header("content-type"),
-        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
-    );
-    assert_eq!(packed.header("content-encoding"), Some("gzip"));
-    assert!(packed.text().ends_with("\n# EOF\n"));
-    assert!(packed.body.len() < packed.text().len() / 2);
-    let packed_text = get(&[("Accept-Encoding", "gzip")]);
-    let names = |text: &str| Exposition::parse(text).families;
-    assert_eq!(names(&packed_text.text()), names(&get(&[]).text()));
-}
-
-#[test]
-fn not_ready_until_the_first_collection_has_ended() {
-    let (_fixture, exporter) = hung_node("3s");
-    let early = exporter.get("/readyz");
-    assert_eq!(
-        (early.status, early.text().as_str()),
-        (503, "no source of figures has answered yet; the log tells why\n")
-    );
+fn scrapes_during_the_first_collection_share_it_despite_a_low_soft_limit_of_descriptors() {
+    let fixture = hung_fixture();
+    let exporter = Exporter::start_limited("-S -n 30", &[&fixture.flag(), "--stat-timeout=2s"]);
+    let scrapes: Vec<_> = (0..200).map(|_| http::send_scrape(exporter.address)).collect();
+    let ready = exporter.get("/readyz");
+    let reason = "no source of figures has answered yet; the log tells why\n";
+    assert_eq!((ready.status, ready.text().as_str()), (503, reason));
     assert_eq!(exporter.get("/healthz").status, 200);
-    assert_eq!(exporter.scrape().volume("hung")["pv_disk_usage_up"], 0.0);
+    // The response has the duration of its collection: no two of them are equal to the nanosecond.
+    let responses: HashSet<String> = scrapes.into_iter().map(|scrape| http::receive(scrape).text()).collect();
+    assert_eq!(responses.len(), 1);
+    let scrape = Exposition::parse(responses.iter().next().unwrap());
+    assert_eq!(scrape.volume("hung")["pv_disk_usage_up"], 0.0);
     assert_eq!(exporter.get("/readyz").status, 200);
+    assert!(exporter.logged("accept_failed").is_empty());
 }
 
 #[test]
-fn scrapes_at_one_time_share_a_collection_and_its_bytes() {
-    let (_fixture, exporter) = hung_node("2s");
-    let mut streams: Vec<TcpStream> = (0..200).map(|_| http::connect(exporter.address)).collect();
-    for stream in &mut streams {
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-    }
-    let answers = streams.iter_mut().map(|stream| {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        Response::parse(&bytes).text()
-    });
-    // The time that it took is in it: no two collections are alike to the nanosecond.
-    let distinct: HashSet<String> = answers.collect();
-    assert_eq!(distinct.len(), 1);
-}
-
-#[test]
-fn the_clients_time_shortens_the_wait() {
-    let mut fixture = Fixture::new();
-    fixture.mount("hung", json!("hang"));
-    // The collection made at start must not meet it: it would wait for its hour.
-    let rows = std::fs::read(fixture.path().join("mountinfo")).unwrap();
-    std::fs::write(fixture.path().join("mountinfo"), "").unwrap();
-    let exporter = Exporter::start(&[&fixture.flag(), "--stat-timeout=1h"]);
-    exporter.scrape();
-    std::fs::write(fixture.path().join("mountinfo"), rows).unwrap();
-    // A fifth of it is left for answering, also on a busy machine.
-    let headers = [("X-Prometheus-Scrape-Timeout-Seconds", "4")];
-    let response = http::get(exporter.address, "/metrics", &headers);
-    assert_eq!(response.status, 200);
-    let scrape = Exposition::parse(&response.text());
-    assert_eq!(scrape.label("pv_disk_usage_error", "reason"), ["timeout"]);
-    assert_eq!(scrape.value("disk_usage_exporter_volumes", &[("state", "hung")]), Some(1.0));
-}
-
-#[test]
-fn an_impatient_client_is_told_that_a_patient_ones_collection_is_under_way() {
-    let (_fixture, exporter) = hung_node("1h");
-    let headers = [("X-Prometheus-Scrape-Timeout-Seconds", "0.5")];
-    let response = http::get(exporter.address, "/metrics", &headers);
-    assert_eq!(response.status, 503);
-    assert!(response.text().contains("takes longer than this scrape may"), "{}", response.text());
-}
-
-#[test]
-fn a_port_in_use_is_an_error_that_names_it() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
+fn port_in_use_is_an_error_that_names_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
     let fixture = Fixture::new();
     for args in [&["--listen-host=127.0.0.1"][..], &[]] {
-        let output = run(&[&[&*fixture.flag(), "--listen-port", &port.to_string()], args].concat());
+        let output = run(&[&[&*fixture.flag(), "--listen-port", &port], args].concat());
         assert_eq!(output.status.code(), Some(1));
-        let said = String::from_utf8(output.stderr).unwrap();
-        let parts = [&port.to_string(), "in use", "--listen-port"];
-        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!([&*port, "in use", "--listen-port"].iter().all(|part| stderr.contains(part)), "{stderr}");
     }
 }
 
 #[test]
-fn every_interface_is_both_ip_versions() {
+fn default_listener_accepts_ipv4_and_ipv6() {
     let fixture = Fixture::new();
     let exporter = Exporter::start_everywhere(&[&fixture.flag()]);
     let port = exporter.address.port();
     assert_eq!(http::get(SocketAddr::from(([127, 0, 0, 1], port)), "/healthz", &[]).status, 200);
     if TcpListener::bind("[::1]:0").is_ok() {
-        let v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port));
-        assert_eq!(http::get(v6, "/healthz", &[]).status, 200);
+        assert_eq!(http::get((Ipv6Addr::LOCALHOST, port).into(), "/healthz", &[]).status, 200);
     }
 }
 
 #[test]
-fn told_to_stop_it_closes_the_port_first_and_finishes_what_is_in_flight() {
+fn stopping_closes_the_port_answers_scrapes_in_flight_and_drops_everything_else() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let (_fixture, exporter) = hung_node("2s");
-        let address = exporter.address;
-        let mut idle = http::connect(address);
-        let mut scrape = http::connect(address);
-        scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        let fixture = hung_fixture();
+        let exporter = Exporter::start(&[&fixture.flag(), "--stat-timeout=1h"]);
+        let [mut idle, mut half] = [(); 2].map(|()| http::connect(exporter.address));
+        half.write_all(b"GET /metrics HTT").unwrap();
+        let scrape = http::send_scrape(exporter.address);
         // A later connection that is answered proves that the earlier ones were accepted.
         assert_eq!(exporter.get("/healthz").status, 200);
         exporter.signal(signal);
-        let line = exporter.wait_for_log("stopping");
-        assert_eq!(line["signal"], signal.as_str());
-        while TcpStream::connect(address).is_ok() {
+        assert_eq!(exporter.wait_for_log("stopping")["signal"], signal.as_str());
+        while TcpStream::connect(exporter.address).is_ok() {
             std::thread::yield_now();
         }
-        let mut answer = Vec::new();
-        scrape.read_to_end(&mut answer).unwrap();
-        let answer = Response::parse(&answer);
-        assert_eq!(answer.status, 200);
-        assert!(answer.text().contains("pv_disk_usage_up{pv_name=\"hung\""), "{}", answer.text());
+        let response = http::receive(scrape);
+        assert_eq!(response.status, 200);
+        assert!(response.text().contains("pv_disk_usage_up{pv_name=\"hung\""), "{}", response.text());
         assert_eq!(idle.read(&mut [0]).unwrap(), 0, "an idle connection is closed");
         assert_eq!(exporter.wait().code(), Some(0));
     }
 }
 
 #[test]
-fn what_does_not_end_is_cut_off_when_stopping() {
-    let (_fixture, exporter) = hung_node("1h");
-    let mut scrape = http::connect(exporter.address);
-    scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
-    let mut half = http::connect(exporter.address);
-    half.write_all(b"GET /metrics HTT").unwrap();
-    assert_eq!(exporter.get("/healthz").status, 200);
-    exporter.signal(Signal::SIGTERM);
-    assert_eq!(exporter.wait().code(), Some(0));
-}
-
-#[test]
-fn bad_requests_harm_nobody() {
+fn malformed_requests_are_refused_and_disturb_nobody() {
     let (_fixture, exporter) = node();
-    let huge = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
-    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(1000));
-    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
+    let huge_header = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(1000));
+    let long_path = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
     let cases: [&[u8]; 8] = [
         b"nonsense\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"\0\0\0\0",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        huge.as_bytes(),
-        many.as_bytes(),
-        long.as_bytes(),
+        huge_header.as_bytes(),
+        many_headers.as_bytes(),
+        long_path.as_bytes(),
     ];
     for case in cases {
-        let answer = http::raw(exporter.address, case);
-        let begin = answer[..answer.len().min(12)].escape_ascii().to_string();
-        assert!(begin.is_empty() || begin.starts_with("HTTP/1.1 4"), "{begin}");
+        let response = http::raw(exporter.address, case);
+        let start = response[..response.len().min(12)].escape_ascii().to_string();
+        assert!(start.is_empty() || start.starts_with("HTTP/1.1 4"), "{start}");
         assert_eq!(exporter.get("/metrics").status, 200);
     }
     let body = b"POST /metrics HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n\r\nx";
@@ -246,33 +173,15 @@ fn bad_requests_harm_nobody() {
 }
 
 #[test]
-fn many_scrapes_wait_whatever_the_soft_limit_of_descriptors() {
-    let mut fixture = Fixture::new();
-    fixture.mount("hung", json!("hang"));
-    let exporter = Exporter::start_with_soft_descriptors(30, &[&fixture.flag(), "--stat-timeout=1h"]);
-    let mut scrapes: Vec<TcpStream> = (0..200).map(|_| http::connect(exporter.address)).collect();
-    for scrape in &mut scrapes {
-        scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
-    }
-    assert_eq!(exporter.get("/healthz").status, 200);
-    for scrape in &mut scrapes {
-        scrape.set_nonblocking(true).unwrap();
-        let waiting = scrape.read(&mut [0]).unwrap_err();
-        assert_eq!(waiting.kind(), std::io::ErrorKind::WouldBlock, "it still waits for its response");
-    }
-    assert!(exporter.logged("accept_failed").is_empty());
-}
-
-#[test]
-fn without_descriptors_it_says_so_once_and_goes_on() {
+fn exhausted_descriptors_are_logged_once_and_serving_goes_on() {
     let fixture = Fixture::new();
-    let exporter = Exporter::start_with_descriptors(30, &[&fixture.flag()]);
-    let held: Vec<TcpStream> = (0..60).map(|_| http::connect(exporter.address)).collect();
+    let exporter = Exporter::start_limited("-n 30", &[&fixture.flag()]);
+    let connections: Vec<TcpStream> = (0..36).map(|_| http::connect(exporter.address)).collect();
     exporter.wait_for_log("accept_failed");
     for _ in 0..3 {
         assert_eq!(exporter.get("/healthz").status, 200);
     }
-    drop(held);
+    drop(connections);
     assert_eq!(exporter.scrape().value("disk_usage_exporter_mounts", &[]), Some(0.0));
     assert_eq!(exporter.logged("accept_failed").len(), 1);
 }

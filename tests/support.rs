@@ -1,6 +1,5 @@
 //! What tests share.
 
-pub(crate) mod alertmanager;
 pub(crate) mod apiserver;
 pub(crate) mod browser;
 pub(crate) mod cluster;
@@ -18,13 +17,13 @@ pub(crate) mod in_process;
 pub(crate) mod kubectl;
 pub(crate) mod kubelet;
 pub(crate) mod manifest;
+pub(crate) mod memory_limit;
 pub(crate) mod namespace;
 pub(crate) mod objects;
 pub(crate) mod pod_security;
 pub(crate) mod prometheus;
 pub(crate) mod promql;
 pub(crate) mod resources;
-pub(crate) mod restless;
 pub(crate) mod subject;
 pub(crate) mod tool;
 pub(crate) mod virtual_node;

@@ -8,15 +8,12 @@ use disk_usage_exporter::volume::VolumeMount;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::support::apiserver::{Fault, Resource, Server, Verb, of};
+use crate::support::apiserver::{Fault, PVS, Server};
 use crate::support::exporter::run;
 use crate::support::exposition::Exposition;
 use crate::support::fixture::answering;
-use crate::support::virtual_node::{
-    MINUTE, SECOND, VirtualNode, claim, mount, of_version, pass, pod, pv, settings,
-};
-
-const PVS: Resource = Resource::PersistentVolumes;
+use crate::support::objects::{NODE, claim, claim_of, pod, pv};
+use crate::support::virtual_node::{MINUTE, SECOND, VirtualNode, mount, of_version, pass};
 
 /// A row of the mount table: pod, plugin, name, what is mounted, and for CSI the driver and handle of `vol_data.json`.
 type Row<'a> = (&'a str, &'a str, &'a str, &'a str, Option<(&'a str, &'a str)>);
@@ -70,9 +67,9 @@ fn volumes(scrape: &Exposition) -> (Vec<String>, f64) {
 }
 
 fn with_source(name: &str, source: &Value) -> Value {
-    let mut object = pv(name, "data", "gold");
+    let mut object = pv(name, "", "gold");
     object["spec"] = source.clone();
-    object["spec"]["claimRef"] = json!({"namespace": "shop", "name": "data"});
+    object["spec"]["claimRef"] = json!({"namespace": "shop", "name": claim_of("data")});
     object
 }
 
@@ -132,16 +129,18 @@ fn migrated_inline_volumes_are_left_out_where_a_file_of_objects_has_not_their_na
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_hangs_in_the_unmount_of_an_earlier_volume_has_no_labels_of_the_new_one() {
     for has_pods in [true, false] {
-        let server = Server::in_process();
-        server.put_all([pv("pv", "alpha", "alpha"), claim("alpha", "alpha"), pod("a", &["alpha"])]);
-        let node_settings = settings(has_pods.then_some(crate::support::cluster::NODE));
-        let mut node = VirtualNode::start_with(&server, node_settings);
-        node.mount(&[("pv", "a")]);
+        let server = Server::new();
+        server.put([
+            pv("pv", &claim_of("alpha"), "alpha"),
+            claim(&claim_of("alpha"), "alpha"),
+            pod("a", &["alpha"]),
+        ]);
+        let mut node = VirtualNode::start_as(has_pods.then_some(NODE), &server, &[("pv", "a")]);
         pass(2 * SECOND).await;
-        server.remove(PVS, "", "pv");
-        server.put_all([
-            of_version(pv("pv", "beta", "beta"), "uid-b", 0),
-            claim("beta", "beta"),
+        server.remove([pv("pv", "", "")]);
+        server.put([
+            of_version(pv("pv", &claim_of("beta"), "beta"), "uid-b", 0),
+            claim(&claim_of("beta"), "beta"),
             pod("b", &["beta"]),
         ]);
         pass(SECOND).await;
@@ -154,7 +153,7 @@ async fn a_pod_that_hangs_in_the_unmount_of_an_earlier_volume_has_no_labels_of_t
         pass(10 * MINUTE).await;
         assert_eq!(node.gets().len(), requests, "it does not have the volume be asked about again and again");
         // A third pod that uses the new volume is no earlier one.
-        server.put(pod("c", &["beta"]));
+        server.put([pod("c", &["beta"])]);
         pass(SECOND).await;
         node.mount(&[("pv", "a"), ("pv", "b"), ("pv", "c")]);
         pass(Duration::from_secs(2)).await;
@@ -166,24 +165,23 @@ async fn a_pod_that_hangs_in_the_unmount_of_an_earlier_volume_has_no_labels_of_t
 #[tokio::test(start_paused = true)]
 async fn a_mount_that_contradicts_what_is_known_has_its_volume_be_looked_up_and_confirmed() {
     let of_handle = |handle: &str, tier: &str| {
-        let mut object = pv("pv", "data", tier);
+        let mut object = pv("pv", &claim_of("data"), tier);
         object["spec"]["nfs"]["path"] = json!(handle);
         object
     };
     // The server's cache may lag behind.
     for lags in [false, true] {
-        let server = Server::in_process();
-        server.put_all([of_handle("/export", "old"), claim("data", "old")]);
-        let mut node = VirtualNode::start_with(&server, settings(None));
+        let server = Server::new();
+        server.put([of_handle("/pv", "old"), claim(&claim_of("data"), "old")]);
+        let old = of_version(of_handle("/pv", "old"), "uid-of-pv", 1);
+        let mut node = VirtualNode::start_as(None, &server, &[("pv", "a")]);
         let mut renewed = mount("pv", "b");
         renewed.device = "nas:/renewed".into();
-        let old = of_version(of_handle("/export", "old"), "uid-of-persistentvolumes-pv", 1);
-        node.mount(&[("pv", "a")]);
         pass(2 * SECOND).await;
-        server.remove(PVS, "", "pv");
-        server.put(of_version(of_handle("/renewed", "new"), "uid-b", 0));
+        server.remove([pv("pv", "", "")]);
+        server.put([of_version(of_handle("/renewed", "new"), "uid-b", 0)]);
         if lags {
-            server.fault(of(Verb::Get, PVS), Fault::Body(old.to_string()), 1);
+            server.fault(PVS, Fault::Body(old.to_string()), 1);
         }
         let mounts = [Arc::new(mount("pv", "a")), Arc::new(renewed)];
         node.handle.update(&mounts);

@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
 
 /// Whether these were objects.
 fn check(objects: &[u8]) -> bool {
-    let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+    let selections = Selections::default();
     let Ok(metadata) = parse_objects(objects, Path::new("objects.json"), &selections) else {
         return false;
     };
@@ -135,8 +135,8 @@ fn answer(mount: &VolumeMount) -> ProbeResult {
         (_, 1) => Err(Reason::Skipped.into()),
         (_, rest) => Ok(Measurement::Filesystem(Usage {
             total: u128::from(u64::MAX) * 4096,
-            used: id.into(),
-            available: 0,
+            used: (id % 8 != 2).then_some(id.into()),
+            available: Some(0),
             inodes: (rest == 2).then_some(Inodes { total: u64::MAX, free: id }),
             read_only: false,
         })),

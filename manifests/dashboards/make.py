@@ -169,7 +169,9 @@ def volumes():
         f"/d/{CLAIM_UID}?${{datasource:queryparam}}&${{cluster:queryparam}}"
         "&var-namespace=${__data.fields.Namespace}&var-claim=${__data.fields.Claim}"
     )
-    failing = f"pv_disk_usage_error{{{of}}} and on (cluster, instance, pv_name) pv_disk_usage_up{{{chosen}}}"
+    # An object store has no capacity: that is no failure.
+    errors = f'pv_disk_usage_error{{{of}, reason!="no_figures"}}'
+    failing = f"{errors} and on (cluster, instance, pv_name) pv_disk_usage_up{{{chosen}}}"
     panels = [
         stat("Volumes", 4, how_many(f"pv_disk_usage_up{{{chosen}}}"), field()),
         stat(
@@ -181,10 +183,14 @@ def volumes():
             field(steps=ANY_IS_BAD), "More than 97 % used.",
         ),
         stat(
-            "Not measured", 4, how_many(f"pv_disk_usage_up{{{chosen}}} == 0"), field(steps=ANY_IS_BAD),
+            "Not measured", 4, how_many(f"pv_disk_usage_up{{{chosen}}} == 0 and on (cluster, instance, pv_name) {errors}"),
+            field(steps=ANY_IS_BAD),
             "On some node.",
         ),
-        stat("Read-only", 4, how_many(f"pv_disk_usage_readonly{{{chosen}}} == 1"), field(), "On some node."),
+        stat(
+            "Read-only", 4, how_many(f"pv_disk_usage_filesystem_readonly{{{chosen}}} == 1"), field(),
+            "The file system itself, on some node.",
+        ),
         stat("Nodes", 4, f"count(disk_usage_exporter_build_info{{{of}}})", field(), "With an exporter that answers."),
         table(
             "Fullest volumes", 24, 12,

@@ -9,58 +9,39 @@ use crate::kubelet::CaFileError;
 use crate::node::{FixtureError, NoTable};
 
 /// Why the program ends.
+#[expect(missing_docs, reason = "each message says it")]
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// `--mount-table`, or the usual tables.
     #[error("{0}; give --mount-table, or --rootfs where the node's root file system is mounted")]
     Table(#[from] NoTable),
-    /// `--objects`.
     #[error("--objects: {0}")]
     Objects(#[from] ObjectsError),
-    /// `--kubernetes` or `--kubeconfig`.
     #[error("{0}")]
     Access(AccessError),
-    /// `--kubernetes=required` where there is nothing to ask.
     #[error(
         "--kubernetes=required: this is no pod with a service account, and there is no kubeconfig; give one by --kubeconfig, or --kubernetes=auto"
     )]
     NoCluster,
-    /// `--kubernetes=required`.
     #[error(
         "--kubernetes=required: the API server could not be asked within {within:?}: {failure}; give --kubernetes=auto to go on without"
     )]
     Unreachable {
-        /// How long it was tried.
         within: Duration,
-        /// The last failure.
         #[source]
         failure: RequestError,
     },
-    /// `--kubelet-ca-file`.
     #[error(transparent)]
     Authority(#[from] CaFileError),
-    /// `--fixture`.
     #[error("--fixture: {0}; give a directory like those in fixtures/nodes")]
     Fixture(#[from] FixtureError),
-    /// The port.
     #[error(
         "cannot listen on {host} port {port}: {source}; choose another by --listen-host and --listen-port"
     )]
-    Listen {
-        /// What was asked for.
-        host: String,
-        /// What was asked for.
-        port: u16,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// `df`, where there would be nothing to see.
+    Listen { host: String, port: u16, source: io::Error },
     #[error("no source of figures has answered; the log above, or --log-level=debug, says why")]
     NoFigures,
-    /// What is printed, to a full disk or the like.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
-    /// Something of the system that the program cannot do without.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }

@@ -1,15 +1,15 @@
 //! Where everything comes from, by the settings and by what is there.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::AppError;
-use crate::cluster::{self, Access, ApiSettings, ApiStatus, MetadataHandle, ObjectsFile, Selections};
+use crate::cluster::{self, Access, ApiSettings, ApiStatus, MetadataHandle, ObjectsFile};
 use crate::collect::CollectorInputs;
 use crate::config::{Config, KubernetesArgs, KubernetesMode};
+use crate::host_files::HostPath;
 use crate::kubelet::{Kubelet, validate_ca_file};
-use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, KernelProbe, MountRootProof, Node};
+use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, KernelProbe, MountRootProof, Node, NodeSettings};
 use crate::runtime::{BlockingWorker, Clients};
 use crate::volume::Probe;
 
@@ -47,9 +47,7 @@ pub(super) fn open_sources(config: &Config) -> Result<(CollectorInputs, Option<A
         let (metadata, server) = open_metadata(config, &clients, &host_files)?;
         (mounts, api) = (Some((node, metadata)), server);
     }
-    let root = config.node.matcher.kubelet_root.as_deref().unwrap_or(Path::new(DEFAULT_KUBELET_ROOT));
-    let kubelet_directory = config.node.rootfs.join(root.strip_prefix("/").unwrap_or(root));
-    let inputs = CollectorInputs { mounts, kubelet, kubelet_directory, names: config.sources.kubelet_series };
+    let inputs = CollectorInputs { mounts, kubelet, host_files, names: config.sources.kubelet_series };
     Ok((inputs, api))
 }
 
@@ -72,7 +70,10 @@ fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> R
             "the kubelet's certificate is not verified (--insecure-skip-tls-verify): an impostor would receive the token"
         );
     }
-    Ok(Kubelet::new(args.clone(), config.sources, node_name, clients, host_files))
+    let NodeSettings { rootfs, matcher, .. } = config.node.clone();
+    let path = matcher.kubelet_root.unwrap_or_else(|| DEFAULT_KUBELET_ROOT.into());
+    let directory = HostPath { rootfs, path };
+    Ok(Kubelet::new(args.clone(), directory, config.sources, node_name, clients, host_files))
 }
 
 /// Opens the file of objects that was named, or else finds the API server, which is returned too.
@@ -81,8 +82,7 @@ fn open_metadata(
     clients: &Clients,
     host_files: &BlockingWorker,
 ) -> Result<(MetadataHandle, Option<ApiConnection>), AppError> {
-    let KubernetesArgs { pv_labels, pvc_labels, .. } = config.kubernetes.clone();
-    let selections = Selections { pv_labels, pvc_labels };
+    let selections = config.kubernetes.selections();
     if let Some(path) = &config.objects {
         let file = ObjectsFile::open(path, selections, host_files)?;
         return Ok((MetadataHandle::objects(file), None));

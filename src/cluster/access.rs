@@ -9,6 +9,9 @@ use kube::config::{Kubeconfig, KubeconfigError};
 
 use crate::error_text::error_chain;
 
+/// A larger file is no kubeconfig: clusters and users have a few KiB each.
+const MAX_KUBECONFIG_BYTES: u64 = 16 << 20;
+
 /// Where the credentials are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
@@ -43,6 +46,11 @@ impl Access {
         if files.peek().is_none() {
             return Err(AccessError::NoFile(list(paths)));
         }
+        let size = |path: &&PathBuf| path.metadata().map_or(0, |file| file.len());
+        if files.clone().map(|path| size(&path)).any(|size| size > MAX_KUBECONFIG_BYTES) {
+            let text = format!("larger than {MAX_KUBECONFIG_BYTES} bytes");
+            return Err(AccessError::Kubeconfig(list(paths), text));
+        }
         let merge = |merged: Kubeconfig, path| merged.merge(Kubeconfig::read_from(path)?);
         let kubeconfig = files.try_fold(Kubeconfig::default(), merge).map_err(unusable)?;
         let config = kube::Config::try_from(kubeconfig).map_err(unusable)?;
@@ -64,29 +72,23 @@ impl fmt::Display for Access {
 }
 
 /// Credentials that cannot be used.
+#[expect(missing_docs, reason = "each message says it")]
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// The pod has no service account's token.
     #[error("the pod's service account cannot be used: {}; is automountServiceAccountToken on?", error_chain(.0))]
     InCluster(#[from] kube::config::InClusterError),
-    /// A kubeconfig that says nothing that could be used.
     #[error("the kubeconfig {0} cannot be used: {1}; check it by `kubectl --kubeconfig`")]
     Kubeconfig(String, String),
-    /// No file has that name.
     #[error("no kubeconfig at {0}; give the path of one by --kubeconfig, or --kubernetes=off")]
     NoFile(String),
-    /// A proxy, which this program does not support.
     #[error(
         "the API server is behind the proxy {0}, which this program cannot use; unset proxy-url and HTTPS_PROXY"
     )]
     Proxy(String),
-    /// A certificate, key or credential plugin that fails.
     #[error("{}", error_chain(.0))]
     Credentials(#[from] kube::Error),
-    /// Reading them panicked, which the panic hook has logged.
     #[error("the credentials cannot be read: {0}")]
     Panicked(#[from] tokio::task::JoinError),
-    /// The file that the token is in.
     #[error("cannot use the token in {0}: {1}")]
     Token(String, #[source] io::Error),
 }

@@ -1,5 +1,6 @@
 //! The connection to the API server: kube's client with limits on what a server may send.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tower::{BoxError, Layer, service_fn};
 use super::access::{Access, AccessError};
 use super::request_error::{RetryLater, is_tls};
 use crate::http_body::LimitedBody;
+use crate::input_limits::read_file;
 
 /// How long a response may take, or its head if it is a stream.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +30,8 @@ pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const MAX_CONCURRENT_LOOKUPS: usize = 4;
 /// Objects are smaller: etcd stores at most 1.5 MB of one.
 const MAX_OBJECT_BYTES: usize = 4 << 20;
+/// A larger file holds no token.
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
 /// No `Retry-After` beyond this is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,7 +87,9 @@ fn open(access: &Access) -> Result<HttpService, AccessError> {
     // kube takes a line end for a part of the token: such a token is read again when it is refused. Others it reads again
     // every minute.
     if let Some(path) = &config.auth_info.token_file {
-        let token = std::fs::read_to_string(path).map_err(|error| AccessError::Token(path.clone(), error))?;
+        let token = read_file(path.as_ref(), MAX_TOKEN_BYTES);
+        let token = token.and_then(|token| String::from_utf8(token).map_err(io::Error::other));
+        let token = token.map_err(|error| AccessError::Token(path.clone(), error))?;
         if token.trim() != token && config.auth_info.token.is_none() {
             config.auth_info.token = Some(token.trim().to_owned().into());
         }

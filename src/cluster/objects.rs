@@ -21,15 +21,13 @@ use crate::volume::{
 const MAX_DEPTH: usize = 16;
 
 /// A file that has no Kubernetes objects.
+#[expect(missing_docs, reason = "each message says it")]
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectsError {
-    /// It cannot be read.
     #[error("cannot read {0}: {1}")]
     Read(PathBuf, #[source] io::Error),
-    /// It is no JSON.
     #[error("{0} is not JSON: {1}; make it by `kubectl get pv,pvc,pods -A -o json`")]
     Json(PathBuf, #[source] serde_json::Error),
-    /// It is JSON of something else.
     #[error(
         "{0} has no PersistentVolume, PersistentVolumeClaim or Pod, but {1:?}…; make the file by `kubectl get pv,pvc,pods -A -o json`"
     )]

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::objects::{ObjectsError, parse_objects};
+use crate::host_files;
+use crate::input_limits::read_limited;
 use crate::runtime::{BlockingWorker, Deadline, Job};
 use crate::volume::{Metadata, Selections};
 
@@ -14,6 +16,10 @@ use crate::volume::{Metadata, Selections};
 const MAX_WAIT: Duration = Duration::from_millis(250);
 /// How long reading may take before the file counts as one that cannot be read.
 const HUNG_AFTER: Duration = Duration::from_secs(10);
+
+/// A larger file takes more memory than any node gives to this program: choose its volumes, and its pods by
+/// `--field-selector=spec.nodeName=…`.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Device, inode, size and modification time of a file.
 type Stamp = (u64, u64, u64, i64, i64);
@@ -102,13 +108,10 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 fn read(path: &Path, selections: &Selections) -> Result<Metadata, ObjectsError> {
     let unreadable = |error| ObjectsError::Read(path.to_owned(), error);
-    let file = std::fs::metadata(path).map_err(unreadable)?;
-    // Opening a pipe would wait for its writer.
-    if !file.is_file() {
-        return Err(unreadable(io::Error::other("not a file")));
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    Ok(Metadata { oldest: file.modified().ok(), ..parse_objects(&bytes, path, selections)? })
+    let file = host_files::open_named(path).map_err(unreadable)?;
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    let bytes = read_limited(file, MAX_FILE_BYTES).map_err(unreadable)?;
+    Ok(Metadata { oldest: modified.ok(), ..parse_objects(&bytes, path, selections)? })
 }
 
 #[cfg(test)]
@@ -120,7 +123,7 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         std::fs::write(&path, r#"{"items": []}"#).unwrap();
         let worker = BlockingWorker::start("test").unwrap();
-        let selections = Selections { pv_labels: "*".parse().unwrap(), pvc_labels: "*".parse().unwrap() };
+        let selections = Selections::default();
         let mut file = ObjectsFile::open(&path, selections, &worker).unwrap();
         let is_read = |file: &ObjectsFile| file.metadata.sources[0].success;
         let (go_on, gate) = std::sync::mpsc::channel::<()>();

@@ -92,9 +92,11 @@ impl ApiClient {
             Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
             answer => answer.map(|object| Some((resource_version(object.meta()), object))),
         };
-        match get(GetParams::any()).await? {
-            Some((version, object)) if version >= known && is_current(&object) => Ok(Some((version, object))),
-            _ => get(GetParams::default()).await,
+        // What is not current is dropped before the next answer comes: either may be large.
+        let cached = get(GetParams::any()).await?;
+        match cached.filter(|(version, object)| *version >= known && is_current(object)) {
+            Some(current) => Ok(Some(current)),
+            None => get(GetParams::default()).await,
         }
     }
 

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 
+use std::fmt;
+
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::volume::Pod;
+use crate::input_limits::RawList;
+use crate::volume::{MAX_NAME_BYTES, Pod};
 
 /// Of a pod with more volumes than this, the others are not kept.
 const MAX_VOLUMES: usize = 256;
-/// The longest name that Kubernetes allows.
-const MAX_NAME_BYTES: usize = 253;
+/// Of an object with more fields than this, the others are not kept.
+const MAX_FIELDS: usize = 1024;
 /// The fields of a pod's volume that name a plugin that can hold a `PersistentVolume`, and the plugin's directory.
 #[rustfmt::skip]
 const PLUGINS: [(&str, &str); 21] = [
@@ -37,9 +40,34 @@ pub(super) struct SlimPod {
 }
 
 /// The fields of an object, as JSON.
-#[derive(Deserialize, Default)]
-#[serde(transparent)]
-pub(super) struct Fields<'a>(#[serde(borrow)] HashMap<String, &'a RawValue>);
+#[derive(Default)]
+pub(super) struct Fields<'a>(HashMap<String, &'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Fields::default();
+        while fields.0.len() < MAX_FIELDS {
+            let Some((key, value)) = entries.next_entry()? else { return Ok(fields) };
+            fields.0.insert(key, value);
+        }
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(fields)
+    }
+}
 
 impl<'a> Fields<'a> {
     pub(super) fn of(json: &'a RawValue) -> Option<Self> {
@@ -67,7 +95,8 @@ impl<'de> Deserialize<'de> for SlimPod {
         let annotations = metadata.object("annotations").unwrap_or_default();
         let spec = fields.object("spec");
         let volumes = spec.as_ref().and_then(|spec| spec.0.get("volumes"));
-        let volumes = volumes.map(|volumes| serde_json::from_str::<Option<Vec<&RawValue>>>(volumes.get()));
+        let volumes =
+            volumes.map(|volumes| serde_json::from_str::<Option<RawList<'_, MAX_VOLUMES>>>(volumes.get()));
         let uid = metadata.name("uid");
         // A static pod's directory is named after the hash that this annotation of its mirror pod has. Anybody can give a pod
         // `config.hash`, but the kubelet deletes pods with this one that are not its own.
@@ -85,9 +114,9 @@ impl<'de> Deserialize<'de> for SlimPod {
     }
 }
 
-fn pod(name: String, namespace: String, volumes: &[&RawValue]) -> Pod {
-    let mut pod = Pod { name, namespace, has_more_volumes: volumes.len() > MAX_VOLUMES, ..Pod::default() };
-    for volume in volumes.iter().take(MAX_VOLUMES).filter_map(|volume| Fields::of(volume)) {
+fn pod(name: String, namespace: String, volumes: &RawList<'_, MAX_VOLUMES>) -> Pod {
+    let mut pod = Pod { name, namespace, has_more_volumes: volumes.has_more, ..Pod::default() };
+    for volume in volumes.items.iter().filter_map(|volume| Fields::of(volume)) {
         let Some(name) = volume.name("name") else { continue };
         // The claim of a generic ephemeral volume is named after both.
         let claim = volume.object("ephemeral").map(|_| format!("{}-{name}", pod.name));
@@ -100,4 +129,43 @@ fn pod(name: String, namespace: String, volumes: &[&RawValue]) -> Pod {
         }));
     }
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slim(json: &str) -> SlimPod {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn of_many_volumes_the_first_are_kept() {
+        let pod = |volumes: usize| {
+            let volume = |number| format!(r#"{{"name": "v-{number}", "csi": {{"driver": "d"}}}}"#);
+            let volumes: Vec<_> = (0..volumes).map(volume).collect();
+            let spec = format!(r#"{{"volumes": [{}]}}"#, volumes.join(","));
+            let slim = slim(&format!(r#"{{"metadata": {{"name": "p", "uid": "u"}}, "spec": {spec}}}"#));
+            assert!(slim.is_well_formed);
+            let pod = slim.pod.unwrap();
+            (pod.inline_volumes.len(), pod.has_more_volumes)
+        };
+        assert_eq!(pod(256), (256, false));
+        assert_eq!(pod(257), (256, true));
+        assert_eq!(pod(50_000), (256, true));
+    }
+
+    #[test]
+    fn fields_without_end_are_not_kept() {
+        let many: Vec<_> = (0..MAX_FIELDS).map(|number| format!(r#""f{number}": 1"#)).collect();
+        let many = many.join(",");
+        let named = |metadata: &str| {
+            let pod = slim(&format!(r#"{{"metadata": {{{metadata}}}, "spec": {{}}}}"#));
+            pod.pod.map(|pod| pod.name)
+        };
+        assert_eq!(named(&format!(r#""name": "p", {many}"#)).as_deref(), Some("p"));
+        assert_eq!(named(&format!(r#"{many}, "name": "p""#)), None);
+        // They are fields nevertheless.
+        assert!(serde_json::from_str::<Fields<'_>>(&format!("{{{many}, \"x\": }}")).is_err());
+    }
 }

@@ -124,7 +124,7 @@ impl Store {
                     continue;
                 }
                 Some((name, answers)) = lookups.next() => self.record_answers(name, answers),
-                Some(name) = OptionFuture::from(next.map(wait_until_due)) => {
+                Some(name) = OptionFuture::from(next.map(async |(name, due)| { sleep_until(due).await; name })) => {
                     let lookup = self.start_lookup(&name);
                     lookups.extend(lookup.map(async |lookup| (name, catch_panic(Box::pin(lookup)).await)));
                 }
@@ -185,23 +185,22 @@ impl Store {
                 return false;
             }
             PodEvent::Failed(error) => {
-                self.log_failure(PODS, None, &error);
+                self.record_failure(PODS, None, &error);
                 self.pods_success = Some(false);
                 self.pods.is_awaited &= !error.is_forbidden();
-                self.report(Some(&error));
                 return error.is_forbidden();
             }
             PodEvent::Watched(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => self.pods.put(pod),
             PodEvent::Watched(WatchEvent::Deleted(pod)) => self.pods.remove(&pod),
             PodEvent::Watched(WatchEvent::Bookmark(_)) => {
                 let is_complete = self.pods.finish_restart();
-                let mounts = self.channels.mounted.borrow();
-                if is_complete && self.pods.is_empty() && mounts.iter().any(|mount| mount.pod_uid.is_some()) {
-                    let node_name = &self.settings.node_name;
+                let has_pods = self.channels.mounted.borrow().iter().any(|mount| mount.pod_uid.is_some());
+                if is_complete && self.pods.is_empty() && has_pods {
+                    let node = &self.settings.node_name;
                     tracing::warn!(
                         event = "node_has_no_pods",
-                        node_name,
-                        "no pods found on this node: check --node-name"
+                        node,
+                        "no pods on this node: check --node-name"
                     );
                 }
                 is_complete
@@ -215,12 +214,18 @@ impl Store {
             self.not_before = Instant::now();
         }
         self.pods_confirmed = Some(Instant::now());
-        self.report(None);
+        self.channels.server.send_modify(|status| *status = Ok(()));
         is_changed || !was_awaited
     }
 
-    /// Logs that a resource fails, once for each reason, with the volume that was asked about if others may be answered.
-    fn log_failure(&mut self, resource: ApiResource, pv_name: Option<&str>, failure: &RequestError) {
+    /// Publishes whether the server answers, even if it refuses. Logs that a resource fails, once for each reason, with the
+    /// volume that was asked about if others may be answered.
+    fn record_failure(&mut self, resource: ApiResource, pv_name: Option<&str>, failure: &RequestError) {
+        self.channels.server.send_modify(|status| match status {
+            _ if failure.is_forbidden() => *status = Ok(()),
+            Err(last) => *last = Some(failure.clone()),
+            Ok(()) => {}
+        });
         if self.logged.insert(resource, failure.is_forbidden()) == Some(failure.is_forbidden()) {
             return;
         }
@@ -242,11 +247,8 @@ impl Store {
     /// Logs that everything about a resource is answered again.
     fn log_recovery(&mut self, resource: ApiResource) {
         if self.logged.remove(&resource).is_some() {
-            tracing::info!(
-                event = "kubernetes_recovered",
-                resource = resource.name,
-                "the API server answers again"
-            );
+            let resource = resource.name;
+            tracing::info!(event = "kubernetes_recovered", resource, "the API server answers again");
         }
     }
 
@@ -292,12 +294,14 @@ impl Store {
         answers: Answers,
         now: Instant,
     ) -> Instant {
-        for (resource, error) in &answers.failures {
-            self.log_failure(*resource, Some(name), error);
+        if answers.failures.is_empty() {
+            self.channels.server.send_modify(|status| *status = Ok(()));
         }
-        let failure = answers.failures.iter().map(|(_, error)| error).find(|error| !error.is_forbidden());
-        let failure = failure.cloned();
-        self.report(failure.as_ref());
+        for (resource, error) in &answers.failures {
+            self.record_failure(*resource, Some(name), error);
+        }
+        let mut errors = answers.failures.iter().map(|(_, error)| error);
+        let failure = errors.find(|error| !error.is_forbidden()).cloned();
         volume.record(answers, &self.pods);
         let Some(failure) = failure else {
             // A pause that another response asked for stays.
@@ -317,24 +321,13 @@ impl Store {
         now
     }
 
-    /// Publishes whether the server answers, even if it refuses.
-    fn report(&self, failure: Option<&RequestError>) {
-        self.channels.server.send_modify(|status| match failure.filter(|failure| !failure.is_forbidden()) {
-            None => *status = Ok(()),
-            Some(failure) if status.is_err() => *status = Err(Some(failure.clone())),
-            Some(_) => {}
-        });
-    }
-
     /// Whether the last requests for this resource succeeded, if there were any.
     fn success(&self, resource: ApiResource) -> Option<bool> {
-        let of_volume = |volume: &CachedVolume| match resource {
-            PVS => volume.objects.pv.success(),
-            _ => volume.objects.claim.success(),
-        };
+        let objects = self.volumes.values().map(|volume| &volume.objects);
         match resource {
             PODS => self.pods_success,
-            _ => self.volumes.values().filter_map(of_volume).reduce(|a, b| a && b),
+            PVS => objects.filter_map(|objects| objects.pv.success()).reduce(|a, b| a && b),
+            _ => objects.filter_map(|objects| objects.claim.success()).reduce(|a, b| a && b),
         }
     }
 
@@ -360,9 +353,4 @@ impl Store {
 
 fn kept_if_same<T: PartialEq>(before: &Arc<T>, now: T) -> Arc<T> {
     if **before == now { Arc::clone(before) } else { Arc::new(now) }
-}
-
-async fn wait_until_due((name, due): (String, Instant)) -> String {
-    sleep_until(due).await;
-    name
 }

@@ -13,8 +13,7 @@ pub fn snapshot(
     metadata: Arc<Metadata>,
     measure: impl Fn(&VolumeMount) -> ProbeResult,
 ) -> Snapshot {
-    let table =
-        MountTableStatus { readable: true, rows: mounts.len(), reads: 1, ..MountTableStatus::default() };
+    let table = MountTableStatus { readable: true, rows: mounts.len(), ..MountTableStatus::default() };
     let mut known = JoinedVolumes::default();
     known.update(mounts, metadata, Instant::now());
     let answers = known.mounts.iter().map(|mount| measure(mount)).collect();

@@ -1,5 +1,6 @@
 //! The histograms of collections and probes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::family::Family;
@@ -43,11 +44,25 @@ impl CollectorMetrics {
         );
     }
 
-    /// Observes the probes of a volume's mounts.
-    pub(super) fn observe_probes(&self, volume: &Volume, durations: impl Iterator<Item = Option<Duration>>) {
-        let source = volume.source();
-        let labels = source.map(|source| ("volume_type", source.kind.clone()));
-        let histogram = self.probes.get_or_create(&labels.into_iter().collect());
-        durations.flatten().for_each(|duration| histogram.observe(duration.as_secs_f64()));
+    /// Observes the probes of volumes: the durations of all their mounts, volume by volume.
+    pub(super) fn observe_probes(
+        &self,
+        volumes: &[Arc<Volume>],
+        mut durations: impl Iterator<Item = Option<Duration>>,
+    ) {
+        // Looked up once for each kind of volume, not for each volume.
+        let mut histograms: Vec<(Option<String>, Histogram)> = Vec::new();
+        for volume in volumes {
+            let source = volume.source();
+            let kind = source.as_ref().map(|source| &source.kind);
+            let known = histograms.iter().position(|(known, _)| known.as_ref() == kind);
+            let at = known.unwrap_or_else(|| {
+                let labels = kind.map(|kind| ("volume_type", kind.clone())).into_iter().collect();
+                histograms.push((kind.cloned(), self.probes.get_or_create_owned(&labels)));
+                histograms.len() - 1
+            });
+            let durations = durations.by_ref().take(volume.mounts.len()).flatten();
+            durations.for_each(|duration| histograms[at].1.observe(duration.as_secs_f64()));
+        }
     }
 }

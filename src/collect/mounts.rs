@@ -36,10 +36,7 @@ impl Mounts {
     /// during the scrape is left out, and only one that the table still shows is an error.
     pub(super) fn measure(&mut self, deadline: &Deadline, metrics: &CollectorMetrics) -> Vec<MeasuredVolume> {
         let results = self.node.probe(&self.joined.mounts, deadline);
-        let mut durations = results.iter().map(|(_, duration)| *duration);
-        for volume in &self.joined.volumes {
-            metrics.observe_probes(volume, durations.by_ref().take(volume.mounts.len()));
-        }
+        metrics.observe_probes(&self.joined.volumes, results.iter().map(|(_, duration)| *duration));
         let results: Vec<_> = results.into_iter().map(|(result, _)| result).collect();
         let is_gone = |result: &ProbeResult| result.is_err_and(|error| error.reason == Reason::NotMounted);
         let has_gone = results.iter().any(is_gone);

@@ -31,14 +31,16 @@ impl TransitionLog {
             let volumes = snapshot.volumes.len();
             let measured = snapshot.volumes.iter().filter(|volume| volume.measurement().is_some()).count();
             let (claims, pending) = (snapshot.claims.len(), snapshot.pending);
+            let mounts = snapshot.table.as_ref().map(|table| table.rows);
+            let next = if pending > 0 { ": waiting for Kubernetes metadata of the others" } else { "" };
             tracing::info!(
                 event = "first_collection",
-                mounts = snapshot.table.as_ref().map(|table| table.rows),
+                mounts,
                 volumes,
                 measured,
                 pending,
                 claims,
-                "completed the first collection"
+                "completed the first collection{next}"
             );
         }
         let changes = self.diff(snapshot);
@@ -76,7 +78,9 @@ impl TransitionLog {
         let mut changes = Vec::new();
         for volume in &snapshot.volumes {
             let name = &volume.volume.pv_name;
-            let reasons: Vec<Reason> = volume.errors().iter().map(|error| error.reason).collect();
+            let reasons = volume.errors().into_iter().map(|error| error.reason);
+            // A file system without capacity does not fail.
+            let reasons: Vec<Reason> = reasons.filter(|reason| *reason != Reason::NoFigures).collect();
             let known = before.remove(name);
             if reasons.is_empty() {
                 changes.extend(known.map(|_| Change::Recovered(name.clone())));
@@ -140,6 +144,7 @@ mod tests {
         assert_eq!(update(&[("a", good)]), [Change::Recovered("a".into())]);
         assert_eq!(update(&[("a", bad(Reason::Io))]), [failing(Reason::Io)]);
         assert_eq!(update(&[]), [Change::Gone("a".into())]);
+        assert_eq!(update(&[("a", bad(Reason::NoFigures))]), []);
         assert_eq!(update(&[]), []);
     }
 }

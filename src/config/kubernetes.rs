@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::duration;
 use super::values::{kubeconfig, node_name};
-use crate::volume::LabelFilter;
+use crate::volume::{LabelFilter, Selections};
 
 /// Where metadata of volumes comes from, and which labels are used.
 #[derive(Debug, Clone, Args)]
@@ -34,13 +34,25 @@ pub struct KubernetesArgs {
     #[arg(long, env = "DISK_USAGE_EXPORTER_LABEL_REFRESH", value_name = "DURATION", default_value = "1h", value_parser = duration::parse_positive)]
     pub label_refresh: Duration,
 
-    /// Labels of PersistentVolumes that become metric labels: *, nothing, or a comma list of names and prefix*.
+    /// Labels of PersistentVolumes that become metric labels: *, nothing, or a comma list of names, prefix*, !name and !prefix*.
     #[arg(long, env = "DISK_USAGE_EXPORTER_PV_LABELS", value_name = "LIST", default_value = "*")]
     pub pv_labels: LabelFilter,
 
-    /// Labels of PersistentVolumeClaims that become metric labels: *, nothing, or a comma list of names and prefix*.
+    /// Labels of PersistentVolumeClaims that become metric labels: *, nothing, or a comma list of names, prefix*, !name and !prefix*.
     #[arg(long, env = "DISK_USAGE_EXPORTER_PVC_LABELS", value_name = "LIST", default_value = "*")]
     pub pvc_labels: LabelFilter,
+
+    /// Labels of a claim, or else of its volume, that become volume_*: a list as above [default: those chosen above].
+    #[arg(long, env = "DISK_USAGE_EXPORTER_VOLUME_LABELS", value_name = "LIST")]
+    pub volume_labels: Option<LabelFilter>,
+}
+
+impl KubernetesArgs {
+    /// Which labels of objects are used.
+    pub fn selections(&self) -> Selections {
+        let Self { pv_labels, pvc_labels, volume_labels, .. } = self.clone();
+        Selections { pv_labels, pvc_labels, volume_labels }
+    }
 }
 
 /// Whether the Kubernetes API is used.

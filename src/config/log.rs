@@ -11,7 +11,7 @@ use super::values::flag;
 /// What is logged, and how.
 #[derive(Debug, Clone, Args)]
 pub(super) struct LogArgs {
-    /// Least severity that is logged: trace, debug, info, warn or warning, error, critical, fatal [default: info; df: warn].
+    /// Least severity that is logged: trace, debug, info, warn or warning, error, critical, fatal [default: info; df and metrics: warn].
     #[arg(long, env = "DISK_USAGE_EXPORTER_LOG_LEVEL", value_name = "LEVEL", ignore_case = true, value_parser = log_level())]
     pub log_level: Option<LevelFilter>,
 
@@ -50,9 +50,9 @@ pub struct LogConfig {
 }
 
 impl LogArgs {
-    /// The defaults of `df` keep its table readable: warnings alone, and lines for people.
-    pub(super) fn check(&self, is_df: bool) -> LogConfig {
-        let default = if is_df { LevelFilter::WARN } else { LevelFilter::INFO };
+    /// The defaults of commands that print keep a terminal readable: warnings alone, and for `df` as lines for people.
+    pub(super) fn check(&self, is_printing: bool, is_df: bool) -> LogConfig {
+        let default = if is_printing { LevelFilter::WARN } else { LevelFilter::INFO };
         let level = self.log_level.unwrap_or(default);
         LogConfig {
             level: if self.debug { level.max(LevelFilter::DEBUG) } else { level },

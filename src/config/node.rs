@@ -23,7 +23,7 @@ pub(super) struct NodeArgs {
     #[arg(long, env = "DISK_USAGE_EXPORTER_ROOTFS", value_name = "DIR", value_parser = PathBufValueParser::new().try_map(check_rootfs))]
     pub rootfs: Option<PathBuf>,
 
-    /// The kubelet's directory as the host sees it [default: found in the mount table].
+    /// The kubelet's directory as the host sees it [default: /var/lib/kubelet, and what the mount table shows, if root alone may write there].
     #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_ROOT", value_name = "DIR", value_parser = absolute_path)]
     pub kubelet_root: Option<PathBuf>,
 
@@ -52,12 +52,12 @@ impl NodeArgs {
         if let Some(fixture) = fixture {
             let (rootfs, mount_table) = (fixture.join("rootfs"), recorded_mount_table(&fixture));
             let objects = Some(fixture.join("objects.json")).filter(|path| path.exists());
-            return (NodeSettings { rootfs, mount_table, matcher }, objects);
+            return (NodeSettings { rootfs, mount_table, matcher, is_recorded: true }, objects);
         }
         let default = || if Path::new(CONTAINER_ROOTFS).is_dir() { CONTAINER_ROOTFS } else { "/" }.into();
         let rootfs = rootfs.unwrap_or_else(default);
         let rootfs = std::path::absolute(&rootfs).unwrap_or(rootfs);
-        (NodeSettings { rootfs, mount_table, matcher }, None)
+        (NodeSettings { rootfs, mount_table, matcher, is_recorded: false }, None)
     }
 }
 

@@ -27,7 +27,7 @@ macro_rules! catalogue {
 
 catalogue! {
     BYTES_TOTAL = "pv_disk_usage_bytes_total" "Size of the volume in bytes: f_blocks times f_frsize of statvfs; of a block volume the size of its device.";
-    BYTES_USED = "pv_disk_usage_bytes_used" "Bytes in use on the volume: f_blocks less f_bfree of statvfs, times f_frsize.";
+    BYTES_USED = "pv_disk_usage_bytes_used" "Bytes in use on the volume: f_blocks less f_bfree of statvfs, times f_frsize; above the size where a quota is exceeded.";
     BYTES_AVAILABLE = "pv_disk_usage_bytes_available" "Bytes that pods may still write to the volume: f_bavail times f_frsize of statvfs.";
     PERCENT_USED = "pv_disk_usage_percent_used" "Bytes in use in percent of bytes in use and available, as df prints it.";
     INODES = "pv_disk_usage_inodes" "Inodes of the volume: f_files of statvfs.";
@@ -35,11 +35,13 @@ catalogue! {
     INODES_AVAILABLE = "pv_disk_usage_inodes_available" "Free inodes of the volume: f_ffree of statvfs.";
     INODES_PERCENT_USED = "pv_disk_usage_inodes_percent_used" "Inodes in use in percent of all inodes.";
     READONLY = "pv_disk_usage_readonly" "1 if every mount of the volume is read-only now, by statvfs or by the mount table's super options; else 0.";
+    FILESYSTEM_READONLY = "pv_disk_usage_filesystem_readonly" "1 if the volume's file system itself is read-only, by its superblock, whoever mounts it; else 0. A read-only mount of a file system that others may write to is 0.";
     UP = "pv_disk_usage_up" "1 if the volume was measured in this scrape, 0 if none of its mounts could be.";
     ERROR = "pv_disk_usage_error" "1 for each reason for which a mount of the volume could not be measured in this scrape.";
     MOUNT_INFO = "pv_disk_usage_mount_info" "1 for each mount of the volume, from the mount table; root is the directory of its file system that is mounted.";
     VOLUME_INFO = "pv_disk_usage_volume_info" "1 for each volume, with what its PersistentVolume, or else vol_data.json, says of it.";
     CLAIM_REQUESTED_BYTES = "pv_disk_usage_claim_requested_bytes" "Bytes that the volume's PersistentVolumeClaim requests.";
+    FILESYSTEM_VOLUMES = "pv_disk_usage_filesystem_volumes" "Volumes of this node on the volume's file system, itself included: those of its device number and its size; filesystem is the server of a network file system, else the device number.";
     KUBELET_CAPACITY_BYTES = "kubelet_volume_stats_capacity_bytes" "Capacity in bytes of the volume";
     KUBELET_AVAILABLE_BYTES = "kubelet_volume_stats_available_bytes" "Number of available bytes in the volume";
     KUBELET_USED_BYTES = "kubelet_volume_stats_used_bytes" "Number of used bytes in the volume";
@@ -51,13 +53,16 @@ catalogue! {
     TIMING_COLLECT = "pv_disk_usage_timing_collect_seconds" "Seconds that this collection took: reading the mount table, measuring and joining.";
     TIMING_TOTAL = "pv_disk_usage_timing_total_seconds" "Seconds that the last finished scrape before this one took, from the request to the written answer.";
     SOURCE_SUCCESS = "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
-    VOLUMES = "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s.";
+    VOLUMES = "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s; unsupported: a file system without capacity, as an object store.";
     AMBIGUOUS_VOLUMES = "disk_usage_exporter_ambiguous_volumes" "Names of which a mount is left out because it cannot be told which of several volumes it is of.";
+    DROPPED_LABELS = "disk_usage_exporter_dropped_labels" "Labels of volumes left out because they are too many or too large; the log names the volumes.";
     MOUNTS = "disk_usage_exporter_mounts" "Rows of the mount table at its last reading.";
     MALFORMED_MOUNT_LINES = "disk_usage_exporter_malformed_mount_lines" "Lines of the mount table's last reading that could not be understood.";
     MOUNT_PROPAGATION = "disk_usage_exporter_mount_propagation" "1 if mounts made on the host appear in this container, by the mount table; 0 if not: new volumes are missed.";
-    UNPROPAGATED_MOUNTS = "disk_usage_exporter_unpropagated_mounts" "Volumes in the mount table of the host's first process that are not in the one that is read here.";
-    STALE_KUBELET_VOLUMES = "disk_usage_exporter_stale_kubelet_volumes" "Volumes of claims in the kubelet's /stats/summary whose figures are not exposed, for the kubelet measured them longer ago than --kubelet-max-age.";
+    UNPROPAGATED_MOUNTS = "disk_usage_exporter_unpropagated_mounts" "Mounts of volumes in the mount table of the host's first process that are not in the one that is read here.";
+    REFUSED_KUBELET_ROOTS = "disk_usage_exporter_refused_kubelet_roots" "Directories of the mount table that look like a kubelet's and are left out, for others than root may write to them or above them; the log names them.";
+    HOST_FILES_BUSY = "disk_usage_exporter_host_files_busy_seconds" "Seconds since the thread that reads files of the node began what it does now; 0 while it is idle.";
+    STALE_KUBELET_VOLUMES = "disk_usage_exporter_stale_kubelet_volumes" "Volumes of claims in the kubelet's /stats/summary whose figures are not exposed, for the kubelet measured them longer ago than --kubelet-max-age, or at a time that is still to come.";
     METADATA_AGE = "disk_usage_exporter_metadata_age_seconds" "Seconds since the oldest metadata in use was current.";
     BUILD_INFO = "disk_usage_exporter_build_info" "1, with the version and source revision of this program.";
 }
@@ -98,6 +103,7 @@ mod tests {
                 ("kubelet_volume_stats_last_scrape_timestamp_seconds", "seconds"),
                 ("pv_disk_usage_timing_collect_seconds", "seconds"),
                 ("pv_disk_usage_timing_total_seconds", "seconds"),
+                ("disk_usage_exporter_host_files_busy_seconds", "seconds"),
                 ("disk_usage_exporter_metadata_age_seconds", "seconds"),
             ]
         );

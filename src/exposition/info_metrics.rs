@@ -65,14 +65,24 @@ pub(super) fn volume_info_labels(volume: &Volume) -> LabelSet {
     let (kind, instance) = source.map_or((None, None), |s| (Some(s.kind), s.instance));
     let mode = pv.and_then(|pv| pv.mode.as_deref());
     let access_modes = pv.map(|pv| pv.access_modes.join(",")).filter(|modes| !modes.is_empty());
+    let excluded_from_alerts = volume.claim.object().and_then(|claim| claim.excluded_from_alerts.as_deref());
     let others = [
         ("storage_class", pv.and_then(|pv| pv.storage_class.as_deref()).map(Cow::Borrowed)),
         ("volume_type", kind.map(Cow::Owned)),
         ("volume_instance", instance.map(Cow::Owned)),
         ("volume_mode", Some(mode.unwrap_or(volume.mounts[0].mount.mode.as_str()).into())),
         ("access_modes", access_modes.map(Cow::Owned)),
+        ("excluded_from_alerts", excluded_from_alerts.map(Cow::Borrowed)),
     ];
     pv_labels(volume, claim_labels(volume).into_iter().chain(others))
+}
+
+/// The file system that the volume is on: its server, else its device number.
+pub(super) fn filesystem_labels(volume: &Volume) -> Option<LabelSet> {
+    let mount = &volume.mounts[0].mount;
+    let device_number = mount.device_number.map(|(major, minor)| format!("{major}:{minor}"));
+    let filesystem = mount.server().or(device_number)?;
+    Some(pv_labels(volume, [("filesystem", Some(filesystem.into()))]))
 }
 
 /// The bytes that the claim requests, with their labels.

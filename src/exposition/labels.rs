@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::volume::{Labels, Volume};
+use crate::volume::{LabelFilter, Labels, MAX_LABEL_VALUE_BYTES, Selections, Volume};
 
 /// Reserved label names: an object's label of that name gets a suffix.
 const FIXED: [&str; 7] = [
@@ -19,8 +19,12 @@ const FIXED: [&str; 7] = [
 ];
 
 /// An encoded label set: `{a="b",c="d"}`, or nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct LabelSet(Vec<u8>);
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct LabelSet {
+    encoded: Vec<u8>,
+    /// Labels that were left out because of their size.
+    pub(super) dropped: usize,
+}
 
 impl LabelSet {
     pub(super) fn new<'a>(labels: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>) -> Self {
@@ -32,27 +36,33 @@ impl LabelSet {
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.encoded
     }
 
+    /// Adds a label, unless its value is longer than any is to be: a path's beginning would be another path.
     fn push(&mut self, name: &str, value: &str) {
-        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"=\"");
+        if value.len() > MAX_LABEL_VALUE_BYTES {
+            self.dropped += 1;
+            return;
+        }
+        let out = &mut self.encoded;
+        out.push(if out.is_empty() { b'{' } else { b',' });
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"=\"");
         for byte in value.bytes() {
             match byte {
-                b'\\' => self.0.extend_from_slice(b"\\\\"),
-                b'"' => self.0.extend_from_slice(b"\\\""),
-                b'\n' => self.0.extend_from_slice(b"\\n"),
-                _ => self.0.push(byte),
+                b'\\' => out.extend_from_slice(b"\\\\"),
+                b'"' => out.extend_from_slice(b"\\\""),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                _ => out.push(byte),
             }
         }
-        self.0.push(b'"');
+        out.push(b'"');
     }
 
     fn close(mut self) -> Self {
-        if !self.0.is_empty() {
-            self.0.push(b'}');
+        if !self.encoded.is_empty() {
+            self.encoded.push(b'}');
         }
         self
     }
@@ -63,66 +73,106 @@ pub(super) fn lossy(text: &OsStr) -> Cow<'_, str> {
     String::from_utf8_lossy(text.as_bytes())
 }
 
-/// The labels of the series of one volume.
-pub(super) fn volume_labels(volume: &Volume) -> LabelSet {
+/// A label of a volume's series.
+struct VolumeLabel<'a> {
+    name: Cow<'a, str>,
+    value: Cow<'a, str>,
+    /// It is an object's: there can be any number of these.
+    is_of_object: bool,
+}
+
+impl VolumeLabel<'_> {
+    /// Its size, with what separates it from the next one.
+    fn encoded_bytes(&self) -> usize {
+        let escapes = self.value.bytes().filter(|byte| matches!(byte, b'\\' | b'"' | b'\n')).count();
+        self.name.len() + self.value.len() + escapes + r#"="","#.len()
+    }
+}
+
+/// The labels of the series of one volume. Of the objects' labels those are left out that do not fit in.
+pub(super) fn volume_labels(volume: &Volume, selections: &Selections, max_bytes: usize) -> LabelSet {
+    let labels = all_labels(volume, selections);
+    let fixed = labels.iter().filter(|label| !label.is_of_object);
+    let fixed_bytes = fixed.map(VolumeLabel::encoded_bytes).sum::<usize>() + "{".len();
+    let mut room = max_bytes.saturating_sub(fixed_bytes);
     let mut set = LabelSet::default();
-    let pv_name = volume.pv_name.as_str();
-    set.push("pv_name", pv_name);
-    let pv = volume.pv.as_deref();
-    if let Some(pv) = pv {
-        push_prefixed(&mut set, "pv_", &pv.labels);
-    }
-    let claim_key = volume.claim.key.as_deref();
-    if let Some(key) = claim_key {
-        set.push("pvc_name", &key.name);
-        set.push("pvc_namespace", &key.namespace);
-    }
-    let claim = volume.claim.object();
-    if let Some(claim) = claim {
-        push_prefixed(&mut set, "pvc_", &claim.labels);
-    }
-    set.push("volume_name", claim_key.map_or(pv_name, |key| &key.name));
-    let of_claim = claim.map(|claim| ("pvc", &claim.labels)).filter(|(_, labels)| !labels.is_empty());
-    let labels = of_claim.or(pv.map(|pv| ("pv", &pv.labels)));
-    if let Some((label_source, _)) = labels {
-        set.push("volume_label_source", label_source);
-    }
-    if let Some(source) = volume.source() {
-        set.push("volume_type", &source.kind);
-        if let Some(instance) = &source.instance {
-            set.push("volume_instance", instance);
+    for label in labels {
+        if label.is_of_object {
+            let Some(left) = room.checked_sub(label.encoded_bytes()) else {
+                set.dropped += 1;
+                continue;
+            };
+            room = left;
         }
-    }
-    if let Some((_, labels)) = labels {
-        push_prefixed(&mut set, "volume_", labels);
+        set.push(&label.name, &label.value);
     }
     set.close()
 }
 
-/// Adds an object's labels. Those that would get one name, or a name that is taken, each get a number instead. Names of
-/// different prefixes never meet.
-fn push_prefixed(set: &mut LabelSet, prefix: &str, labels: &Labels) {
-    let names: Vec<String> = labels.keys().map(|key| prefixed(prefix, key)).collect();
-    let mut count: HashMap<&str, usize> = HashMap::with_capacity(names.len());
-    for name in &names {
+/// All labels of a volume, in their order.
+fn all_labels<'a>(volume: &'a Volume, selections: &Selections) -> Vec<VolumeLabel<'a>> {
+    let mut all = Vec::new();
+    let fixed = |name: &'static str, value: Cow<'a, str>| VolumeLabel {
+        name: name.into(),
+        value,
+        is_of_object: false,
+    };
+    let pv_name = volume.pv_name.as_str();
+    all.push(fixed("pv_name", pv_name.into()));
+    let pv = volume.pv.as_deref();
+    if let Some(pv) = pv {
+        all.extend(prefixed_labels("pv_", &pv.labels, &selections.pv_labels));
+    }
+    let claim_key = volume.claim.key.as_deref();
+    if let Some(key) = claim_key {
+        all.push(fixed("pvc_name", key.name.as_str().into()));
+        all.push(fixed("pvc_namespace", key.namespace.as_str().into()));
+    }
+    let claim = volume.claim.object();
+    if let Some(claim) = claim {
+        all.extend(prefixed_labels("pvc_", &claim.labels, &selections.pvc_labels));
+    }
+    all.push(fixed("volume_name", claim_key.map_or(pv_name, |key| &key.name).into()));
+    let of_volume = |labels: &'a Labels, filter: &LabelFilter| {
+        prefixed_labels("volume_", labels, selections.volume_filter(filter))
+    };
+    let of_claim = claim.map(|claim| ("pvc", of_volume(&claim.labels, &selections.pvc_labels)));
+    let of_claim = of_claim.filter(|(_, labels)| !labels.is_empty());
+    let of_pv = || pv.map(|pv| ("pv", of_volume(&pv.labels, &selections.pv_labels)));
+    let source_labels = of_claim.or_else(of_pv);
+    all.extend(source_labels.iter().map(|(source, _)| fixed("volume_label_source", (*source).into())));
+    if let Some(source) = volume.source().map(Cow::into_owned) {
+        all.push(fixed("volume_type", source.kind.into()));
+        all.extend(source.instance.map(|instance| fixed("volume_instance", instance.into())));
+    }
+    all.extend(source_labels.into_iter().flat_map(|(_, labels)| labels));
+    all
+}
+
+/// Those of an object's labels that a filter chooses. Labels that would get one name, or a name that is taken, each get a
+/// number instead. Names of different prefixes never meet.
+fn prefixed_labels<'a>(prefix: &str, labels: &'a Labels, filter: &LabelFilter) -> Vec<VolumeLabel<'a>> {
+    let chosen = labels.iter().filter(|(key, _)| filter.matches(key));
+    let chosen: Vec<(String, &str)> =
+        chosen.map(|(key, value)| (prefixed(prefix, key), value.as_str())).collect();
+    let mut count: HashMap<&str, usize> = HashMap::with_capacity(chosen.len());
+    for (name, _) in &chosen {
         *count.entry(name).or_default() += 1;
     }
     let mut last_number: HashMap<&str, usize> = HashMap::new();
-    for (name, value) in names.iter().zip(labels.values()) {
-        if count[name.as_str()] == 1 && !FIXED.contains(&name.as_str()) {
-            set.push(name, value);
-            continue;
-        }
-        let number = last_number.entry(name).or_default();
-        let free = loop {
-            *number += 1;
-            let numbered = format!("{name}_conflict{number}");
-            if !count.contains_key(numbered.as_str()) {
-                break numbered;
+    let mut all = Vec::with_capacity(chosen.len());
+    for (name, value) in &chosen {
+        let mut unique = name.clone();
+        if count[name.as_str()] > 1 || FIXED.contains(&name.as_str()) {
+            let number = last_number.entry(name).or_default();
+            while count.contains_key(unique.as_str()) {
+                *number += 1;
+                unique = format!("{name}_conflict{number}");
             }
-        };
-        set.push(&free, value);
+        }
+        all.push(VolumeLabel { name: unique.into(), value: (*value).into(), is_of_object: true });
     }
+    all
 }
 
 /// An object's label as a metric's.

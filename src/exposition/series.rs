@@ -1,5 +1,6 @@
 //! A snapshot as series: every family with its label sets and values, whatever format they are written in.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,7 +16,7 @@ use super::labels::LabelSet;
 use super::negotiate::Encoding;
 use crate::compression;
 use crate::snapshot::{ClaimStats, MeasuredVolume, MountTableStatus, Snapshot, VolumeState};
-use crate::volume::{Measurement, ProbeError, Usage};
+use crate::volume::{Inodes, ProbeError, Usage};
 
 fn count(count: usize) -> Value {
     Value::Count(count as u128)
@@ -42,45 +43,39 @@ pub struct Series {
 type VolumeValueFn = fn(&MeasuredVolume) -> Option<Value>;
 
 /// The families that carry a volume's labels.
-const VOLUME_FAMILIES: [(Family, VolumeValueFn); 10] = [
-    (c::BYTES_TOTAL, total),
-    (c::BYTES_USED, |v| Some(Value::Count(usage(v)?.used))),
-    (c::BYTES_AVAILABLE, |v| Some(Value::Count(usage(v)?.available))),
+const VOLUME_FAMILIES: [(Family, VolumeValueFn); 11] = [
+    (c::BYTES_TOTAL, |v| Some(Value::Count(v.measurement()?.size()))),
+    (c::BYTES_USED, |v| usage(v)?.used.map(Value::Count)),
+    (c::BYTES_AVAILABLE, |v| usage(v)?.available.map(Value::Count)),
     (c::PERCENT_USED, |v| usage(v)?.percent_used().map(Value::Float)),
     (c::INODES, |v| Some(usage(v)?.inodes?.total.into())),
     (c::INODES_USED, |v| Some(usage(v)?.inodes?.used().into())),
     (c::INODES_AVAILABLE, |v| Some(usage(v)?.inodes?.free.into())),
     (c::INODES_PERCENT_USED, |v| usage(v)?.inodes?.percent_used().map(Value::Float)),
     (c::READONLY, |v| v.read_only().map(Value::from)),
+    (c::FILESYSTEM_READONLY, |v| v.filesystem_read_only().map(Value::from)),
     (c::UP, |v| Some(v.measurement().is_some().into())),
 ];
 
 /// A family's value of a claim; `None` where it is not known.
 type ClaimValueFn = fn(&ClaimStats) -> Option<Value>;
 
-/// The families that the kubelet has too.
+/// The families that the kubelet has too. Unknown inode figures of a file system are 0, as the kubelet has them: readers of
+/// these names skip claims without.
 const KUBELET_FAMILIES: [(Family, ClaimValueFn); 7] = [
-    (c::KUBELET_CAPACITY_BYTES, |claim| claim.stats.capacity.map(Value::Count)),
-    (c::KUBELET_AVAILABLE_BYTES, |claim| claim.stats.available.map(Value::Count)),
-    (c::KUBELET_USED_BYTES, |claim| claim.stats.used.map(Value::Count)),
-    (c::KUBELET_INODES, |claim| claim.stats.inodes.map(Value::from)),
-    (c::KUBELET_INODES_FREE, |claim| claim.stats.inodes_free.map(Value::from)),
-    (c::KUBELET_INODES_USED, |claim| claim.stats.inodes_used.map(Value::from)),
+    (c::KUBELET_CAPACITY_BYTES, |claim| Some(Value::Count(claim.stats?.size()))),
+    (c::KUBELET_AVAILABLE_BYTES, |claim| claim.stats?.usage()?.available.map(Value::Count)),
+    (c::KUBELET_USED_BYTES, |claim| claim.stats?.usage()?.used.map(Value::Count)),
+    (c::KUBELET_INODES, |claim| Some(claim.stats?.usage()?.inodes.map_or(0, |inodes| inodes.total).into())),
+    (c::KUBELET_INODES_FREE, |claim| {
+        Some(claim.stats?.usage()?.inodes.map_or(0, |inodes| inodes.free).into())
+    }),
+    (c::KUBELET_INODES_USED, |claim| Some(claim.stats?.usage()?.inodes.map_or(0, Inodes::used).into())),
     (c::KUBELET_ABNORMAL, |claim| claim.abnormal.map(Value::from)),
 ];
 
-fn total(status: &MeasuredVolume) -> Option<Value> {
-    Some(Value::Count(match status.measurement()? {
-        Measurement::Filesystem(usage) => usage.total,
-        Measurement::Block { size } => size,
-    }))
-}
-
 fn usage(status: &MeasuredVolume) -> Option<Usage> {
-    match status.measurement()? {
-        Measurement::Filesystem(usage) => Some(usage),
-        Measurement::Block { .. } => None,
-    }
+    status.measurement()?.usage()
 }
 
 impl AsRef<Snapshot> for Series {
@@ -113,6 +108,14 @@ impl Series {
         out.write(c::ERROR, errors.iter().map(one))?;
         out.write(c::MOUNT_INFO, volumes.clone().flat_map(|(labels, _)| &labels.mounts).map(one))?;
         out.write(c::VOLUME_INFO, volumes.clone().map(|(labels, _)| one(&labels.info)))?;
+        let mut on_filesystem: HashMap<_, usize> = HashMap::new();
+        for filesystem in self.snapshot.volumes.iter().filter_map(MeasuredVolume::filesystem) {
+            *on_filesystem.entry(filesystem).or_default() += 1;
+        }
+        let neighbors = volumes.clone().filter_map(|(labels, volume)| {
+            Some((labels.filesystem.as_ref()?, count(on_filesystem[&volume.filesystem()?])))
+        });
+        out.write(c::FILESYSTEM_VOLUMES, neighbors)?;
         let requests = volumes.filter_map(|(labels, _)| labels.request.as_ref());
         out.write(c::CLAIM_REQUESTED_BYTES, requests.map(|(labels, bytes)| (labels, Value::Count(*bytes))))?;
         let claims = &self.snapshot.claims;
@@ -121,7 +124,8 @@ impl Series {
         for (family, value) in KUBELET_FAMILIES {
             out.write(family, claims.iter().filter_map(|(labels, claim)| Some((labels, value(claim)?))))?;
         }
-        for (family, samples) in of_exporter(&self.snapshot) {
+        let dropped_labels = self.labels.dropped().map(|(_, dropped)| dropped).sum();
+        for (family, samples) in of_exporter(&self.snapshot, dropped_labels) {
             out.write(family, samples.iter().map(|(labels, value)| (labels, *value)))?;
         }
         out.finish(&self.registry)
@@ -134,7 +138,7 @@ fn one(family: Family, value: Option<Value>) -> OwnFamily {
     (family, value.into_iter().map(|value| (LabelSet::default(), value)).collect())
 }
 
-fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
+fn of_exporter(snapshot: &Snapshot, dropped_labels: usize) -> Vec<OwnFamily> {
     let labelled = |name, value: &'static str| LabelSet::new([(name, value.into())]);
     let sources = snapshot.sources.iter();
     let sources = sources.map(|source| (labelled("source", source.name), source.success.into()));
@@ -143,6 +147,7 @@ fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
         ("failed", VolumeState::Failed),
         ("hung", VolumeState::Hung),
         ("skipped", VolumeState::Skipped),
+        ("unsupported", VolumeState::Unsupported),
     ];
     let volumes = |state| count(snapshot.volumes.iter().filter(|volume| volume.state() == state).count());
     let states = states.into_iter().map(|(name, state)| (labelled("state", name), volumes(state)));
@@ -160,10 +165,13 @@ fn of_exporter(snapshot: &Snapshot) -> Vec<OwnFamily> {
         (c::SOURCE_SUCCESS, sources.collect()),
         (c::VOLUMES, states.filter(|_| readable.is_some()).collect()),
         one(c::AMBIGUOUS_VOLUMES, readable.map(|_| count(snapshot.ambiguous))),
+        one(c::DROPPED_LABELS, readable.map(|_| count(dropped_labels))),
         one(c::MOUNTS, in_table(|table| table.rows)),
         one(c::MALFORMED_MOUNT_LINES, in_table(|table| table.malformed)),
         one(c::MOUNT_PROPAGATION, table.and_then(|table| table.propagation).map(Value::from)),
         one(c::UNPROPAGATED_MOUNTS, table.and_then(|table| table.unpropagated).map(count)),
+        one(c::REFUSED_KUBELET_ROOTS, readable.and_then(|table| table.refused_kubelet_roots).map(count)),
+        one(c::HOST_FILES_BUSY, Some(seconds(snapshot.host_files_busy_time))),
         one(c::STALE_KUBELET_VOLUMES, kubelet.and_then(|kubelet| kubelet.stale).map(count)),
         one(c::METADATA_AGE, snapshot.metadata_age.map(seconds)),
         (c::BUILD_INFO, vec![(LabelSet::new(build), Value::Count(1))]),

@@ -2,7 +2,9 @@ use super::*;
 use crate::compression::BUFFER_BYTES;
 use crate::snapshot::{MeasuredVolume, MountTableStatus};
 use crate::volume::samples::{mount, volume};
-use crate::volume::{Measurement, ProbeResult, Reason, Usage};
+use crate::volume::{
+    BoundClaim, Claim, Lookup, Measurement, ProbeResult, Reason, Usage, Volume, VolumeMount,
+};
 use flate2::read::GzDecoder;
 use std::io::Read;
 use std::sync::Arc;
@@ -70,7 +72,13 @@ fn a_block_device_has_a_size_and_nothing_else() {
 #[test]
 fn the_first_mount_that_answers_gives_the_figures_and_every_failure_its_reason() {
     let usage = |total| {
-        Ok(Measurement::Filesystem(Usage { total, used: 1, available: 1, inodes: None, read_only: true }))
+        Ok(Measurement::Filesystem(Usage {
+            total,
+            used: Some(1),
+            available: Some(1),
+            inodes: None,
+            read_only: true,
+        }))
     };
     let io: ProbeResult = Err(Reason::Io.into());
     let stale: ProbeResult = Err(Reason::Stale.into());
@@ -135,7 +143,7 @@ fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
     let states = |readable| {
         let table = MountTableStatus { readable, ..MountTableStatus::default() };
         let snapshot = Snapshot {
-            volumes: vec![status("pv", &[BLOCK])],
+            volumes: vec![status("pv", &[BLOCK]), status("store", &[Err(Reason::NoFigures.into())])],
             pending: 3,
             table: Some(table),
             ..Snapshot::default()
@@ -144,8 +152,64 @@ fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
         let samples = text.lines().filter(|line| line.starts_with("disk_usage_exporter_volumes{"));
         samples.map(|line| line.rsplit_once('{').unwrap().1.to_owned()).collect::<Vec<_>>()
     };
-    let expected = ["measured 1", "failed 0", "hung 0", "skipped 0", "pending 3"];
+    let expected = ["measured 1", "failed 0", "hung 0", "skipped 0", "unsupported 1", "pending 3"];
     let expected = expected.map(|state| format!("state=\"{}", state.replace(' ', "\"} ")));
     assert_eq!(states(true), expected);
     assert_eq!(states(false), [""; 0]);
+}
+
+#[test]
+fn volumes_of_one_device_number_and_size_share_a_file_system() {
+    let volume_of = |name: &str, number, total, fstype: &str| {
+        let mount = VolumeMount {
+            device_number: Some((0, number)),
+            fstype: fstype.into(),
+            ..mount(name, "nfs", "uid")
+        };
+        let usage = Usage { total, used: Some(0), available: Some(total), inodes: None, read_only: false };
+        MeasuredVolume::new(Arc::new(volume(vec![Arc::new(mount)])), [Ok(Measurement::Filesystem(usage))])
+    };
+    let volumes = vec![
+        volume_of("a", 50, 1000, "nfs4"),
+        volume_of("b", 50, 1000, "nfs4"),
+        volume_of("quota", 50, 10, "nfs4"),
+        volume_of("z-local", 51, 1000, "xfs"),
+        status("z-none", &[BLOCK]),
+        status("z-failed", &[Err(Reason::Io.into())]),
+    ];
+    let text = written(volumes, &mut Encoder::default(), Format::Text);
+    assert_eq!(
+        lines(&text, "pv_disk_usage_filesystem_volumes")[2..],
+        [
+            r#"pv_disk_usage_filesystem_volumes{pv_name="a",filesystem="server"} 2"#,
+            r#"pv_disk_usage_filesystem_volumes{pv_name="b",filesystem="server"} 2"#,
+            r#"pv_disk_usage_filesystem_volumes{pv_name="quota",filesystem="server"} 1"#,
+            r#"pv_disk_usage_filesystem_volumes{pv_name="z-local",filesystem="0:51"} 1"#,
+        ]
+    );
+}
+
+#[test]
+fn dropped_labels_are_counted_where_there_is_a_table() {
+    let volumes = || {
+        let claim = Claim { dropped_labels: 3, ..Claim::default() };
+        let claim = BoundClaim { key: None, object: Some(Lookup::Found(Arc::new(claim))) };
+        let mounts =
+            vec![Arc::new(VolumeMount { device: "x".repeat(1025).into(), ..mount("pv", "nfs", "uid") })];
+        vec![MeasuredVolume::new(Arc::new(Volume { claim, ..volume(mounts) }), [BLOCK])]
+    };
+    let table = Some(MountTableStatus { readable: true, ..MountTableStatus::default() });
+    let text = exposed(
+        Snapshot { volumes: volumes(), table, ..Snapshot::default() },
+        &mut Encoder::default(),
+        Format::Text,
+    );
+    assert_eq!(
+        lines(&text, "disk_usage_exporter_dropped_labels")[2],
+        "disk_usage_exporter_dropped_labels 4",
+        "the device's is too long"
+    );
+    assert!(!text.contains("device=") && text.contains("fstype="), "{text}");
+    let text = written(volumes(), &mut Encoder::default(), Format::Text);
+    assert!(lines(&text, "disk_usage_exporter_dropped_labels").is_empty());
 }

@@ -1,6 +1,5 @@
 //! One page of the kubelet and its last answer: requested again when a collection finds the answer old.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -81,14 +80,14 @@ impl<T: Send + Sync> CachedEndpoint<T> {
     }
 
     /// Makes a request if the answer is old and no request is under way.
-    pub(super) fn refresh_if_stale(&self, now: Instant, directories: &[PathBuf]) {
+    pub(super) fn refresh_if_stale(&self, now: Instant) {
         if !self.history().start_request_if_due(now, self.interval) {
             return;
         }
         let (page, client, history) = (self.page, Arc::clone(&self.client), Arc::clone(&self.history));
-        let (directories, waiter) = (directories.to_vec(), thread::current());
+        let waiter = thread::current();
         self.clients.spawn(async move {
-            let result = catch_panic(client.get(page, directories)).await;
+            let result = catch_panic(client.get(page)).await;
             let result = result.unwrap_or(Err(KubeletError::Panicked));
             lock(&history).record(now, result);
             waiter.unpark();

@@ -1,26 +1,25 @@
 //! The kubelet's pages, and a request for one, on a connection of its own.
 
-use std::path::PathBuf;
-use std::pin::pin;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::error::KubeletError;
-use super::tls::client_config;
+use super::tls;
 use crate::config::KubeletArgs;
 use crate::error_text::{error_chain, truncated};
+use crate::host_files::HostPath;
+use crate::input_limits::read_file;
 use crate::runtime::BlockingWorker;
 
 /// For the whole exchange: connection, handshake, request and answer.
@@ -31,6 +30,8 @@ const MAX_BODY_BYTES: usize = 16 << 20;
 pub(super) const MAX_ENTRIES: usize = 10_000;
 /// How much of an error's body is read.
 const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
+/// A larger file holds no token.
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
 /// hyper's buffer would grow to 400 KiB.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
@@ -56,6 +57,9 @@ pub(super) struct Parsed<T> {
 #[derive(Debug)]
 pub(super) struct KubeletClient {
     args: KubeletArgs,
+    /// Configured, and never one that the mount table shows: users of the node can put rows into that, and would choose
+    /// whom to trust.
+    directory: HostPath,
     node_name: String,
     /// Whether there was no token at the last request.
     is_token_missing: AtomicBool,
@@ -64,57 +68,51 @@ pub(super) struct KubeletClient {
 }
 
 impl KubeletClient {
-    pub(super) fn new(args: KubeletArgs, node_name: String, host_files: BlockingWorker) -> Self {
-        Self { args, node_name, is_token_missing: AtomicBool::new(false), host_files }
+    pub(super) fn new(
+        args: KubeletArgs,
+        directory: HostPath,
+        node_name: String,
+        host_files: BlockingWorker,
+    ) -> Self {
+        Self { args, directory, node_name, is_token_missing: AtomicBool::new(false), host_files }
     }
 
     /// Requests a page and parses the answer. Each request has a connection of its own, so that replaced tokens and
     /// certificates are used at once and nothing stays open in between.
-    pub(super) async fn get<T>(
-        &self,
-        page: &KubeletPage<T>,
-        directories: Vec<PathBuf>,
-    ) -> Result<Parsed<T>, KubeletError> {
-        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(page, directories));
+    pub(super) async fn get<T>(&self, page: &KubeletPage<T>) -> Result<Parsed<T>, KubeletError> {
+        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(page));
         let body = exchange.await.unwrap_or(Err(KubeletError::Timeout(REQUEST_TIMEOUT)))?;
         (page.parse)(&body).map_err(|error| KubeletError::Decode(truncated(&error)))
     }
 
-    async fn exchange<T>(
-        &self,
-        page: &KubeletPage<T>,
-        directories: Vec<PathBuf>,
-    ) -> Result<Bytes, KubeletError> {
+    async fn exchange<T>(&self, page: &KubeletPage<T>) -> Result<Bytes, KubeletError> {
         let endpoint = &self.args.kubelet_endpoint;
         let is_tls = endpoint.scheme_str() != Some("http");
-        let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
-        let port = endpoint.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let request = self.request(page.path, page.accept, is_tls)?;
-        let connected = TcpStream::connect((host, port)).await;
-        let stream = connected.map_err(|error| KubeletError::Connect(error.to_string()))?;
-        if !is_tls {
-            return send(stream, request).await;
+        let mut config = kube::Config::new(endpoint.clone());
+        config.accept_invalid_certs = self.args.insecure_skip_tls_verify;
+        let (args, directory) = (self.args.clone(), self.directory.clone());
+        let certificates = self.host_files.run(move || tls::root_certificates(&args, &directory));
+        config.root_cert = Some(if is_tls { certificates.result().await?? } else { Vec::new() });
+        let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
+        let only_name = self.args.kubelet_server_name.as_deref();
+        config.tls_server_name = Some(only_name.unwrap_or(host).to_owned());
+        let outcome = send(&config, request.clone()).await;
+        // A certificate that the kubelet made itself has the node's name alone.
+        if only_name.is_none()
+            && let Err(KubeletError::OtherName { wanted: host, .. }) = &outcome
+            && ServerName::try_from(&*self.node_name).is_ok()
+        {
+            config.tls_server_name = Some(self.node_name.clone());
+            return send(&config, request).await.map_err(|error| error.with_other_name(host));
         }
-        let names = match &self.args.kubelet_server_name {
-            Some(name) => vec![name.clone()],
-            None => vec![host.to_owned(), self.node_name.clone()],
-        };
-        let (args, accepted) = (self.args.clone(), names.clone());
-        let config = self.host_files.run(move || client_config(&args, accepted, &directories)).result().await;
-        let config = config??;
-        let name = ServerName::try_from(names[0].clone());
-        let name = name.map_err(|error| KubeletError::Connect(format!("{}: {error}", names[0])))?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        let stream = stream.map_err(|error| KubeletError::of_handshake(&error, &names.join(" or ")))?;
-        send(stream, request).await
+        outcome
     }
 
     /// The token is sent over TLS only: anybody on the way could use it.
     fn request(&self, path: &str, accept: &str, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
-        let uri = format!("{}{}", self.args.kubelet_endpoint.path().trim_end_matches('/'), path);
-        let authority = self.args.kubelet_endpoint.authority().map_or("", |authority| authority.as_str());
-        let request = Request::get(uri).header(HOST, authority).header(ACCEPT, accept);
-        let request = request.body(Empty::new());
+        let uri = format!("{}{path}", self.args.kubelet_endpoint.to_string().trim_end_matches('/'));
+        let request = Request::get(uri).header(ACCEPT, accept).body(Empty::new());
         let mut request = request.map_err(|error| KubeletError::Connect(error.to_string()))?;
         if let Some(token) = is_tls.then(|| self.authorization()).transpose()?.flatten() {
             request.headers_mut().insert(AUTHORIZATION, token);
@@ -125,7 +123,8 @@ impl KubeletClient {
     /// The value of the header `Authorization`; `None` where there is no token: a kubelet may take requests without.
     fn authorization(&self) -> Result<Option<HeaderValue>, KubeletError> {
         let path = self.args.token_path.display();
-        let read = std::fs::read_to_string(&self.args.token_path);
+        let read = read_file(&self.args.token_path, MAX_TOKEN_BYTES);
+        let read = read.and_then(|token| String::from_utf8(token).map_err(io::Error::other));
         let token = read.as_ref().map(|token| token.trim()).unwrap_or_default();
         let is_missing = token.is_empty();
         if is_missing != self.is_token_missing.swap(is_missing, Ordering::Relaxed) {
@@ -149,30 +148,24 @@ impl KubeletClient {
     }
 }
 
-/// Sends a request and reads the answer's body.
-async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Bytes, KubeletError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let broken = |error: hyper::Error| KubeletError::Connect(error_chain(&error));
-    let mut builder = hyper::client::conn::http1::Builder::new();
-    let handshake = builder.max_buf_size(READ_BUFFER_BYTES).handshake(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.map_err(broken)?;
-    let mut answer = pin!(async move {
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let (parts, body) = response.into_parts();
-        if parts.status != StatusCode::OK {
-            let body = Limited::new(body, MAX_ERROR_BODY_BYTES).collect().await;
-            let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            return Err(KubeletError::of_status(parts.status.as_u16(), &body));
-        }
-        read(body).await
-    });
-    // The connection is driven here and not by a task, so that it ends with the request.
-    tokio::select! {
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
+/// Sends a request on a connection of its own, and reads the response's body.
+async fn send(config: &kube::Config, request: Request<Empty<Bytes>>) -> Result<Bytes, KubeletError> {
+    let connector = config.rustls_https_connector();
+    let connector = connector.map_err(|error| KubeletError::Authority(error_chain(&error)))?;
+    let http = HttpClient::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .http1_max_buf_size(READ_BUFFER_BYTES)
+        .build(connector);
+    let name = config.tls_server_name.as_deref().unwrap_or_default();
+    let response = http.request(request).await;
+    let response = response.map_err(|error| KubeletError::of_connection(&error, name))?;
+    let (parts, body) = response.into_parts();
+    if parts.status != StatusCode::OK {
+        let body = Limited::new(body, MAX_ERROR_BODY_BYTES).collect().await;
+        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        return Err(KubeletError::of_status(parts.status.as_u16(), &body));
     }
+    read(body).await
 }
 
 async fn read(body: Incoming) -> Result<Bytes, KubeletError> {

@@ -1,12 +1,12 @@
 //! What asking the kubelet can come to besides an answer, and what to do about it.
 
-use std::io;
+use std::error::Error;
 use std::mem::discriminant;
 use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use crate::error_text::{error_chain, truncated};
+use crate::error_text::{causes, error_chain, truncated};
 use crate::runtime::JobLost;
 
 /// A request without an answer that can be used.
@@ -54,9 +54,9 @@ impl KubeletError {
         Self::Status { code, message: truncated(message.trim()) }
     }
 
-    /// Of a handshake; `wanted` are the names that would do.
-    pub(super) fn of_handshake(error: &io::Error, wanted: &str) -> Self {
-        let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
+    /// Of a connection; `wanted` are the names that would do.
+    pub(super) fn of_connection(error: &(dyn Error + 'static), wanted: &str) -> Self {
+        let Some(tls) = causes(error).find_map(|cause| cause.downcast_ref::<TlsError>()) else {
             return Self::Connect(error_chain(error));
         };
         match tls {
@@ -67,13 +67,23 @@ impl KubeletError {
         }
     }
 
+    /// The same where another name would have done too.
+    pub(super) fn with_other_name(self, name: &str) -> Self {
+        match self {
+            Self::OtherName { presented, wanted } => {
+                Self::OtherName { presented, wanted: format!("{name} or {wanted}") }
+            }
+            other => other,
+        }
+    }
+
     fn of_certificate(error: &CertificateError, wanted: &str) -> Self {
         let other_name = |presented| Self::OtherName { presented, wanted: wanted.into() };
         match error {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-                other_name(presented.join(", "))
+                other_name(presented.iter().map(|name| plain_name(name)).collect::<Vec<_>>().join(", "))
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 other_name("other names".into())
@@ -109,7 +119,8 @@ impl KubeletError {
             }
             Self::UnknownAuthority => {
                 "if the kubelet made its certificate itself, give the last block of pki/kubelet.crt in its directory by \
-                 --kubelet-ca-file, or mount the node's root file system; if an authority of your own signed it, give \
+                 --kubelet-ca-file, or mount the node's root file system and name that directory by --kubelet-root, if it \
+                 is not /var/lib/kubelet; if an authority of your own signed it, give \
                  that authority's certificate; or let the cluster sign it (serverTLSBootstrap); \
                  --insecure-skip-tls-verify takes any"
             }
@@ -142,15 +153,22 @@ impl KubeletError {
     }
 }
 
+/// `node-1` for `DnsName("node-1")`, as the TLS library prints it.
+fn plain_name(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.map_or(name, |inner| inner.trim_matches('"'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     #[test]
     fn whatever_is_wrong_with_a_certificate_there_is_something_to_do() {
         let certificate = |error| {
             let error = io::Error::other(TlsError::InvalidCertificate(error));
-            KubeletError::of_handshake(&error, "node-1")
+            KubeletError::of_connection(&error, "node-1")
         };
         for error in [
             CertificateError::UnknownIssuer,
@@ -166,5 +184,11 @@ mod tests {
         let one = certificate(CertificateError::UnknownIssuer);
         assert!(one.is_like(&certificate(CertificateError::BadSignature)));
         assert!(!one.is_like(&certificate(CertificateError::Expired)));
+    }
+
+    #[test]
+    fn names_in_a_certificate_are_printed_plainly() {
+        let names = [r#"DnsName("node-1")"#, "IpAddress(10.0.0.1)", "node-2"].map(plain_name);
+        assert_eq!(names, ["node-1", "10.0.0.1", "node-2"]);
     }
 }

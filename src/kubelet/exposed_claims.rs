@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::client::{KubeletPage, MAX_ENTRIES, Parsed};
-use crate::volume::ClaimKey;
+use crate::volume::{ClaimKey, MAX_NAME_BYTES};
 
 /// Every claim that the kubelet exposes has a sample of this family.
 const SAMPLE: &[u8] = b"kubelet_volume_stats_capacity_bytes{";
@@ -52,7 +52,8 @@ fn claim(labels: &[u8]) -> Option<ClaimKey> {
         let after = after.strip_prefix('"')?;
         rest = after.strip_prefix(',').unwrap_or(after);
     }
-    Some(ClaimKey { namespace: namespace?, name: name? })
+    let is_name = |name: &String| name.len() <= MAX_NAME_BYTES;
+    Some(ClaimKey { namespace: namespace.filter(is_name)?, name: name.filter(is_name)? })
 }
 
 /// Where a label's value ends. Escapes are left in: Kubernetes' names have none.

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::client::{KubeletPage, MAX_ENTRIES, Parsed};
-use crate::volume::{ClaimKey, ReportedVolume, VolumeStats};
+use crate::input_limits::RawList;
+use crate::volume::{ClaimKey, Inodes, MAX_NAME_BYTES, Measurement, ReportedVolume, Usage, signed_figure};
 
 /// The stats of all pods.
 pub(super) static PAGE: KubeletPage<Vec<ReportedVolume>> =
@@ -19,7 +19,11 @@ pub(super) static PAGE: KubeletPage<Vec<ReportedVolume>> =
 pub(super) fn parse(json: &[u8]) -> Result<Parsed<Vec<ReportedVolume>>, String> {
     let summary: Summary<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     let mut parsed = Parsed { value: Vec::new(), malformed: 0 };
-    for pod in summary.pods.into_iter().flatten() {
+    let pods = summary.pods.unwrap_or_default();
+    if pods.has_more {
+        return Err(format!("more than {MAX_ENTRIES} pods"));
+    }
+    for pod in pods.items {
         match serde_json::from_str::<Pod<'_>>(pod.get()) {
             Ok(pod) => pod.collect_volumes(&mut parsed)?,
             Err(_) => parsed.malformed += 1,
@@ -35,7 +39,7 @@ pub(super) fn parse(json: &[u8]) -> Result<Parsed<Vec<ReportedVolume>>, String> 
 struct Summary<'a> {
     /// `null` for no pods. A missing field is an error: then it is no summary.
     #[serde(borrow, deserialize_with = "Option::deserialize")]
-    pods: Option<Vec<&'a RawValue>>,
+    pods: Option<RawList<'a, MAX_ENTRIES>>,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +47,7 @@ struct Summary<'a> {
 struct Pod<'a> {
     pod_ref: PodReference,
     #[serde(borrow)]
-    volume: Option<Vec<&'a RawValue>>,
+    volume: Option<RawList<'a, MAX_ENTRIES>>,
 }
 
 #[derive(Deserialize)]
@@ -82,39 +86,68 @@ struct Health {
 impl Pod<'_> {
     fn collect_volumes(self, parsed: &mut Parsed<Vec<ReportedVolume>>) -> Result<(), String> {
         let PodReference { name, namespace, uid } = self.pod_ref;
+        if [&name, &namespace, &uid].iter().any(|name| name.len() > MAX_NAME_BYTES) {
+            parsed.malformed += 1;
+            return Ok(());
+        }
         let (name, uid) = (Arc::from(name), Arc::from(uid));
-        for item in self.volume.into_iter().flatten() {
+        let volumes = self.volume.unwrap_or_default();
+        for item in volumes.items {
             match serde_json::from_str::<Volume>(item.get()) {
-                Ok(volume) => parsed.value.extend(volume.reported(&namespace, &name, &uid)),
-                Err(_) => parsed.malformed += 1,
+                Ok(volume) if volume.has_valid_names() => {
+                    parsed.value.extend(volume.reported(&namespace, &name, &uid));
+                }
+                Ok(_) | Err(_) => parsed.malformed += 1,
             }
-            if parsed.value.len() > MAX_ENTRIES {
-                return Err(format!("more than {MAX_ENTRIES} volumes of claims"));
-            }
+        }
+        if volumes.has_more || parsed.value.len() > MAX_ENTRIES {
+            return Err(format!("more than {MAX_ENTRIES} volumes of claims"));
         }
         Ok(())
     }
 }
 
 impl Volume {
+    /// What the figures mean. The kubelet casts what may be negative to unsigned numbers, and sends 0 for what it does not
+    /// know: of a block volume that is everything but the capacity.
+    fn measurement(&self) -> Option<Measurement> {
+        let capacity = self.capacity_bytes.filter(|capacity| !matches!(*capacity, 0 | u64::MAX))?;
+        let others = [self.available_bytes, self.used_bytes, self.inodes, self.inodes_free, self.inodes_used];
+        if others.into_iter().flatten().all(|figure| figure == 0) {
+            return Some(Measurement::Block { size: capacity.into() });
+        }
+        let bytes = |figure: Option<u64>| Some(signed_figure(figure?, capacity)?.max(0).unsigned_abs());
+        let inodes = self.inodes.zip(self.inodes_free).and_then(|(total, free)| Inodes::known(total, free));
+        let inodes = inodes.filter(|inodes| self.inodes_used.is_none_or(|used| used <= inodes.total));
+        Some(Measurement::Filesystem(Usage {
+            total: capacity.into(),
+            used: bytes(self.used_bytes),
+            available: bytes(self.available_bytes),
+            inodes,
+            read_only: false,
+        }))
+    }
+
+    /// Names of any length would be labels of any length.
+    fn has_valid_names(&self) -> bool {
+        let is_long = |name: &String| name.len() > MAX_NAME_BYTES;
+        !self
+            .pvc_ref
+            .as_ref()
+            .is_some_and(|claim| is_long(&claim.name) || claim.namespace.as_ref().is_some_and(is_long))
+    }
+
     /// Of a claim, and of nothing else.
     fn reported(self, namespace: &str, pod: &Arc<str>, uid: &Arc<str>) -> Option<ReportedVolume> {
+        let stats = self.measurement();
         let claim = self.pvc_ref?;
         let namespace = claim.namespace.unwrap_or_else(|| namespace.to_owned());
-        let stats = VolumeStats {
-            capacity: self.capacity_bytes.map(u128::from),
-            available: self.available_bytes.map(u128::from),
-            used: self.used_bytes.map(u128::from),
-            inodes: self.inodes,
-            inodes_free: self.inodes_free,
-            inodes_used: self.inodes_used,
-        };
         Some(ReportedVolume {
             claim: Arc::new(ClaimKey { namespace, name: claim.name }),
             pod: Arc::clone(pod),
             pod_uid: Arc::clone(uid),
             measured: self.time.and_then(|time| Some(SystemTime::from(time.parse::<Timestamp>().ok()?))),
-            stats: stats.drop_zero_placeholders(),
+            stats,
             abnormal: self.health.and_then(|health| health.abnormal),
         })
     }

@@ -1,9 +1,12 @@
 //! For `fuzz/`: mount tables and `vol_data.json` as bytes.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::host_path::Rootfs;
+use super::mounts::kubelet_roots::{KubeletRoots, SearchedTable};
 use super::mounts::{TableReading, VolumeMatcher, mountinfo, read_table, vol_data};
+use crate::runtime::Deadline;
 use crate::volume::{CsiVolume, VolumeMount};
 
 /// What a mount table shows.
@@ -26,7 +29,10 @@ pub struct Found {
 /// Reads a table; `own` says that it is the live one of this process.
 pub fn discover(table: &[u8], rootfs: &Path, matcher: &VolumeMatcher, own: bool) -> Found {
     let rootfs = Rootfs::new(rootfs.to_owned());
-    let TableReading { mounts, kubelet_roots, status } = read_table(table, &rootfs, matcher, own);
+    let mut roots = KubeletRoots::new(matcher.kubelet_root.clone(), rootfs.path().to_owned(), None);
+    let roots = |found| roots.trusted(SearchedTable::Own, found, &Deadline::after(Duration::ZERO));
+    let TableReading { mounts, kubelet_roots, status } =
+        read_table(table, &rootfs, matcher.volume_regex.as_ref(), own, roots);
     let reached = mounts.iter().flat_map(|mount| [Some(mount.mountpoint.clone()), vol_data::path(mount)]);
     Found {
         reached: reached.flatten().map(|path| rootfs.join(&path)).collect(),

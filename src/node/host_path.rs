@@ -1,7 +1,7 @@
 //! Paths as the host sees them, and where this process reaches them.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// The directory under which the node's root file system is mounted.
 #[derive(Debug, Clone)]
@@ -14,9 +14,6 @@ pub(crate) struct Rootfs {
 /// Where containers usually have the node's root: tables captured in one carry this prefix.
 const USUAL_PREFIX: &[u8] = b"/rootfs";
 
-/// How many symbolic links a path may lead through: the kernel's own limit.
-const MAX_LINKS: usize = 40;
-
 impl Rootfs {
     pub(crate) fn new(path: PathBuf) -> Self {
         let canonical = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
@@ -26,6 +23,11 @@ impl Rootfs {
     /// Whether host paths are this process's own.
     pub(crate) fn is_host_root(&self) -> bool {
         self.path == Path::new("/")
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// For messages.
@@ -45,29 +47,6 @@ impl Rootfs {
         let prefixes = [&self.path, &self.canonical].map(|path| path.as_os_str().as_bytes()).into_iter();
         let prefixes = prefixes.chain(usual).map(|prefix| prefix.strip_suffix(b"/").unwrap_or(prefix));
         prefixes.filter(|prefix| !prefix.is_empty()).collect()
-    }
-
-    /// Follows symbolic links as the host would: an absolute target starts again at the rootfs.
-    pub(crate) fn resolve(&self, host_path: &Path) -> Option<PathBuf> {
-        let mut path = host_path.to_owned();
-        'links: for _ in 0..=MAX_LINKS {
-            let mut resolved = PathBuf::from("/");
-            let mut components = path.components();
-            while let Some(component) = components.next() {
-                match component {
-                    Component::Normal(name) => resolved.push(name),
-                    Component::ParentDir => _ = resolved.pop(),
-                    _ => continue,
-                }
-                if let Ok(target) = std::fs::read_link(self.join(&resolved)) {
-                    resolved.pop();
-                    path = resolved.join(target).join(components.as_path());
-                    continue 'links;
-                }
-            }
-            return Some(resolved);
-        }
-        None
     }
 }
 
@@ -93,23 +72,5 @@ mod tests {
         assert_eq!(strip(b"/rootfs2/var", b"/rootfs"), None);
         assert_eq!(strip(b"/var/a", b"/"), Some(&b"/var/a"[..]));
         assert_eq!(Rootfs::new("/".into()).join(Path::new("/a")), Path::new("/a"));
-    }
-
-    #[test]
-    fn resolves_links_below_the_rootfs_and_never_leaves_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let rootfs = Rootfs::new(dir.path().to_owned());
-        std::fs::create_dir_all(dir.path().join("dev/disk/by-path")).unwrap();
-        let link = |target: &str, at: &str| {
-            std::os::unix::fs::symlink(target, dir.path().join(at)).unwrap();
-        };
-        link("/dev/disk/by-path/x", "absolute");
-        link("../../sdb", "dev/disk/by-path/x");
-        link("../../../../../etc/passwd", "escape");
-        link("loop", "loop");
-        let resolve = |path: &str| rootfs.resolve(Path::new(path));
-        assert_eq!(resolve("/absolute"), Some("/dev/sdb".into()));
-        assert_eq!(resolve("/escape"), Some("/etc/passwd".into()));
-        assert_eq!(resolve("/loop"), None);
     }
 }

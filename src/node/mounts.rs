@@ -1,5 +1,6 @@
 //! Which mounts of the node are volumes: the rows of a mount table, by the paths of their mountpoints.
 
+pub(super) mod kubelet_roots;
 pub(super) mod layout;
 pub(super) mod mount_table;
 pub(super) mod mountinfo;
@@ -38,16 +39,19 @@ pub(crate) struct TableReading {
 }
 
 /// Reads a table that may be seen from the host or from inside a container. `own` says that it is the live one of
-/// this process.
-pub(crate) fn read_table(bytes: &[u8], rootfs: &Rootfs, matcher: &VolumeMatcher, own: bool) -> TableReading {
+/// this process, and `kubelet_roots` which roots there are, by those that the table shows.
+pub(crate) fn read_table(
+    bytes: &[u8],
+    rootfs: &Rootfs,
+    volume_regex: Option<&Regex>,
+    own: bool,
+    kubelet_roots: impl FnOnce(Vec<Vec<u8>>) -> Vec<Vec<u8>>,
+) -> TableReading {
     let (table, malformed) = mountinfo::parse(bytes);
     let prefix = prefix(&table, rootfs, own);
     let rows: Vec<(&[u8], &Row<'_>)> =
         table.iter().filter_map(|row| Some((host_path::strip(&row.mountpoint, prefix)?, row))).collect();
-    let kubelet_roots = match &matcher.kubelet_root {
-        Some(root) => vec![root.as_os_str().as_bytes().to_vec()],
-        None => layout::kubelet_roots(rows.iter().map(|(path, _)| *path)),
-    };
+    let kubelet_roots = kubelet_roots(layout::kubelet_roots(rows.iter().map(|(path, _)| *path)));
     let in_container = own && !rootfs.is_host_root();
     let status = MountTableStatus {
         readable: true,
@@ -56,7 +60,7 @@ pub(crate) fn read_table(bytes: &[u8], rootfs: &Rootfs, matcher: &VolumeMatcher,
         propagation: in_container.then(|| propagation(&table, prefix, &kubelet_roots)).flatten(),
         ..MountTableStatus::default()
     };
-    let classify = |path| match &matcher.volume_regex {
+    let classify = |path| match volume_regex {
         Some(regex) => layout::classify_by_regex(path, regex),
         None => kubelet_roots.iter().find_map(|root| layout::classify(path, root)),
     };
@@ -123,9 +127,19 @@ fn mount((path, row): (&[u8], &Row<'_>), identity: &PathIdentity<'_>) -> VolumeM
         root: row.root.as_deref().map(os_string),
         fstype: os_string(&row.fstype),
         read_only: has_option(row.options, &["ro"]),
-        // Mounted so, turned so after an error, or shut down.
-        superblock_read_only: has_option(row.super_options, &["ro", "emergency_ro", "shutdown"]),
+        superblock_read_only: is_superblock_read_only(row),
     }
+}
+
+fn is_superblock_read_only(row: &Row<'_>) -> Option<bool> {
+    let has = |names: &[&str]| has_option(row.super_options, names);
+    // Turned so after an error, or shut down.
+    if has(&["emergency_ro", "shutdown"]) {
+        return Some(true);
+    }
+    // Only mountinfo tells a superblock's `ro` from a mount's.
+    let is_mountinfo = row.id.is_some();
+    if has(&["ro"]) { is_mountinfo.then_some(true) } else { Some(false) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! The web page, from `templates/page.html`. It is complete without its script, and asks nothing of other servers.
 
-use std::io;
-
 use askama::Template;
 use bytes::Bytes;
 
@@ -45,7 +43,7 @@ impl Page {
     /// The page's HTML.
     pub fn write(&self, snapshot: &Snapshot, gzip: bool) -> Vec<Bytes> {
         let page = self.template(snapshot);
-        compression::encode(gzip, |out| page.write_into(out).map_err(io::Error::from))
+        compression::encode(gzip, |out| page.write_into(out))
     }
 
     fn template<'a>(&'a self, snapshot: &'a Snapshot) -> PageTemplate<'a> {

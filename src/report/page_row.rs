@@ -72,7 +72,7 @@ impl<'a> Row<'a> {
         let mounts = self.volume.into_iter().flat_map(MeasuredVolume::mounts);
         PageRow {
             class: match fullness {
-                _ if self.measurement.is_none() => "failed",
+                _ if self.is_unknown() => "failed",
                 Some(Fullness { percent: FULL.., .. }) => "full",
                 Some(Fullness { percent: NEARLY_FULL.., .. }) => "nearly",
                 _ => "well",
@@ -91,10 +91,10 @@ impl<'a> Row<'a> {
             is_read_only: self.volume.and_then(MeasuredVolume::read_only) == Some(true),
             is_abnormal: self.is_abnormal,
             pods: self.pods.iter().map(|pod| self.pod_name(*pod)).collect(),
-            failures: self.volume.map(failures).unwrap_or_default(),
+            failures: self.volume.filter(|_| !self.is_unsupported()).map(failures).unwrap_or_default(),
             figures: [
-                ("used", usage.map(|usage| Size(usage.used))),
-                ("available", usage.map(|usage| Size(usage.available))),
+                ("used", usage.and_then(|usage| usage.used).map(Size)),
+                ("available", usage.and_then(|usage| usage.available).map(Size)),
                 ("size", self.size().map(Size)),
             ],
             fstypes: self.volume.map(fstypes).unwrap_or_default(),
@@ -120,6 +120,7 @@ impl<'a> Row<'a> {
             Some(VolumeState::Failed) => "failed",
             Some(VolumeState::Hung) => "hung",
             Some(VolumeState::Skipped) => "not asked",
+            Some(VolumeState::Unsupported) => "no capacity",
         }
     }
 }
@@ -170,8 +171,10 @@ fn error_in_words(error: ProbeError) -> Cow<'static, str> {
         Reason::Stale => "the server no longer knows the file handle (ESTALE)",
         Reason::Io => "input or output error (EIO)",
         Reason::Permission => "the kernel or the server does not let root look",
-        Reason::NotConnected => "its server cannot be reached, or a FUSE server has ended",
-        Reason::NoFigures => "it answers with a size of 0, or the size of the device is not known",
+        Reason::NotConnected => {
+            "its server cannot be reached, a FUSE server has ended, or the device is gone"
+        }
+        Reason::NoFigures => "it has no capacity, as an object store",
         Reason::Other => match error.errno {
             Some(errno) => return io::Error::from_raw_os_error(errno).to_string().into(),
             None => "another error; the log tells which",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
 
-use crate::snapshot::{MeasuredVolume, Snapshot};
+use crate::snapshot::{MeasuredVolume, Snapshot, VolumeState};
 use crate::volume::{ClaimKey, Inodes, Measurement, Usage, VolumeMount, VolumeSource};
 
 /// A mounted volume, or a claim that only the kubelet reports.
@@ -38,15 +38,16 @@ pub(super) fn rows(snapshot: &Snapshot) -> Vec<Row<'_>> {
         volume: None,
         claim: Some(key),
         pods: stats.iter().filter_map(|of| Some((key.namespace.as_str(), of.pod.as_deref()?))).collect(),
-        measurement: stats.iter().find_map(|of| of.stats.figures()),
+        measurement: stats.iter().find_map(|of| of.stats),
         is_abnormal: abnormal.contains(key),
     });
     mounted.chain(unmounted).collect()
 }
 
-/// Sorts by how full the volumes are: unknown first, then the fullest, then those without such a figure.
+/// Sorts by how full the volumes are: unknown first, then the fullest, then those without such a figure, and those without
+/// capacity last.
 pub(super) fn sort_by_percent<'a>(rows: &mut [Row<'a>], percent: impl Fn(&Row<'a>) -> Option<f64>) {
-    let rank = |row: &Row<'a>| (row.measurement.is_none(), percent(row).unwrap_or(-1.0));
+    let rank = |row: &Row<'a>| (row.is_unknown(), !row.is_unsupported(), percent(row).unwrap_or(-1.0));
     rows.sort_by(|a, b| {
         let by_rank = rank(b).partial_cmp(&rank(a)).unwrap_or(Ordering::Equal);
         by_rank.then_with(|| a.names().cmp(&b.names()))
@@ -79,6 +80,16 @@ impl<'a> Row<'a> {
         self.volume?.volume.source()
     }
 
+    /// It has no capacity, as an object store.
+    pub(super) fn is_unsupported(&self) -> bool {
+        self.volume.is_some_and(|measured| measured.state() == VolumeState::Unsupported)
+    }
+
+    /// It could not be measured.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.measurement.is_none() && !self.is_unsupported()
+    }
+
     /// Why mounts of it could not be measured.
     pub(super) fn reasons(&self) -> Vec<&'a str> {
         let errors = self.volume.map(MeasuredVolume::errors).unwrap_or_default();
@@ -86,17 +97,11 @@ impl<'a> Row<'a> {
     }
 
     pub(super) fn size(&self) -> Option<u128> {
-        Some(match self.measurement? {
-            Measurement::Filesystem(usage) => usage.total,
-            Measurement::Block { size } => size,
-        })
+        Some(self.measurement?.size())
     }
 
     pub(super) fn usage(&self) -> Option<Usage> {
-        match self.measurement? {
-            Measurement::Filesystem(usage) => Some(usage),
-            Measurement::Block { .. } => None,
-        }
+        self.measurement?.usage()
     }
 
     pub(super) fn inodes(&self) -> Option<Inodes> {

@@ -76,7 +76,7 @@ impl<'a> Table<'a> {
         let percent = if options.inodes { Row::inodes_percent_used } else { Row::percent_used };
         let mut rows = rows(snapshot);
         rows.retain(|row| options.namespace.is_none() || row.namespace() == options.namespace.as_deref());
-        let unknown = rows.iter().filter(|row| row.measurement.is_none()).count();
+        let unknown = rows.iter().filter(|row| row.is_unknown()).count();
         rows.retain(|row| {
             options.over.is_none_or(|over| percent(row).is_some_and(|percent| percent >= over))
         });
@@ -122,7 +122,8 @@ fn cells(columns: &[Column], row: &Row<'_>, is_exact: bool) -> Vec<Cell> {
     let cell = |column: &Column| match (column.value)(row) {
         Some(value) => Cell { colour: colour(&value), text: format_value(value, is_exact) },
         None if column.is_figure && !reasons.is_empty() => {
-            Cell { text: std::mem::take(&mut reasons).join(","), colour: RED }
+            let colour = if row.is_unsupported() { PLAIN } else { RED };
+            Cell { text: std::mem::take(&mut reasons).join(","), colour }
         }
         None => Cell { text: "-".into(), colour: PLAIN },
     };

@@ -3,7 +3,9 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -17,7 +19,11 @@ const MAX_WAITING_JOBS: usize = 16;
 
 /// The thread. It takes one job after the other, and ends with the last clone of its handle.
 #[derive(Debug, Clone)]
-pub struct BlockingWorker(SyncSender<Work>);
+pub struct BlockingWorker {
+    jobs: SyncSender<Work>,
+    /// When the job that it runs began.
+    began: Arc<Mutex<Option<Instant>>>,
+}
 
 /// A job, until its result is taken.
 #[derive(Debug)]
@@ -34,19 +40,24 @@ impl BlockingWorker {
         let (jobs, queue) = mpsc::sync_channel::<Work>(MAX_WAITING_JOBS);
         let run = move || queue.into_iter().for_each(|work| work());
         thread::Builder::new().name(name.into()).spawn(run)?;
-        Ok(Self(jobs))
+        Ok(Self { jobs, began: Arc::default() })
     }
 
     /// Queues a job. This thread is woken when it ends.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Job<T> {
         let (sender, result) = oneshot::channel();
         let caller = thread::current();
+        let began = Arc::clone(&self.began);
+        let set_began = move |at| *began.lock().unwrap_or_else(PoisonError::into_inner) = at;
         let work = move || {
             if sender.is_closed() {
                 return;
             }
+            set_began(Some(Instant::now()));
             // A panic loses one job. It owns all its data, so nothing half-changed survives it.
-            match catch_unwind(AssertUnwindSafe(job)) {
+            let outcome = catch_unwind(AssertUnwindSafe(job));
+            set_began(None);
+            match outcome {
                 // The caller may have stopped waiting.
                 Ok(value) => drop(sender.send(value)),
                 Err(_) => drop(sender),
@@ -54,8 +65,14 @@ impl BlockingWorker {
             caller.unpark();
         };
         // A job that is refused drops its sender, which tells its caller.
-        let _ = self.0.try_send(Box::new(work));
+        let _ = self.jobs.try_send(Box::new(work));
         Job(result)
+    }
+
+    /// How long it has been running its job; zero between jobs.
+    pub fn busy_time(&self) -> Duration {
+        let began = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        began.map_or(Duration::ZERO, |began| began.elapsed())
     }
 }
 
@@ -76,12 +93,36 @@ impl<T> Job<T> {
     }
 }
 
+/// One job at a time. It is waited for when it is started; where it does not end in time, a later call has its result.
+#[derive(Debug)]
+pub struct SingleJob<T>(Option<Job<T>>);
+
+impl<T> Default for SingleJob<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> SingleJob<T> {
+    /// The result of the job that was started before, if it has ended; where there is none, starts one and waits for it.
+    pub fn wait(&mut self, deadline: &Deadline, start: impl FnOnce() -> Option<Job<T>>) -> Option<T> {
+        let (mut job, deadline) = match self.0.take() {
+            Some(job) => (job, Deadline::after(Duration::ZERO)),
+            None => (start()?, deadline.clone()),
+        };
+        let result = job.wait(&deadline);
+        if result.is_none() {
+            self.0 = Some(job);
+        }
+        // What is lost is started again.
+        result?.ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     const LONG: Duration = Duration::from_mins(10);
 
@@ -94,8 +135,12 @@ mod tests {
             42
         });
         assert_eq!(job.wait(&Deadline::after(Duration::ZERO)), None);
+        while worker.busy_time().is_zero() {
+            thread::yield_now();
+        }
         go_on.send(()).unwrap();
         assert_eq!(job.wait(&Deadline::after(LONG)), Some(Ok(42)));
+        assert_eq!(worker.busy_time(), Duration::ZERO);
     }
 
     #[test]

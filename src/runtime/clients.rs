@@ -1,12 +1,10 @@
 //! The runtime of everything that talks to a network other than the HTTP server, on one thread of its own.
 
-use std::future::poll_fn;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::panic::AssertUnwindSafe;
 use std::thread;
 
+use futures_util::FutureExt;
 use tokio::runtime::{Builder, Handle};
 
 /// Threads for name lookups (DNS), which the system offers in a blocking form only.
@@ -36,11 +34,5 @@ impl Clients {
 
 /// Runs a future, and catches its panic.
 pub async fn catch_panic<T>(future: impl Future<Output = T>) -> thread::Result<T> {
-    let mut future = pin!(future);
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
+    AssertUnwindSafe(future).catch_unwind().await
 }

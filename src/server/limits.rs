@@ -24,7 +24,7 @@ pub struct Limits {
     /// How long responses in flight may take when the server stops. The program must be gone within a second, and no
     /// scrape waits for mounts by then.
     pub stop_timeout: Duration,
-    /// The memory of responses that are not sent yet: three of 1,000 volumes without gzip, or fifty with it. Beyond it the
+    /// The memory of responses that are not sent yet: one of 1,000 volumes without gzip, or some thirty with it. Beyond it the
     /// client that has read nothing for longest is disconnected.
     pub unsent_bytes: usize,
 }
@@ -36,7 +36,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_millis(700),
-            unsent_bytes: 16 << 20,
+            unsent_bytes: 8 << 20,
         }
     }
 }

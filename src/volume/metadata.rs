@@ -14,8 +14,10 @@ pub type Labels = BTreeMap<String, String>;
 pub struct PersistentVolume {
     /// The object's uid.
     pub uid: Option<String>,
-    /// Its labels.
+    /// Its labels that are used.
     pub labels: Labels,
+    /// How many of its values are not used, because there are too many or they are too long.
+    pub dropped_labels: usize,
     /// The claim it is bound to, or was.
     pub claim: Option<ClaimRef>,
     /// The name of its storage class.
@@ -69,8 +71,12 @@ pub struct VolumeSource {
 pub struct Claim {
     /// The object's uid.
     pub uid: Option<String>,
-    /// Its labels.
+    /// Its labels that are used.
     pub labels: Labels,
+    /// How many of its values are not used, because there are too many or they are too long.
+    pub dropped_labels: usize,
+    /// The value of its label `excluded-from-alerts`, whichever labels are used.
+    pub excluded_from_alerts: Option<String>,
     /// The bytes it asks for.
     pub requested_bytes: Option<u128>,
     /// The bytes that its volume has, by its status.
@@ -247,9 +253,12 @@ impl Metadata {
     }
 }
 
+/// The longest name that Kubernetes gives to an object.
+pub const MAX_NAME_BYTES: usize = 253;
+
 /// Whether an object can have this name. What is mounted can have any: no request is made of `../pods`.
 pub fn is_valid_object_name(name: &str) -> bool {
     let is_good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
     let is_whole = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
-    name.len() <= 253 && name.bytes().all(is_good) && name.split('.').all(is_whole)
+    name.len() <= MAX_NAME_BYTES && name.bytes().all(is_good) && name.split('.').all(is_whole)
 }

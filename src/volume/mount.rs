@@ -59,8 +59,8 @@ pub struct VolumeMount {
     pub fstype: OsString,
     /// The mount itself is read-only.
     pub read_only: bool,
-    /// Its file system is read-only, whoever mounts it.
-    pub superblock_read_only: bool,
+    /// Its file system is read-only, whoever mounts it; `None` where `/proc/mounts` does not tell this from `read_only`.
+    pub superblock_read_only: Option<bool>,
 }
 
 impl VolumeMount {
@@ -69,13 +69,53 @@ impl VolumeMount {
         (self.id, &self.mountpoint, &self.device)
     }
 
+    /// The server of a network file system, as the mount names it.
+    pub fn server(&self) -> Option<String> {
+        let device = self.device.to_string_lossy();
+        let (server, _path) = match self.fstype.to_str()? {
+            "nfs" | "nfs4" | "glusterfs" | "fuse.glusterfs" => device.split_once(":/")?,
+            "cifs" | "smb3" => device.strip_prefix("//")?.split_once('/')?,
+            // `user@fsid.name=/path` since Linux 5.17, a list of monitors before.
+            "ceph" => device.split_once("=/").or_else(|| device.split_once(":/"))?,
+            _ => return None,
+        };
+        Some(server.to_owned())
+    }
+
     /// Whether nothing can be written through it, because of the mount or its file system.
     pub fn is_read_only(&self) -> bool {
-        self.read_only || self.superblock_read_only
+        self.read_only || self.superblock_read_only == Some(true)
     }
 }
 
 /// Whether both are the same mounts in the same order: what was derived from one holds for the other.
 pub(crate) fn are_same(a: &[Arc<VolumeMount>], b: &[Arc<VolumeMount>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::volume::VolumeMount;
+    use crate::volume::samples::mount;
+
+    #[test]
+    fn the_server_of_a_network_file_system_is_told_by_what_is_mounted() {
+        let cases = [
+            ("nfs4", "nas.example.org:/export/a", Some("nas.example.org")),
+            ("nfs", "[fd00::1]:/export", Some("[fd00::1]")),
+            ("fuse.glusterfs", "gluster-1:/volume", Some("gluster-1")),
+            ("cifs", "//files.example.org/share/sub", Some("files.example.org")),
+            ("smb3", "//files/share", Some("files")),
+            ("ceph", "kube@a7f6.cephfs=/volumes/x", Some("kube@a7f6.cephfs")),
+            ("ceph", "10.0.0.1:6789,10.0.0.2:6789:/volumes/x", Some("10.0.0.1:6789,10.0.0.2:6789")),
+            ("ext4", "/dev/sdb", None),
+            ("nfs4", "nonsense", None),
+            ("fuse.sshfs", "host:/path", None),
+        ];
+        for (fstype, device, server) in cases {
+            let mount =
+                VolumeMount { fstype: fstype.into(), device: device.into(), ..mount("pv", "nfs", "uid") };
+            assert_eq!(mount.server().as_deref(), server, "{fstype} {device}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub(crate) fn mount(name: &str, plugin: &str, pod_uid: &str) -> VolumeMount {
         root: Some("/".into()),
         fstype: "nfs4".into(),
         read_only: false,
-        superblock_read_only: false,
+        superblock_read_only: Some(false),
     }
 }
 

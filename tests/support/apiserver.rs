@@ -1,355 +1,297 @@
-//! An API server of the test's own: TLS, the answers of a real one, and all that goes wrong with them.
+//! A fake API server: one set of objects and one request handler, for clients in this process and over TLS.
 
-mod certificates;
-mod faults;
-mod record;
-mod serve;
-mod world;
+mod answer;
+mod tls;
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
 
 use disk_usage_exporter::cluster::limited;
+use hyper::Request;
+use hyper::header::AUTHORIZATION;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::PATIENCE;
-use certificates::Authority;
-use faults::Faults;
-pub(crate) use faults::{Fault, Of, of};
-pub(crate) use record::{Recorded, Verb};
-pub(crate) use serve::PANIC;
-pub(crate) use world::{Generator, Resource};
-use world::{Happening, World};
+pub(crate) use answer::PANIC;
+pub(crate) use tls::ApiServer;
 
-/// How it takes connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Serving,
-    /// Nobody listens, and all connections are closed.
-    Refusing,
-    /// Connections are made, and nothing comes of them.
-    Mute,
+pub(crate) const PVS: &str = "persistentvolumes";
+pub(crate) const CLAIMS: &str = "persistentvolumeclaims";
+pub(crate) const PODS: &str = "pods";
+
+/// What goes wrong with a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// The response is as usual, but waits for the test.
+    Wait(Arc<Notify>),
+    /// The connection is closed without a response.
+    Close,
+    /// There is no response.
+    Hang,
+    /// Half of the body, then the connection is closed.
+    Half,
+    /// Half of the body, and nothing more.
+    HalfThenSilence,
+    /// A body of spaces without end.
+    Endless,
+    Status(u16),
+    /// A status with this `Retry-After`.
+    RetryAfter(u16, &'static str),
+    /// The server's cache lacks what its store has.
+    NotInCache,
+    /// Success, with this body.
+    Body(String),
 }
 
-/// What is counted.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    pub(crate) handshakes: usize,
-    /// Watches that are open.
-    pub(crate) watches: usize,
-    /// Requests, but for watches, that are not answered yet.
+/// A request, and its response so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorded {
+    pub(crate) verb: &'static str,
+    /// `""`: something else than volumes, claims and pods.
+    pub(crate) resource: &'static str,
+    path: String,
+    /// Empty for lists and watches.
+    pub(crate) name: String,
+    pub(crate) query: BTreeMap<String, String>,
+    pub(crate) authorization: Option<String>,
+    pub(crate) has_certificate: bool,
+    pub(crate) at: Instant,
+    /// Gets that were in flight when it arrived, this one included.
     pub(crate) in_flight: usize,
+    /// A get in flight, or a watch that has sent the pods.
+    is_open: bool,
+    /// Bytes of the response's body.
+    pub(crate) sent: usize,
 }
 
-/// What its connections share.
-pub(crate) struct Server {
-    state: Mutex<State>,
-    /// Something was asked, answered or counted.
-    news: Condvar,
-    /// Something happened in the world.
-    changes: watch::Sender<()>,
-    /// The mode that it is in by now.
-    modes: watch::Sender<Mode>,
+impl Recorded {
+    fn new<B>(request: &Request<B>, has_certificate: bool) -> Self {
+        let decode = |value: &str| value.replace("%3D", "=").replace("%2C", ",").replace("%21", "!");
+        let pairs = request.uri().query().unwrap_or_default().split('&');
+        let pairs = pairs.filter_map(|pair| pair.split_once('='));
+        let query: BTreeMap<_, _> = pairs.map(|(name, value)| (name.into(), decode(value))).collect();
+        let path = request.uri().path();
+        let (parent, last) = path.rsplit_once('/').unwrap();
+        let is_of = |resource: &&str| path == "/api/v1/pods" || parent.ends_with(&format!("/{resource}"));
+        let resource = [PODS, PVS, CLAIMS].into_iter().find(is_of).unwrap_or_default();
+        let name = if resource == last { "" } else { last };
+        let list_or_watch = if query.contains_key("watch") { "watch" } else { "list" };
+        let authorization = request.headers().get(AUTHORIZATION);
+        Self {
+            verb: if name.is_empty() { list_or_watch } else { "get" },
+            resource,
+            path: path.into(),
+            name: name.into(),
+            query,
+            authorization: authorization.map(|value| value.to_str().unwrap().to_owned()),
+            has_certificate,
+            at: Instant::now(),
+            in_flight: 0,
+            is_open: !name.is_empty(),
+            sent: 0,
+        }
+    }
+
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// Verb, resource and name.
+    pub(crate) fn brief(&self) -> String {
+        [self.verb, self.resource, &self.name].join(" ").trim_end().to_owned()
+    }
+}
+
+/// What a watch sends.
+#[derive(Debug, Clone)]
+enum Event {
+    /// Type and pod.
+    Pod(&'static str, Value),
+    Raw(Vec<u8>),
+    /// The watch ends.
+    End,
+}
+
+/// The path of an object.
+fn path_of(object: &Value) -> String {
+    let resource = match object["kind"].as_str().unwrap() {
+        "PersistentVolume" => PVS,
+        "PersistentVolumeClaim" => CLAIMS,
+        "Pod" => PODS,
+        kind => panic!("unknown kind {kind}"),
+    };
+    let metadata = &object["metadata"];
+    let namespace = metadata["namespace"].as_str().map(|namespace| format!("namespaces/{namespace}/"));
+    let name = metadata["name"].as_str().unwrap();
+    format!("/api/v1/{}{resource}/{name}", namespace.unwrap_or_default())
 }
 
 #[derive(Default)]
-struct State {
-    world: World,
-    faults: Faults,
+pub(crate) struct State {
+    /// By path.
+    objects: BTreeMap<String, Value>,
+    /// The resource version of the last change.
+    pub(crate) version: u64,
+    /// Events with the versions after them.
+    history: Vec<(u64, Event)>,
+    /// The resource, or resource and name, that they are about, and how often they still happen.
+    pub(crate) faults: Vec<(String, Fault, usize)>,
     requests: Vec<Recorded>,
-    counts: Counts,
-    /// The tokens that are good; `None`: whatever is shown.
-    tokens: Option<BTreeSet<String>>,
-    forbidden: BTreeSet<(Verb, Resource)>,
+    /// The only valid token; `None`: all are.
+    token: Option<String>,
+    pub(crate) handshakes: usize,
 }
 
-/// The server, running.
-pub(crate) struct ApiServer {
-    server: Arc<Server>,
-    address: SocketAddr,
-    mode: watch::Sender<Mode>,
-    authority: Authority,
-    directory: TempDir,
-}
-
-impl ApiServer {
-    pub(crate) fn start() -> Self {
-        let authority = Authority::new();
-        let acceptor = authority.acceptor("127.0.0.1");
-        let server = Server::in_process();
-        let mode = watch::Sender::new(Mode::Serving);
-        let (running, wanted) = (Arc::clone(&server), mode.subscribe());
-        let (listening, address) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                listening.send(listener.local_addr().unwrap()).unwrap();
-                serve::run(running, acceptor, listener, wanted).await;
-            });
-        });
-        let address = address.recv().unwrap();
-        Self { server, address, mode, authority, directory: tempfile::tempdir().unwrap() }
+impl State {
+    fn put(&mut self, mut object: Value) {
+        let uid = format!("uid-of-{}", object["metadata"]["name"].as_str().unwrap());
+        object["metadata"].as_object_mut().unwrap().entry("uid").or_insert(json!(uid));
+        let path = path_of(&object);
+        let kind = if self.objects.contains_key(&path) { "MODIFIED" } else { "ADDED" };
+        let object = self.next_version(kind, object);
+        self.objects.insert(path, object);
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    fn remove(&mut self, object: &Value) {
+        let removed = self.objects.remove(&path_of(object)).expect("the object exists");
+        self.next_version("DELETED", removed);
     }
 
-    /// Nobody listens any more, and all connections are closed.
-    pub(crate) fn stop(&self) {
-        self.set(Mode::Refusing);
-    }
-
-    /// Takes connections and says nothing, not even of TLS; those that are open are closed.
-    pub(crate) fn mute(&self) {
-        self.set(Mode::Refusing);
-        self.set(Mode::Mute);
-    }
-
-    /// As in the beginning, at the same address.
-    pub(crate) fn resume(&self) {
-        self.set(Mode::Refusing);
-        self.set(Mode::Serving);
-    }
-
-    fn set(&self, mode: Mode) {
-        let mut modes = self.server.modes.subscribe();
-        self.mode.send_replace(mode);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let reached =
-            async { tokio::time::timeout(PATIENCE, modes.wait_for(|now| *now == mode)).await.is_ok() };
-        assert!(runtime.block_on(reached), "the server does not become {mode:?}");
-    }
-
-    /// A file of the test's own.
-    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.directory.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    /// A kubeconfig with these credentials of its user, `--kubeconfig` and all.
-    pub(crate) fn kubeconfig(&self, user: &Value) -> String {
-        let authority = self.write("ca.crt", &self.authority.pem());
-        let cluster =
-            json!({"server": format!("https://{}", self.address), "certificate-authority": authority});
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": "test", "user": user}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        });
-        format!("--kubeconfig={}", self.write("kubeconfig", &config.to_string()).display())
-    }
-
-    /// The user of a kubeconfig that shows a certificate.
-    pub(crate) fn user_with_certificate(&self) -> Value {
-        let identity = self.authority.client("the exporter");
-        let certificate = self.write("client.crt", &identity.certificate);
-        json!({"client-certificate": certificate, "client-key": self.write("client.key", &identity.key)})
-    }
-
-    /// What a pod finds of its service account.
-    pub(crate) fn write_service_account(&self, directory: &Path, token: &str) {
-        std::fs::create_dir_all(directory).unwrap();
-        let files = [("token", token), ("ca.crt", &self.authority.pem()), ("namespace", "monitoring")];
-        for (name, text) in files {
-            std::fs::write(directory.join(name), text).unwrap();
+    /// Gives an object the next resource version; if it is a pod, watches send it.
+    fn next_version(&mut self, kind: &'static str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if object["kind"] == "Pod" {
+            self.history.push((self.version, Event::Pod(kind, object.clone())));
         }
+        object
+    }
+
+    /// Gets in flight, or watches that have sent the pods.
+    pub(crate) fn open(&self, verb: &str) -> usize {
+        self.requests.iter().filter(|request| request.verb == verb && request.is_open).count()
     }
 }
 
-impl std::ops::Deref for ApiServer {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        &self.server
-    }
+pub(crate) struct Server {
+    state: Mutex<State>,
+    /// A request or its response made progress.
+    progress: Condvar,
+    /// The objects changed.
+    changes: watch::Sender<()>,
 }
 
 impl Server {
-    /// A server without connections, which is asked by [`Self::client`].
-    pub(crate) fn in_process() -> Arc<Self> {
-        let (changes, modes) = (watch::Sender::new(()), watch::Sender::new(Mode::Serving));
-        Arc::new(Self { state: Mutex::default(), news: Condvar::new(), changes, modes })
+    pub(crate) fn new() -> Arc<Self> {
+        let (state, progress, changes) = (Mutex::default(), Condvar::new(), watch::Sender::new(()));
+        Arc::new(Self { state, progress, changes })
     }
 
     /// A client that needs no connection.
     pub(crate) fn client(self: &Arc<Self>) -> kube::Client {
         let server = Arc::clone(self);
         limited(move |request| {
-            let answer = serve::answer(Arc::clone(&server), request, true);
-            async { answer.await.map_err(Into::into) }
+            let response = answer::answer(Arc::clone(&server), request, true);
+            async { response.await.map_err(Into::into) }
         })
     }
 
-    pub(crate) fn put(&self, object: Value) {
-        self.change(|world| world.put(object));
+    /// Adds or replaces objects; one without a uid gets one.
+    pub(crate) fn put(&self, objects: impl IntoIterator<Item = Value>) {
+        self.change(|state| objects.into_iter().for_each(|object| state.put(object)));
     }
 
-    pub(crate) fn put_all(&self, objects: impl IntoIterator<Item = Value>) {
-        objects.into_iter().for_each(|object| self.put(object));
+    pub(crate) fn remove(&self, objects: impl IntoIterator<Item = Value>) {
+        self.change(|state| objects.into_iter().for_each(|object| state.remove(&object)));
     }
 
-    pub(crate) fn remove(&self, resource: Resource, namespace: &str, name: &str) {
-        self.change(|world| world.remove(resource, namespace, name));
-    }
-
-    /// Removes an object without telling the watches.
-    pub(crate) fn forget(&self, resource: Resource, namespace: &str, name: &str) {
-        self.change(|world| {
-            world.remove(resource, namespace, name);
-            world.history.pop();
+    /// Removes a pod without an event.
+    pub(crate) fn remove_unnoticed(&self, pod: &Value) {
+        self.change(|state| {
+            state.remove(pod);
+            state.history.pop();
         });
     }
 
-    /// Any number of objects besides those put there.
-    pub(crate) fn generate(&self, generator: Generator) {
-        self.change(|world| world.generator = Some(generator));
-    }
-
-    /// The version of the last change.
-    pub(crate) fn version(&self) -> String {
-        self.world().version.to_string()
-    }
-
-    /// Any number of pods besides those put there.
-    pub(crate) fn generate_pods(&self, count: usize, make: impl Fn(usize) -> Value) {
-        // Here and not at the first watch, which would keep a node waiting for its pods.
-        let pods = (0..count).map(make).collect();
-        self.change(|world| world.pods = pods);
-    }
-
-    /// Tells the watches a bookmark, at the version of now.
+    /// Sends the watches a bookmark at the current version.
     pub(crate) fn bookmark(&self) {
-        let version = self.world().version.to_string();
-        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": version},
-            "spec": {"containers": null}, "status": {}});
-        self.tell_watches(format!("{}\n", json!({"type": "BOOKMARK", "object": object})));
+        let metadata = json!({"resourceVersion": self.lock().version.to_string()});
+        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata});
+        self.send_to_watches(format!("{}\n", json!({"type": "BOOKMARK", "object": object})));
     }
 
-    /// Tells the watches whatever the test wants.
-    pub(crate) fn tell_watches(&self, bytes: impl Into<Vec<u8>>) {
-        self.change(|world| world.tell(Happening::Raw(bytes.into())));
+    pub(crate) fn send_to_watches(&self, bytes: impl Into<Vec<u8>>) {
+        self.change(|state| state.history.push((state.version, Event::Raw(bytes.into()))));
     }
 
-    /// Ends the watches, as after their time.
+    /// Ends the open watches.
     pub(crate) fn end_watches(&self) {
-        self.change(|world| world.tell(Happening::End));
+        self.change(|state| state.history.push((state.version, Event::End)));
     }
 
-    /// The next so many requests of a kind go wrong.
-    pub(crate) fn fault(&self, of: Of, fault: Fault, times: usize) {
-        self.lock().faults.add(of, fault, times);
+    /// The next so many requests about a resource, or an object (`persistentvolumes pv-1`), go wrong.
+    pub(crate) fn fault(&self, target: &str, fault: Fault, times: usize) {
+        self.lock().faults.extend((times > 0).then(|| (target.into(), fault, times)));
     }
 
-    pub(crate) fn clear_faults(&self) {
-        self.lock().faults.clear();
-    }
-
-    /// From now on these tokens are good, and no others.
-    pub(crate) fn require_tokens(&self, tokens: &[&str]) {
-        self.lock().tokens = Some(tokens.iter().map(|token| (*token).to_owned()).collect());
-    }
-
-    pub(crate) fn forbid(&self, verb: Verb, resource: Resource) {
-        self.lock().forbidden.insert((verb, resource));
+    /// From now on this token is valid, and no other.
+    pub(crate) fn require_token(&self, token: &str) {
+        self.lock().token = Some(token.into());
     }
 
     pub(crate) fn requests(&self) -> Vec<Recorded> {
         self.lock().requests.clone()
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        self.lock().counts
-    }
-
-    /// Waits until this is so of the requests.
     pub(crate) fn wait_for(&self, what: &str, is_so: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
-        let mut found = Vec::new();
-        self.wait(what, |state| {
-            found.clone_from(&state.requests);
-            is_so(&state.requests)
+        let is_not = |state: &mut State| !is_so(&state.requests);
+        let (state, wait) = self.progress.wait_timeout_while(self.lock(), PATIENCE, is_not).unwrap();
+        let briefs: Vec<_> = state.requests.iter().map(Recorded::brief).collect();
+        assert!(!wait.timed_out(), "{what}: {briefs:#?}");
+        state.requests.clone()
+    }
+
+    pub(crate) fn wait_for_open_watch(&self) {
+        self.wait_for("an open watch", |requests| {
+            requests.iter().any(|request| request.verb == "watch" && request.is_open)
         });
-        found
     }
 
-    /// Waits until this is so of the counts.
-    pub(crate) fn wait_for_counts(&self, what: &str, is_so: impl Fn(&Counts) -> bool) {
-        self.wait(what, |state| is_so(&state.counts));
-    }
-
-    fn wait(&self, what: &str, mut is_so: impl FnMut(&State) -> bool) {
-        let start = Instant::now();
-        let mut state = self.lock();
-        while !is_so(&state) {
-            let left = PATIENCE.saturating_sub(start.elapsed());
-            let briefs: Vec<_> = state.requests.iter().map(Recorded::brief).collect();
-            assert!(!left.is_zero(), "{what}: {:?}, {briefs:#?}", state.counts);
-            state = self.news.wait_timeout(state, left.min(Duration::from_secs(1))).unwrap().0;
-        }
-    }
-
-    fn change(&self, change: impl FnOnce(&mut World)) {
-        change(&mut self.lock().world);
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
         self.changes.send_replace(());
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    fn world(&self) -> impl std::ops::Deref<Target = World> + '_ {
-        struct Locked<'a>(MutexGuard<'a, State>);
-        impl std::ops::Deref for Locked<'_> {
-            type Target = World;
-            fn deref(&self) -> &World {
-                &self.0.world
-            }
-        }
-        Locked(self.lock())
+    /// Changes what is recorded of a request.
+    fn update(&self, index: usize, update: impl FnOnce(&mut Recorded)) {
+        update(&mut self.lock().requests[index]);
+        self.progress.notify_all();
     }
 
-    fn count(&self, change: impl FnOnce(&mut Counts)) {
-        change(&mut self.lock().counts);
-        self.news.notify_all();
-    }
-
-    /// Takes a request down: its index, and what goes wrong with it.
-    fn arrived(&self, request: &Recorded) -> (usize, Option<Fault>) {
+    /// Records a request; returns its index and its fault.
+    fn record(&self, request: &Recorded) -> (usize, Option<Fault>) {
         let mut state = self.lock();
-        state.counts.in_flight += usize::from(request.verb != Verb::Watch);
-        let in_flight = state.counts.in_flight;
+        let in_flight = state.open("get") + usize::from(request.is_open);
         state.requests.push(Recorded { in_flight, ..request.clone() });
-        let fault = state.faults.take(request);
-        self.news.notify_all();
+        self.progress.notify_all();
+        let object = [request.resource, &request.name].join(" ");
+        let is_cached = request.query("resourceVersion") == Some("0");
+        let applies = |(target, fault, _): &(String, Fault, usize)| {
+            (target == request.resource || *target == object)
+                && (is_cached || !matches!(fault, Fault::NotInCache))
+        };
+        let found = state.faults.iter().position(applies);
+        let fault = found.map(|found| {
+            state.faults[found].2 -= 1;
+            state.faults[found].1.clone()
+        });
+        state.faults.retain(|(_, _, times)| *times > 0);
         (state.requests.len() - 1, fault)
-    }
-
-    fn sent(&self, index: usize, bytes: usize) {
-        self.lock().requests[index].sent += bytes;
-        self.news.notify_all();
-    }
-
-    /// The status for this client.
-    fn allows(&self, request: &Recorded) -> u16 {
-        let state = self.lock();
-        let token = request.authorization.as_ref().and_then(|value| value.strip_prefix("Bearer "));
-        let is_known =
-            state.tokens.as_ref().is_none_or(|good| token.is_some_and(|token| good.contains(token)));
-        let is_forbidden =
-            request.resource.is_some_and(|resource| state.forbidden.contains(&(request.verb, resource)));
-        match (is_known || request.has_certificate, is_forbidden) {
-            (false, _) => 401,
-            (true, true) => 403,
-            (true, false) => 200,
-        }
     }
 }

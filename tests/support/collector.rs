@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use disk_usage_exporter::collect::{Collector, CollectorInputs};
 use disk_usage_exporter::config::{Args, Config};
+use disk_usage_exporter::host_files::HostPath;
 use disk_usage_exporter::kubelet::Kubelet;
 use disk_usage_exporter::runtime::{BlockingWorker, Clients, Deadline};
 use disk_usage_exporter::snapshot::Snapshot;
@@ -19,11 +20,13 @@ impl KubeletCollector {
         let line = [&["disk-usage-exporter"], args, &["metrics"]].concat();
         let config = Config::try_from(Args::read(line).unwrap()).unwrap();
         let (clients, host_files) = (Clients::start().unwrap(), BlockingWorker::start("host-files").unwrap());
-        let kubelet = Kubelet::new(config.kubelet, config.sources, "node-1".into(), &clients, &host_files);
+        let directory = HostPath { rootfs: "/".into(), path: "/var/lib/kubelet".into() };
+        let kubelet =
+            Kubelet::new(config.kubelet, directory, config.sources, "node-1".into(), &clients, &host_files);
         let inputs = CollectorInputs {
             mounts: None,
             kubelet: Some(kubelet),
-            kubelet_directory: "/var/lib/kubelet".into(),
+            host_files,
             names: config.sources.kubelet_series,
         };
         Self(Collector::new(inputs), config.stat_timeout)

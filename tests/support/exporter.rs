@@ -49,9 +49,8 @@ pub(crate) struct Exporter {
 struct Log {
     lines: Mutex<Vec<Value>>,
     grown: Condvar,
-    /// Whether it is read; at first it is.
-    unread: Mutex<bool>,
-    read_again: Condvar,
+    is_paused: Mutex<bool>,
+    resumed: Condvar,
 }
 
 impl Exporter {
@@ -72,14 +71,9 @@ impl Exporter {
         Self::spawn(&mut command(args))
     }
 
-    /// Starts it with no more than so many file descriptors.
-    pub(crate) fn start_with_descriptors(most: usize, args: &[&str]) -> Self {
-        Self::start_limited(&format!("-n {most}"), "", Path::new(BINARY), args)
-    }
-
-    /// The same for its soft limit alone, which it may raise.
-    pub(crate) fn start_with_soft_descriptors(most: usize, args: &[&str]) -> Self {
-        Self::start_limited(&format!("-S -n {most}"), "", Path::new(BINARY), args)
+    /// Starts it with these options of `ulimit`.
+    pub(crate) fn start_limited(ulimit: &str, args: &[&str]) -> Self {
+        Self::spawn_limited(ulimit, "", Path::new(BINARY), args)
     }
 
     /// Starts it with no more than so many threads, on a node of the test's own.
@@ -91,7 +85,7 @@ impl Exporter {
         // The system's own root has no limit.
         let is_system = std::fs::read_to_string("/proc/self/uid_map").unwrap().trim().ends_with("4294967295");
         let user = if is_system { "setpriv --reuid=65534 --clear-groups" } else { "" };
-        Self::start_limited(&format!("-u {most}"), user, &binary, args)
+        Self::spawn_limited(&format!("-u {most}"), user, &binary, args)
     }
 
     /// Starts it as the user 1000, who may do nothing that others may not; only root can.
@@ -100,13 +94,8 @@ impl Exporter {
         std::fs::copy(BINARY, &binary).unwrap();
         std::fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new("setpriv");
-        command.args([
-            "--reuid=1000",
-            "--regid=1000",
-            "--clear-groups",
-            "--bounding-set=-all",
-            "--no-new-privs",
-        ]);
+        let nobody = ["--reuid=1000", "--regid=1000", "--clear-groups"];
+        command.args(nobody).args(["--bounding-set=-all", "--no-new-privs"]);
         Self::spawn(command.arg(binary).arg("--listen-host=127.0.0.1").args(args))
     }
 
@@ -121,10 +110,10 @@ impl Exporter {
         Self::spawn(command.args(args))
     }
 
-    /// Under a limit of the shell's (the least shells have no `-u`), by way of another command.
-    fn start_limited(limit: &str, by: &str, binary: &Path, args: &[&str]) -> Self {
+    /// Under a limit of the shell's (minimal shells have no `-u`), by way of another command.
+    fn spawn_limited(ulimit: &str, by: &str, binary: &Path, args: &[&str]) -> Self {
         let mut command = Command::new("bash");
-        let script = format!("ulimit {limit}; exec {by} \"$0\" \"$@\"");
+        let script = format!("ulimit {ulimit}; exec {by} \"$0\" \"$@\"");
         command.arg("-c").arg(script).arg(binary).arg("--listen-host=127.0.0.1");
         Self::spawn(command.args(args))
     }
@@ -137,7 +126,7 @@ impl Exporter {
         Self::spawn(command.args(args))
     }
 
-    fn spawn(command: &mut Command) -> Self {
+    pub(super) fn spawn(command: &mut Command) -> Self {
         let mut child = command.arg("--listen-port=0").stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());
@@ -147,8 +136,8 @@ impl Exporter {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 writer.lines.lock().unwrap().push(line);
                 writer.grown.notify_all();
-                let unread = writer.unread.lock().unwrap();
-                drop(writer.read_again.wait_while(unread, |unread| *unread).unwrap());
+                let is_paused = writer.is_paused.lock().unwrap();
+                drop(writer.resumed.wait_while(is_paused, |is_paused| *is_paused).unwrap());
             }
         });
         let address = log.wait_for("listening")["address"].as_str().unwrap().parse().unwrap();
@@ -177,8 +166,8 @@ impl Exporter {
 
     /// Reads the log no longer, but for some lines, or reads it again.
     pub(crate) fn read_log(&self, read: bool) {
-        *self.log.unread.lock().unwrap() = !read;
-        self.log.read_again.notify_all();
+        *self.log.is_paused.lock().unwrap() = !read;
+        self.log.resumed.notify_all();
     }
 
     /// One answer.
@@ -188,15 +177,16 @@ impl Exporter {
 
     /// One scrape in the text format.
     pub(crate) fn scrape(&self) -> Exposition {
-        let response = self.get("/metrics");
-        assert_eq!(response.status, 200, "{}", response.text());
-        Exposition::parse(&response.text())
+        self.scrape_with(&[])
     }
 
     /// One scrape by a client with so many seconds of time.
     pub(crate) fn scrape_within(&self, seconds: f64) -> Exposition {
-        let header = ("X-Prometheus-Scrape-Timeout-Seconds", &seconds.to_string()[..]);
-        let response = http::get(self.address, "/metrics", &[header]);
+        self.scrape_with(&[("X-Prometheus-Scrape-Timeout-Seconds", &seconds.to_string())])
+    }
+
+    fn scrape_with(&self, headers: &[(&str, &str)]) -> Exposition {
+        let response = http::get(self.address, "/metrics", headers);
         assert_eq!(response.status, 200, "{}", response.text());
         Exposition::parse(&response.text())
     }
@@ -222,8 +212,7 @@ impl Exporter {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        kill(Pid::from_raw(pid), signal).unwrap();
+        kill(Pid::from_raw(self.pid().cast_signed()), signal).unwrap();
     }
 
     /// Waits for its end.
@@ -253,15 +242,10 @@ impl Drop for Exporter {
 
 impl Log {
     fn wait_for(&self, event: &str) -> Value {
-        let start = Instant::now();
-        let mut lines = self.lines.lock().unwrap();
-        loop {
-            if let Some(line) = lines.iter().find(|line| line["event"] == event) {
-                return line.clone();
-            }
-            let left = PATIENCE.saturating_sub(start.elapsed());
-            assert!(!left.is_zero(), "no {event:?} in the log: {lines:#?}");
-            lines = self.grown.wait_timeout(lines, left).unwrap().0;
-        }
+        let find = |lines: &[Value]| lines.iter().find(|line| line["event"] == event).cloned();
+        let is_missing = |lines: &mut Vec<Value>| find(lines).is_none();
+        let lines = self.lines.lock().unwrap();
+        let (lines, _) = self.grown.wait_timeout_while(lines, PATIENCE, is_missing).unwrap();
+        find(&lines).unwrap_or_else(|| panic!("no {event:?} in the log: {lines:#?}"))
     }
 }

@@ -1,4 +1,4 @@
-//! A strict parser of the text format 0.0.4, written from its description, that refuses what Prometheus would lose data by.
+//! A strict parser of the text format 0.0.4, written from its description. It refuses what would lose Prometheus data.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,7 +13,7 @@ pub(crate) struct Exposition {
 }
 
 impl Exposition {
-    /// Parses; panics on everything that is not as it should be.
+    /// Parses; panics on everything that is wrong.
     pub(crate) fn parse(text: &str) -> Self {
         let mut parsed = Self::default();
         let mut seen = HashSet::new();
@@ -37,11 +37,8 @@ impl Exposition {
                     Some(family) if is_histogram => family,
                     _ => &sample.0,
                 };
-                assert_eq!(
-                    Some(family),
-                    parsed.families.last().map(String::as_str),
-                    "outside its family: {line}"
-                );
+                let last = parsed.families.last().map(String::as_str);
+                assert_eq!(Some(family), last, "outside its family: {line}");
                 let sorted: BTreeMap<_, _> = sample.1.iter().cloned().collect();
                 assert_eq!(sorted.len(), sample.1.len(), "a label twice: {line}");
                 // To Prometheus an empty label is none.
@@ -55,9 +52,9 @@ impl Exposition {
 
     /// The value of the only series of `name` that has these labels.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let found = self.all(name, labels);
-        assert!(found.len() < 2, "{name}{labels:?} is not one series: {found:?}");
-        found.first().map(|(_, value)| *value)
+        let series = self.all(name, labels);
+        assert!(series.len() < 2, "{name}{labels:?} is not one series: {series:?}");
+        series.first().map(|(_, value)| *value)
     }
 
     /// All series of `name` that have these labels.
@@ -79,6 +76,7 @@ impl Exposition {
         let infos = [
             "pv_disk_usage_claim_requested_bytes",
             "pv_disk_usage_error",
+            "pv_disk_usage_filesystem_volumes",
             "pv_disk_usage_mount_info",
             "pv_disk_usage_volume_info",
         ];

@@ -9,27 +9,25 @@ use tempfile::TempDir;
 /// A directory in the form of `fixtures/nodes`.
 pub(crate) struct Fixture {
     directory: TempDir,
-    rows: Vec<Vec<u8>>,
+    rows: Vec<String>,
     figures: BTreeMap<String, Value>,
 }
 
-/// A pod's uid.
+/// The uid of a pod.
 pub(crate) const POD: &str = "6ad83273-bbc5-4a23-9e8c-d796d288e15a";
-
-/// Where an NFS volume of that pod is mounted.
-pub(crate) fn mountpoint(pv_name: &str) -> String {
-    mountpoint_of(pv_name, POD)
-}
-
-/// The same, of any pod.
-fn mountpoint_of(pv_name: &str, pod: &str) -> String {
-    format!("/var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~nfs/{pv_name}")
-}
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        let fixture =
-            Self { directory: tempfile::tempdir().unwrap(), rows: vec![], figures: BTreeMap::new() };
+        Self::of(&[])
+    }
+
+    /// A node with these NFS volumes; the records are as in `statvfs.json`.
+    pub(crate) fn of(volumes: &[(&str, Value)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut fixture = Self { directory, rows: vec![], figures: BTreeMap::new() };
+        for (pv_name, record) in volumes {
+            fixture.mount_unwritten(pv_name, record.clone());
+        }
         fixture.write();
         fixture
     }
@@ -43,35 +41,33 @@ impl Fixture {
         format!("--fixture={}", self.path().display())
     }
 
-    /// Mounts an NFS volume; `record` as in `statvfs.json`.
+    /// Mounts an NFS volume.
     pub(crate) fn mount(&mut self, pv_name: &str, record: Value) {
         self.mount_unwritten(pv_name, record);
         self.write();
     }
 
-    /// The same, but only `write` writes it.
+    /// The same, but only `write` writes it, as for all that follow.
     pub(crate) fn mount_unwritten(&mut self, pv_name: &str, record: Value) {
         self.mount_by(pv_name, POD, record);
     }
 
-    /// Mounts a CSI volume.
-    pub(crate) fn mount_csi(&mut self, name: &str, pod: &str) {
-        let id = 100 + self.rows.len();
-        let mountpoint = format!("/var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~csi/{name}/mount");
-        self.rows.push(format!("{id} 1 0:{id} / {mountpoint} rw - ext4 /dev/sd{id} rw").into_bytes());
-        self.figures.insert(mountpoint, answering());
+    pub(crate) fn mount_by(&mut self, pv_name: &str, pod: &str, record: Value) {
+        let device = format!("nfs4 nas:/{pv_name}");
+        self.add(&format!("{pod}/volumes/kubernetes.io~nfs/{pv_name}"), &device, record);
     }
 
-    /// The same, by another pod.
-    pub(crate) fn mount_by(&mut self, pv_name: &str, pod: &str, record: Value) {
-        let id = 100 + self.rows.len();
-        let mountpoint = mountpoint_of(pv_name, pod);
-        let row = format!("{id} 1 0:{id} / {mountpoint} rw - nfs4 nas:/{pv_name} rw");
-        self.rows.push(row.into_bytes());
+    pub(crate) fn mount_csi(&mut self, name: &str, pod: &str) {
+        self.add(&format!("{pod}/volumes/kubernetes.io~csi/{name}/mount"), "ext4 /dev/sda", answering());
+    }
+
+    fn add(&mut self, path: &str, device: &str, record: Value) {
+        let (id, mountpoint) = (100 + self.rows.len(), format!("/var/lib/kubelet/pods/{path}"));
+        self.rows.push(format!("{id} 1 0:{id} / {mountpoint} rw - {device} rw"));
         self.figures.insert(mountpoint, record);
     }
 
-    /// Mounts nothing, until `write`.
+    /// Unmounts everything.
     pub(crate) fn clear(&mut self) {
         self.rows.clear();
         self.figures.clear();
@@ -83,7 +79,7 @@ impl Fixture {
     }
 
     pub(crate) fn write(&self) {
-        std::fs::write(self.path().join("mountinfo"), self.rows.join(&b"\n"[..])).unwrap();
+        std::fs::write(self.path().join("mountinfo"), self.rows.join("\n")).unwrap();
         std::fs::write(self.path().join("statvfs.json"), json!(self.figures).to_string()).unwrap();
     }
 }

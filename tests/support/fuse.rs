@@ -1,33 +1,30 @@
 //! FUSE file systems that behave as a test says, now and whenever it says otherwise. One thread serves all of them,
-//! each on a descriptor of its own, so that none waits for another.
+//! each on a descriptor of its own, so that none waits for another. The requests and answers are those of
+//! <https://docs.kernel.org/filesystems/fuse> and `linux/fuse.h`.
 
-mod wire;
-
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::EventFd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::PATIENCE;
-use wire::Request;
-pub(crate) use wire::{Figures, Opcode};
 
 /// Why no FUSE file system can be mounted here, if so.
 pub(crate) fn missing() -> Option<String> {
-    wire::open().err().map(|error| format!("/dev/fuse cannot be opened: {error}"))
+    open_device().err().map(|error| format!("/dev/fuse cannot be opened: {error}"))
 }
 
-/// What a file system does when it is asked.
+/// What a file system does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
     Answers(Figures),
@@ -39,249 +36,254 @@ pub(crate) enum Behaviour {
     Deaf,
 }
 
-/// The file systems, by a name that the test gives; gone when dropped, and whoever hangs in one is freed.
-pub(crate) struct Fuse {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
+/// The file systems; when dropped they end, which frees every process that hangs in one.
+pub(crate) struct Fuse(Arc<Shared>);
 
 struct Shared {
     epoll: Epoll,
-    /// The thread has new work: an earlier answer, or its end.
-    wake: EventFd,
-    served: Mutex<State>,
-    /// A request came.
-    asked: Condvar,
+    /// In the order in which they were mounted.
+    served: Mutex<BTreeMap<u64, Served>>,
+    request_read: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    served: BTreeMap<u64, Served>,
-    names: BTreeMap<String, u64>,
-    /// Answers that wait for their time: file system and request.
-    due: BinaryHeap<Reverse<(Instant, u64, Request)>>,
-    last: u64,
-    closed: bool,
-}
-
-/// One of them.
 struct Served {
-    device: File,
+    name: String,
+    device: Arc<File>,
     behaviour: Behaviour,
     /// Requests that were read and not answered.
     held: Vec<Request>,
-    /// What was asked, as far as it has read, and how often.
+    /// How often each request was read.
     asked: BTreeMap<Opcode, usize>,
-    /// The kernel has introduced itself.
-    begun: bool,
-    listened_to: bool,
 }
-
-/// The key of the thread's own wake-up.
-const WAKE: u64 = 0;
 
 impl Fuse {
     pub(crate) fn start() -> Self {
-        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+        let (_, max) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, max, max).unwrap();
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
-        let wake = EventFd::new().unwrap();
-        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).unwrap();
-        let shared = Arc::new(Shared { epoll, wake, served: Mutex::default(), asked: Condvar::new() });
-        let thread = Arc::clone(&shared);
-        Self { shared, thread: Some(std::thread::spawn(move || thread.serve())) }
+        let shared = Arc::new(Shared { epoll, served: Mutex::default(), request_read: Condvar::new() });
+        let server = Arc::clone(&shared);
+        std::thread::spawn(move || server.serve());
+        Self(shared)
     }
 
-    /// Mounts one.
+    /// Mounts one that everybody may use.
     pub(crate) fn mount(&self, name: &str, path: &Path, behaviour: Behaviour) {
-        let device = wire::open().unwrap();
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        self.mount_for("user_id=0,group_id=0,allow_other", name, path, behaviour);
+    }
+
+    /// Mounts one that only the user `nobody` may use.
+    pub(crate) fn mount_for_nobody(&self, name: &str, path: &Path, behaviour: Behaviour) {
+        self.mount_for("user_id=65534,group_id=65534", name, path, behaviour);
+    }
+
+    fn mount_for(&self, users: &str, name: &str, path: &Path, behaviour: Behaviour) {
+        let device = Arc::new(open_device().unwrap());
+        let options = format!("fd={},rootmode=40000,{users}", device.as_raw_fd());
         mount(Some(name), path, Some("fuse"), MsFlags::empty(), Some(&options[..])).unwrap();
-        let mut state = self.shared.lock();
-        state.last += 1;
-        let key = state.last;
-        let served = Served {
-            device,
-            behaviour,
-            held: vec![],
-            asked: BTreeMap::new(),
-            begun: false,
-            listened_to: false,
-        };
-        state.served.insert(key, served);
-        self.shared.listen_or_not(&mut state, key);
-        assert_eq!(state.names.insert(name.to_owned(), key), None, "{name} is there already");
-        drop(self.wait(state, |state| state.served[&key].begun));
+        let mut all = self.0.lock();
+        let key = all.last_key_value().map_or(0, |(last, _)| last + 1);
+        let served =
+            Served { name: name.to_owned(), device, behaviour, held: vec![], asked: BTreeMap::new() };
+        self.0.listen_unless_deaf(key, &served);
+        all.insert(key, served);
+        let is_new = |all: &mut BTreeMap<u64, Served>| !all[&key].has_begun();
+        let waited = self.0.request_read.wait_timeout_while(all, PATIENCE, is_new).unwrap();
+        assert!(!waited.1.timed_out(), "the kernel does not ask");
     }
 
     /// From now on it does this; requests that it kept are answered so too.
     pub(crate) fn set(&self, name: &str, behaviour: Behaviour) {
-        let mut state = self.shared.lock();
-        let key = state.names[name];
-        let served = state.served.get_mut(&key).unwrap();
+        let mut all = self.0.lock();
+        let (key, served) = all.iter_mut().find(|(_, served)| served.name == name).unwrap();
         served.behaviour = behaviour;
         for request in std::mem::take(&mut served.held) {
-            state.act(key, request);
+            served.act(request);
         }
-        self.shared.listen_or_not(&mut state, key);
-        self.shared.wake.write(1).unwrap();
+        self.0.listen_unless_deaf(*key, served);
     }
 
-    /// Its server dies, if it has not ended with its last mount: the mount stays, without anybody behind it.
+    /// Ends the server of the oldest file system of this name, if its last unmount has not done so.
     pub(crate) fn die(&self, name: &str) {
-        let mut state = self.shared.lock();
-        if let Some(key) = state.names.remove(name) {
-            state.served.remove(&key);
-        }
-    }
-
-    /// Gives those whose names begin with `from` names that begin with `to`; these.
-    pub(crate) fn rename_all(&self, from: &str, to: &str) -> Vec<String> {
-        let mut state = self.shared.lock();
-        let (moved, kept): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut state.names).into_iter().partition(|(name, _)| name.starts_with(from));
-        state.names = kept;
-        let moved = moved.into_iter().map(|(name, key)| (name.replacen(from, to, 1), key));
-        let moved: Vec<(String, u64)> = moved.collect();
-        state.names.extend(moved.iter().cloned());
-        moved.into_iter().map(|(name, _)| name).collect()
+        let mut all = self.0.lock();
+        let oldest = all.iter().find_map(|(key, served)| (served.name == name).then_some(*key));
+        oldest.and_then(|key| all.remove(&key));
     }
 
     /// What each was asked, as far as it has read, and how often.
     pub(crate) fn asked(&self) -> BTreeMap<String, BTreeMap<Opcode, usize>> {
-        let state = self.shared.lock();
-        state.names.iter().map(|(name, key)| (name.clone(), state.served[key].asked.clone())).collect()
-    }
-
-    /// Waits until that many of them keep requests; their names.
-    pub(crate) fn wait_until_held(&self, count: usize) -> BTreeSet<String> {
-        let held = |state: &State| -> BTreeSet<String> {
-            let names = state.names.iter().filter(|(_, key)| !state.served[key].held.is_empty());
-            names.map(|(name, _)| name.clone()).collect()
-        };
-        held(&self.wait(self.shared.lock(), |state| held(state).len() >= count))
-    }
-
-    fn wait<'a>(
-        &'a self,
-        state: MutexGuard<'a, State>,
-        until: impl Fn(&State) -> bool,
-    ) -> MutexGuard<'a, State> {
-        let waited = self.shared.asked.wait_timeout_while(state, PATIENCE, |state| !until(state)).unwrap();
-        assert!(!waited.1.timed_out(), "the kernel does not ask");
-        waited.0
+        self.0.lock().values().map(|served| (served.name.clone(), served.asked.clone())).collect()
     }
 }
 
 impl Drop for Fuse {
     fn drop(&mut self) {
-        self.shared.served.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        let _ = self.shared.wake.write(1);
-        let _ = self.thread.take().unwrap().join();
+        self.0.served.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Served>> {
         self.served.lock().unwrap()
     }
 
-    /// Listens to a file system, unless it has begun and is deaf.
-    fn listen_or_not(&self, state: &mut State, key: u64) {
-        let Some(served) = state.served.get_mut(&key) else { return };
-        let wanted = !(served.begun && served.behaviour == Behaviour::Deaf);
-        match (std::mem::replace(&mut served.listened_to, wanted), wanted) {
-            (true, false) => self.epoll.delete(&served.device).unwrap(),
-            (false, true) => {
-                self.epoll.add(&served.device, EpollEvent::new(EpollFlags::EPOLLIN, key)).unwrap();
-            }
-            _ => {}
-        }
+    fn listen_unless_deaf(&self, key: u64, served: &Served) {
+        // Either fails where it changes nothing.
+        let _ = if served.is_deaf() {
+            self.epoll.delete(&served.device)
+        } else {
+            self.epoll.add(&served.device, EpollEvent::new(EpollFlags::EPOLLIN, key))
+        };
     }
 
     fn serve(&self) {
-        let mut events = [EpollEvent::empty(); 64];
-        let mut buffer = vec![0; wire::BUFFER_BYTES];
+        let (mut events, mut buffer) = ([EpollEvent::empty(); 64], vec![0; BUFFER_BYTES]);
         loop {
-            let timeout = {
-                let mut state = self.lock();
-                if state.closed {
-                    return;
-                }
-                state.answer_due()
-            };
-            let count = match self.epoll.wait(&mut events, timeout) {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 count => count.unwrap(),
             };
-            let mut state = self.lock();
-            for event in &events[..count] {
-                match event.data() {
-                    WAKE => drop(self.wake.read().unwrap()),
-                    key => {
-                        state.read(key, &mut buffer);
-                        self.listen_or_not(&mut state, key);
-                    }
+            let mut all = self.lock();
+            for key in events[..count].iter().map(EpollEvent::data) {
+                // It may have died since the event.
+                let Some(served) = all.get_mut(&key) else { continue };
+                match served.read(&mut buffer) {
+                    Ok(()) => self.listen_unless_deaf(key, served),
+                    // Its last mount is gone.
+                    Err(Errno::ENODEV) => drop(all.remove(&key)),
+                    // The process that asked is gone.
+                    Err(Errno::ENOENT | Errno::EAGAIN | Errno::EINTR) => {}
+                    Err(error) => panic!("/dev/fuse: {error}"),
                 }
             }
-            self.asked.notify_all();
+            self.request_read.notify_all();
         }
     }
 }
 
-impl State {
-    /// Reads one request, and does with it as the file system does.
-    fn read(&mut self, key: u64, buffer: &mut [u8]) {
-        // It may have died, or gone deaf, since the event.
-        let Some(served) = self.served.get_mut(&key) else { return };
-        if served.begun && served.behaviour == Behaviour::Deaf {
-            return;
+impl Served {
+    /// The kernel has introduced itself.
+    fn has_begun(&self) -> bool {
+        self.asked.contains_key(&Opcode::INIT)
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.has_begun() && self.behaviour == Behaviour::Deaf
+    }
+
+    /// Reads one request, unless it has gone deaf since the event, and acts on it.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<(), Errno> {
+        if self.is_deaf() {
+            return Ok(());
         }
-        let request = match wire::read(&served.device, buffer) {
-            Ok(request) => request,
-            Err(Errno::ENODEV) => return self.forget(key),
-            // Who asked has gone, or somebody else has read it.
-            Err(Errno::ENOENT | Errno::EAGAIN | Errno::EINTR) => return,
-            Err(error) => panic!("/dev/fuse: {error}"),
-        };
-        *served.asked.entry(request.opcode).or_default() += 1;
+        let request = read_request(&self.device, buffer)?;
+        *self.asked.entry(request.opcode).or_default() += 1;
         if request.opcode == Opcode::INIT {
-            wire::begin(&served.device, &request);
-            served.begun = true;
+            write_answer(&self.device, &request, 0, &u32s(&INIT_OUT));
         } else if request.opcode.wants_answer() {
-            self.act(key, request);
+            self.act(request);
         }
+        Ok(())
     }
 
-    /// Its last mount is gone.
-    fn forget(&mut self, key: u64) {
-        self.served.remove(&key);
-        self.names.retain(|_, other| *other != key);
-    }
-
-    fn act(&mut self, key: u64, request: Request) {
-        let Some(served) = self.served.get_mut(&key) else { return };
-        match served.behaviour {
-            Behaviour::Answers(figures) => wire::answer(&served.device, &request, &figures),
-            Behaviour::AnswersAfter(time) => self.due.push(Reverse((Instant::now() + time, key, request))),
-            Behaviour::Fails(errno) => wire::fail(&served.device, &request, errno),
-            Behaviour::Silent | Behaviour::Deaf => served.held.push(request),
-        }
-    }
-
-    /// Gives the answers whose time has come; how long the next one may wait.
-    fn answer_due(&mut self) -> EpollTimeout {
-        while let Some(Reverse((at, ..))) = self.due.peek() {
-            let left = at.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                let millis = left.as_millis().saturating_add(1);
-                return EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX);
+    fn act(&mut self, request: Request) {
+        match self.behaviour {
+            Behaviour::Answers(figures) => answer(&self.device, &request, &figures),
+            Behaviour::AnswersAfter(time) => {
+                let device = Arc::downgrade(&self.device);
+                std::thread::spawn(move || {
+                    std::thread::sleep(time);
+                    device.upgrade().inspect(|device| answer(device, &request, &Figures::HEALTHY))
+                });
             }
-            let Reverse((_, key, request)) = self.due.pop().unwrap();
-            if let Some(served) = self.served.get(&key) {
-                wire::answer(&served.device, &request, &Figures::default());
-            }
+            Behaviour::Fails(errno) => fail(&self.device, &request, errno),
+            Behaviour::Silent | Behaviour::Deaf => self.held.push(request),
         }
-        EpollTimeout::NONE
     }
+}
+
+/// Room for every request that the kernel may send, as `INIT_OUT` says.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// Version 7.31, flags that are all off, and writes of 4 KiB at most: `struct fuse_init_out`.
+const INIT_OUT: [u32; 16] = [7, 31, 0, 0, 0, 4096, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const HEADER_BYTES: usize = 40;
+const MAX_NAME_BYTES: u32 = 255;
+
+fn open_device() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open("/dev/fuse")
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Opcode(u32);
+
+impl Opcode {
+    const FORGET: Self = Self(2);
+    pub(crate) const STATFS: Self = Self(17);
+    pub(crate) const GETXATTR: Self = Self(22);
+    pub(crate) const INIT: Self = Self(26);
+    const INTERRUPT: Self = Self(36);
+    const BATCH_FORGET: Self = Self(42);
+
+    fn wants_answer(self) -> bool {
+        ![Self::FORGET, Self::INTERRUPT, Self::BATCH_FORGET].contains(&self)
+    }
+}
+
+/// A request, without its node: there is nothing but a root directory.
+#[derive(Debug)]
+struct Request {
+    opcode: Opcode,
+    unique: u64,
+}
+
+/// What `statvfs` gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// All, free and available ones.
+    pub(crate) blocks: [u64; 3],
+    /// All and free ones.
+    pub(crate) inodes: [u64; 2],
+    /// Of a block, and of a fragment.
+    pub(crate) bytes: [u32; 2],
+}
+
+impl Figures {
+    pub(crate) const HEALTHY: Self =
+        Self { blocks: [1000, 400, 300], inodes: [50, 20], bytes: [1 << 20, 4096] };
+}
+
+fn read_request(device: &File, buffer: &mut [u8]) -> Result<Request, Errno> {
+    let length = nix::unistd::read(device, buffer)?;
+    assert!(length >= HEADER_BYTES, "half a request");
+    let opcode = Opcode(u32::from_ne_bytes(buffer[4..8].try_into().unwrap()));
+    Ok(Request { opcode, unique: u64::from_ne_bytes(buffer[8..16].try_into().unwrap()) })
+}
+
+fn answer(device: &File, request: &Request, figures: &Figures) {
+    if request.opcode != Opcode::STATFS {
+        return fail(device, request, Errno::ENOSYS);
+    }
+    let Figures { blocks, inodes, bytes: [block_bytes, fragment_bytes] } = figures;
+    let counts = [&blocks[..], inodes].concat().into_iter().flat_map(u64::to_ne_bytes).collect();
+    let sizes = u32s(&[*block_bytes, MAX_NAME_BYTES, *fragment_bytes, 0, 0, 0, 0, 0, 0, 0]);
+    write_answer(device, request, 0, &[counts, sizes].concat());
+}
+
+fn fail(device: &File, request: &Request, errno: Errno) {
+    write_answer(device, request, -(errno as i32), &[]);
+}
+
+fn write_answer(device: &File, request: &Request, error: i32, body: &[u8]) {
+    let length = u32::try_from(16 + body.len()).unwrap().to_ne_bytes();
+    let message = [&length[..], &error.to_ne_bytes(), &request.unique.to_ne_bytes(), body].concat();
+    match nix::unistd::write(device, &message) {
+        // The process that asked, or the mount itself, is gone.
+        Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
+        Err(error) => panic!("/dev/fuse does not take the answer to {request:?}: {error}"),
+    }
+}
+
+fn u32s(values: &[u32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_ne_bytes()).collect()
 }

@@ -1,78 +1,46 @@
 //! The chart, rendered by Helm itself: Python's `helm_python` carries it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::manifest::Manifest;
-use super::tool::{is_there, pipe};
+use super::tool::{is_there, stdout};
 
-/// Releases the chart with each of the values that it is given; JSON in, JSON out.
-const RENDER: &str = r#"
-import json, sys
-import helm_python
-
-chart = helm_python.Chart.load(sys.argv[1])
-
-def rendered(values):
-    try:
-        return {"Ok": chart.render(values, name=sys.argv[2], namespace=sys.argv[3])}
-    except helm_python.HelmError as error:
-        return {"Err": str(error)}
-
-json.dump([rendered(values) for values in json.load(sys.stdin)], sys.stdout)
-"#;
+const RENDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/render.py");
 
 /// Release and namespace.
 pub(crate) const RELEASE: &str = "disk-usage-exporter";
+pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
 
-pub(crate) fn chart() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/chart")
+/// A release of the chart: its objects, and the notes that its user reads.
+pub(crate) struct Release {
+    pub(crate) manifest: Manifest,
+    pub(crate) notes: String,
 }
 
-/// Whether Helm is there; if not, the test is skipped.
-pub(crate) fn is_helm_there() -> bool {
-    is_there("python3", &["-c", "import helm_python"])
-}
-
-/// What Helm makes of a chart with each of these values, or why it refuses them.
-pub(crate) fn released(chart: &Path, values: &[Value]) -> Vec<Result<Manifest, String>> {
-    released_as([RELEASE, RELEASE], chart, values)
-}
-
-/// The same, for a release and a namespace of these names.
-pub(crate) fn released_as(
+/// What Helm makes of a chart with each of these values, or why it refuses them; `None` where there is no Helm.
+pub(crate) fn releases(
+    chart: &str,
     [release, namespace]: [&str; 2],
-    chart: &Path,
     values: &[Value],
-) -> Vec<Result<Manifest, String>> {
-    let said = rendered([release, namespace], chart, values);
-    said.into_iter().map(|files| files.map(objects)).collect()
+) -> Option<Vec<Result<Release, String>>> {
+    if !is_there("python3", &["-c", "import helm_python"]) {
+        return None;
+    }
+    let rendered = stdout("python3", &[RENDER, chart, release, namespace], &json!(values).to_string());
+    let rendered: Vec<Result<BTreeMap<String, String>, String>> = serde_json::from_str(&rendered).unwrap();
+    let release = |mut files: BTreeMap<String, String>| {
+        let notes =
+            files.extract_if(.., |path, _| path.ends_with("NOTES.txt")).map(|(_, text)| text).collect();
+        let objects = files.into_values().flat_map(|text| Manifest::parse(&text).0).collect();
+        Release { manifest: Manifest(objects), notes }
+    };
+    Some(rendered.into_iter().map(|files| files.map(release)).collect())
 }
 
-/// What a user reads who installs the chart with these values, which it takes.
-pub(crate) fn notes(values: Value) -> String {
-    let files = rendered([RELEASE, RELEASE], &chart(), &[values]).remove(0).unwrap();
-    files.into_iter().find(|(path, _)| path.ends_with("NOTES.txt")).unwrap().1
-}
-
-/// Texts by the templates' paths, or why there are none.
-fn rendered(
-    [release, namespace]: [&str; 2],
-    chart: &Path,
-    values: &[Value],
-) -> Vec<Result<BTreeMap<String, String>, String>> {
-    let args = ["-c", RENDER, chart.to_str().unwrap(), release, namespace];
-    let output = pipe("python3", &args, &json!(values).to_string());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn objects(files: BTreeMap<String, String>) -> Manifest {
-    let templates = files.into_iter().filter(|(path, _)| !path.ends_with("NOTES.txt"));
-    let objects = templates.flat_map(|(path, text)| -> Vec<Value> {
-        serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{path}: {error}\n{text}"))
-    });
-    Manifest(objects.filter(|object| !object.is_null()).collect())
+/// The chart's releases with each of these values, which it takes.
+pub(crate) fn released(values: &[Value]) -> Option<Vec<Release>> {
+    let releases = releases(CHART, [RELEASE, RELEASE], values)?.into_iter();
+    Some(releases.map(|release| release.unwrap_or_else(|error| panic!("{error}"))).collect())
 }

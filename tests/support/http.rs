@@ -1,4 +1,4 @@
-//! A client that does what it is told, right or wrong.
+//! An HTTP client that sends whatever a test wants.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,7 +8,6 @@ use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
-/// An answer.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -18,11 +17,11 @@ pub(crate) struct Response {
 
 impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.as_str())
+        let header = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        header.map(|(_, value)| value.as_str())
     }
 
-    /// The body, unpacked.
+    /// The decompressed body.
     pub(crate) fn text(&self) -> String {
         let mut bytes = Vec::new();
         match self.header("content-encoding") {
@@ -35,7 +34,7 @@ impl Response {
 
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no answer: {}", bytes.escape_ascii()));
+        let end = end.unwrap_or_else(|| panic!("no response: {}", bytes.escape_ascii()));
         let head = std::str::from_utf8(&bytes[..end]).unwrap();
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -47,22 +46,13 @@ impl Response {
     }
 }
 
-/// An open connection.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
-/// Another address of the loopback interface: to the server another machine.
-pub(crate) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-
-/// An open connection from there.
-pub(crate) fn connect_from_elsewhere(address: SocketAddr) -> TcpStream {
-    connect_from(address, ELSEWHERE)
-}
-
-/// An open connection of a client with this address of the loopback interface.
+/// Connects from another address of the loopback interface: to the server another machine.
 pub(crate) fn connect_from(address: SocketAddr, client: Ipv4Addr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
@@ -72,14 +62,28 @@ pub(crate) fn connect_from(address: SocketAddr, client: Ipv4Addr) -> TcpStream {
     stream
 }
 
+/// Sends a scrape on a connection of its own. Its response may come later.
+pub(crate) fn send_scrape(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+}
+
+/// Reads a response until the server closes.
+pub(crate) fn receive(mut stream: TcpStream) -> Response {
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    Response::parse(&response)
+}
+
 /// Sends bytes, and reads until the server closes.
 pub(crate) fn raw(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     // A server that refuses may close before it has read everything.
     let _ = stream.write_all(request);
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    answer
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response);
+    response
 }
 
 /// One request on a connection of its own.

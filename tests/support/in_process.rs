@@ -4,7 +4,7 @@ use std::future::ready;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use disk_usage_exporter::health::Health;
 use disk_usage_exporter::server::{self, Limits, Representation, ResponseMemory, Routes, SharedBody};
 use futures_util::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::http::Response;
@@ -143,14 +143,15 @@ pub(crate) async fn settle() {
     }
 }
 
-/// Bodies that tell how many of their bytes are in memory.
+/// Bodies whose bytes in memory are counted.
 #[derive(Clone, Default)]
 pub(crate) struct Bodies {
     pub(crate) memory: ResponseMemory,
-    live_bytes: Arc<AtomicUsize>,
+    /// Every chunk in memory has a weak reference.
+    counter: Arc<()>,
 }
 
-struct LiveChunk(Vec<u8>, Arc<AtomicUsize>);
+struct LiveChunk(Vec<u8>, #[expect(dead_code, reason = "it is counted")] Weak<()>);
 
 impl AsRef<[u8]> for LiveChunk {
     fn as_ref(&self) -> &[u8] {
@@ -158,47 +159,41 @@ impl AsRef<[u8]> for LiveChunk {
     }
 }
 
-impl Drop for LiveChunk {
-    fn drop(&mut self) {
-        self.1.fetch_sub(self.0.len(), Ordering::SeqCst);
-    }
-}
-
 impl Bodies {
     /// A body of so many chunks.
     pub(crate) fn make(&self, chunks: usize) -> SharedBody {
-        let chunk = |_| {
-            self.live_bytes.fetch_add(CHUNK_BYTES, Ordering::SeqCst);
-            Bytes::from_owner(LiveChunk(vec![b'a'; CHUNK_BYTES], Arc::clone(&self.live_bytes)))
-        };
+        let chunk = |_| Bytes::from_owner(LiveChunk(vec![b'a'; CHUNK_BYTES], Arc::downgrade(&self.counter)));
         self.memory.share((0..chunks).map(chunk).collect())
     }
 
     pub(crate) fn live_bytes(&self) -> usize {
-        self.live_bytes.load(Ordering::SeqCst)
+        Arc::weak_count(&self.counter) * CHUNK_BYTES
     }
 }
 
 /// Scrapes that wait until the test answers them.
-#[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<Mutex<Vec<oneshot::Sender<SharedBody>>>>);
+#[derive(Clone)]
+pub(crate) struct Gate(broadcast::Sender<SharedBody>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(1))
+    }
+}
 
 impl Gate {
     pub(crate) fn wait(&self) -> impl Future<Output = Result<SharedBody, CollectionPanicked>> + Send + use<> {
-        let (reply, response) = oneshot::channel();
-        self.0.lock().unwrap().push(reply);
-        async { response.await.map_err(|_| CollectionPanicked) }
+        let mut body = self.0.subscribe();
+        async move { body.recv().await.map_err(|_| CollectionPanicked) }
     }
 
     /// Scrapes that wait, and whose clients are still there.
     pub(crate) fn waiting(&self) -> usize {
-        self.0.lock().unwrap().iter().filter(|reply| !reply.is_closed()).count()
+        self.0.receiver_count()
     }
 
     pub(crate) fn answer_all(&self, body: &SharedBody) {
-        for reply in self.0.lock().unwrap().drain(..) {
-            let _ = reply.send(body.clone());
-        }
+        let _ = self.0.send(body.clone());
     }
 }
 

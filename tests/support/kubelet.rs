@@ -1,51 +1,51 @@
-//! A kubelet of the test's own: what a real one answered, its three kinds of certificate, and all that goes wrong.
+//! A fake kubelet: the recorded responses of a real one, its kinds of serving certificate, and failures.
 
-mod answer;
 mod certificates;
+mod response;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Instant;
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::PATIENCE;
-pub(crate) use answer::{Fault, METRICS, SUMMARY, Summary, metrics_page};
+use super::exposition::Exposition;
 pub(crate) use certificates::{Certificate, Pki};
+use certificates::{NO_CERTIFICATE_ALERT, Serving};
+pub(crate) use response::{Fault, METRICS, SUMMARY, recorded_summary, summary};
 
-/// A request as it came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asked {
-    pub(crate) path: String,
-    pub(crate) authorization: Option<String>,
+pub(crate) const CAPACITY: &str = "kubelet_volume_stats_capacity_bytes";
+pub(crate) const ERRORS: &str = "kubelet_volume_stats_scrape_errors_total";
+
+/// The claims that have a size.
+pub(crate) fn claims(scrape: &Exposition) -> Vec<&str> {
+    scrape.label(CAPACITY, "persistentvolumeclaim")
 }
+
+/// Path and `Authorization` of a request.
+pub(crate) type Request = (String, Option<String>);
 
 #[derive(Default)]
 struct State {
     summary: String,
     metrics: String,
-    /// The path that it is about, what happens, and how often yet.
+    /// The path, the failure, and how many more requests fail.
     faults: Vec<(&'static str, Fault, usize)>,
-    asked: Vec<Asked>,
-    /// Requests that are not answered yet, and the most there were at once.
-    open: (usize, usize),
-    /// The tokens that are good; `None`: whatever is shown.
-    tokens: Option<Vec<String>>,
-    /// `None`: plain HTTP.
-    tls: Option<Arc<ServerConfig>>,
-    /// The TLS alert that ends each handshake.
-    alert: Option<u8>,
+    requests: Vec<Request>,
+    open_connections: usize,
+    serving: Serving,
 }
 
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    news: Condvar,
+    changed: Condvar,
 }
 
-/// The kubelet, running.
 pub(crate) struct Kubelet {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -54,56 +54,49 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    /// One with the recorded answers, by plain HTTP.
+    /// Serves the recorded responses over plain HTTP.
     pub(crate) fn start() -> Self {
         Self::listen("127.0.0.1:0")
     }
 
-    /// The same at an address that is the node's, and not this machine's usual name of itself.
+    /// Serves them over TLS, on an address that only a certificate for the node's address has.
     pub(crate) fn start_with(certificate: Certificate) -> Self {
         let kubelet = Self::listen("127.0.0.2:0");
-        kubelet.show(certificate);
+        kubelet.use_certificate(certificate);
         kubelet
     }
 
     fn listen(address: &str) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { metrics: metrics_page(&[]), ..State::default() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), news: Condvar::new() });
+        let shared = Arc::<Shared>::default();
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let shared = Arc::clone(&serving);
-                std::thread::spawn(move || shared.connected(stream));
+                std::thread::spawn(move || shared.serve_connection(stream));
             }
         });
         let kubelet = Self { shared, address, directory: tempfile::tempdir().unwrap(), pki: Pki::new() };
-        kubelet.tell(&Summary::recorded());
+        kubelet.set_summary(&recorded_summary(&[]));
+        kubelet.expose(&[]);
         kubelet
     }
 
-    /// From now on it shows this certificate, by TLS.
-    pub(crate) fn show(&self, certificate: Certificate) {
-        self.shared.lock().tls = Some(self.pki.server(certificate, self.address.ip()));
+    pub(crate) fn use_certificate(&self, certificate: Certificate) {
+        self.shared.lock().serving = self.pki.serving(certificate, self.address.ip());
     }
 
-    /// From now on each handshake ends with this alert.
-    pub(crate) fn alert(&self, alert: u8) {
-        self.shared.lock().alert = Some(alert);
+    pub(crate) fn set_summary(&self, summary: &Value) {
+        self.shared.lock().summary = format!("{summary:#}");
     }
 
-    /// What it says of volumes from now on.
-    pub(crate) fn tell(&self, summary: &Summary) {
-        self.shared.lock().summary = summary.to_string();
-    }
-
-    /// The claims that it exposes itself from now on.
+    /// Sets the claims (namespace and name) that its own metrics have.
     pub(crate) fn expose(&self, claims: &[(&str, &str)]) {
-        self.shared.lock().metrics = metrics_page(claims);
+        self.shared.lock().metrics = response::metrics_page(claims);
     }
 
-    /// The next so many requests for a path go wrong.
+    /// Makes the next requests for a path fail.
     pub(crate) fn fault(&self, path: &'static str, fault: Fault, times: usize) {
         self.shared.lock().faults.push((path, fault, times));
     }
@@ -112,44 +105,40 @@ impl Kubelet {
         self.shared.lock().faults.clear();
     }
 
-    pub(crate) fn require_tokens(&self, tokens: &[&str]) {
-        self.shared.lock().tokens = Some(tokens.iter().map(|token| (*token).to_owned()).collect());
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.shared.lock().requests.clone()
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.shared.lock().asked.clone()
-    }
-
-    /// How often a path was asked for.
+    /// How many requests for a path there were.
     pub(crate) fn count(&self, path: &str) -> usize {
-        self.asked().iter().filter(|asked| asked.path == path).count()
+        self.shared.lock().count(path)
     }
 
-    /// The most requests that there were at one time.
-    pub(crate) fn most_at_once(&self) -> usize {
-        self.shared.lock().open.1
-    }
-
-    /// Waits until a path was asked for so often.
     pub(crate) fn wait_for(&self, path: &str, times: usize) {
-        let start = Instant::now();
-        let mut state = self.shared.lock();
-        while state.asked.iter().filter(|asked| asked.path == path).count() < times {
-            let left = PATIENCE.saturating_sub(start.elapsed());
-            assert!(!left.is_zero(), "{path} is not asked for {times} times: {:#?}", state.asked);
-            state = self.shared.news.wait_timeout(state, left).unwrap().0;
-        }
+        self.wait_until(path, |state| state.count(path) >= times);
     }
 
-    /// `--kubelet-endpoint` and all.
+    /// Waits until no client has a connection.
+    pub(crate) fn wait_until_disconnected(&self) {
+        self.wait_until("no connection", |state| state.open_connections == 0);
+    }
+
+    fn wait_until(&self, what: &str, is_so: impl Fn(&State) -> bool) {
+        let state =
+            self.shared.changed.wait_timeout_while(self.shared.lock(), PATIENCE, |state| !is_so(state));
+        let (state, timeout) = state.unwrap();
+        assert!(!timeout.timed_out(), "{what}: {:#?}", state.requests);
+    }
+
+    /// `--kubelet-endpoint=<url>`.
     pub(crate) fn endpoint(&self) -> String {
-        let scheme = if self.shared.lock().tls.is_some() { "https" } else { "http" };
+        let scheme = if matches!(self.shared.lock().serving, Serving::Plain) { "http" } else { "https" };
         format!("--kubelet-endpoint={scheme}://{}", self.address)
     }
 
-    /// A file of the test's own.
+    /// Writes a file below the test's directory.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.directory.path().join(name);
+        let path = self.directory().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         path
@@ -160,74 +149,74 @@ impl Kubelet {
     }
 }
 
+impl State {
+    fn count(&self, path: &str) -> usize {
+        self.requests.iter().filter(|(requested, _)| requested == path).count()
+    }
+
+    fn next_fault(&mut self, path: &str) -> Option<Fault> {
+        let index = self.faults.iter().position(|(of, ..)| *of == path)?;
+        let (_, fault, times) = &mut self.faults[index];
+        let fault = fault.clone();
+        *times -= 1;
+        if *times == 0 {
+            self.faults.remove(index);
+        }
+        Some(fault)
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    fn connected(&self, mut stream: TcpStream) {
-        let (tls, alert) = {
-            let state = self.lock();
-            (state.tls.clone(), state.alert)
-        };
-        if let Some(alert) = alert {
-            let _ = stream.read(&mut [0; 4096]);
-            // A record of TLS: an alert, fatal.
-            let _ = stream.write_all(&[0x15, 3, 3, 0, 2, 2, alert]);
-            return;
-        }
-        let _ = match tls {
-            Some(config) => {
+    fn serve_connection(&self, mut stream: TcpStream) {
+        self.lock().open_connections += 1;
+        let serving = self.lock().serving.clone();
+        // A client that disconnects is no error.
+        let _ = match serving {
+            Serving::Plain => self.serve_requests(&mut stream),
+            Serving::Tls(config) => {
                 let connection = ServerConnection::new(config).unwrap();
-                self.serve(&mut StreamOwned::new(connection, stream))
+                self.serve_requests(&mut StreamOwned::new(connection, stream))
             }
-            None => self.serve(&mut stream),
+            Serving::NoCertificate => {
+                stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(&NO_CERTIFICATE_ALERT))
+            }
         };
+        self.lock().open_connections -= 1;
+        self.changed.notify_all();
     }
 
-    /// One request, and its answer.
-    fn serve(&self, stream: &mut (impl Read + Write)) -> io::Result<()> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            if stream.read(&mut byte)? == 0 {
+    /// Answers requests until the client disconnects or a fault ends the connection.
+    fn serve_requests(&self, stream: &mut (impl Read + Write)) -> io::Result<()> {
+        loop {
+            let mut head = Vec::new();
+            // A TLS handshake on a plain port is answered like any malformed request.
+            while !head.ends_with(b"\r\n\r\n") && !head.starts_with(b"\x16") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte)?;
+                head.push(byte[0]);
+            }
+            let (fault, body) = self.record_request(&String::from_utf8_lossy(&head));
+            if !response::send(stream, fault, &body)? {
                 return Ok(());
             }
-            head.push(byte[0]);
         }
-        let (fault, body) = self.arrived(&String::from_utf8_lossy(&head));
-        let outcome = answer::send(stream, fault, &body);
-        self.lock().open.0 -= 1;
-        outcome
     }
 
-    /// Takes a request down: what goes wrong with it, and the body of a good answer.
-    fn arrived(&self, head: &str) -> (Option<Fault>, String) {
+    fn record_request(&self, head: &str) -> (Option<Fault>, String) {
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-        let header = head.lines().find_map(|line| {
+        let authorization = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("authorization").then(|| value.trim().to_owned())
         });
         let mut state = self.lock();
-        state.open.0 += 1;
-        state.open.1 = state.open.1.max(state.open.0);
-        let fault = state.faults.iter().position(|(of, ..)| *of == path).map(|at| {
-            let (_, fault, times) = &mut state.faults[at];
-            let fault = fault.clone();
-            *times -= 1;
-            if *times == 0 {
-                state.faults.remove(at);
-            }
-            fault
-        });
-        let is_known = state.tokens.as_ref().is_none_or(|good| {
-            let shown = header.as_ref().and_then(|value| value.strip_prefix("Bearer "));
-            shown.is_some_and(|shown| good.iter().any(|token| token == shown))
-        });
-        let fault = fault.or((!is_known).then(Fault::unauthorized));
-        let body = if path.ends_with(SUMMARY) { state.summary.clone() } else { state.metrics.clone() };
-        state.asked.push(Asked { path, authorization: header });
-        self.news.notify_all();
+        let fault = state.next_fault(&path);
+        let body = if path == SUMMARY { state.summary.clone() } else { state.metrics.clone() };
+        state.requests.push((path, authorization));
+        self.changed.notify_all();
         (fault, body)
     }
 }

@@ -1,23 +1,11 @@
 //! Kubernetes objects, as the manifests give them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::Command;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::tool::is_there;
-
-/// What `kubectl apply -k` would apply; `None` where there is no `kubectl`.
-pub(crate) fn kustomized(directory: &str) -> Option<Manifest> {
-    is_there("kubectl", &["kustomize", "--help"]).then(|| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
-        let output = Command::new("kubectl").arg("kustomize").arg(path).output().unwrap();
-        assert!(output.status.success(), "{directory}: {}", String::from_utf8_lossy(&output.stderr));
-        let objects = serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout).unwrap());
-        Manifest(objects.unwrap_or_else(|error| panic!("{directory}: {error}")))
-    })
-}
+use super::document::root;
+use super::tool::{is_there, stdout};
 
 /// Kubernetes objects.
 pub(crate) struct Manifest(pub(crate) Vec<Value>);
@@ -31,11 +19,28 @@ pub(crate) fn list(value: &Value) -> &[Value] {
 }
 
 impl Manifest {
+    /// Reads a stream of YAML documents.
+    pub(crate) fn parse(yaml: &str) -> Self {
+        let objects: Vec<Value> =
+            serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+        Self(objects.into_iter().filter(|object| !object.is_null()).collect())
+    }
+
+    /// What `kubectl apply -k` would apply; `None` where there is no `kubectl`.
+    pub(crate) fn kustomized(directory: &str) -> Option<Self> {
+        let path = root().join(directory);
+        is_there("kubectl", &["kustomize", "--help"])
+            .then(|| Self::parse(&stdout("kubectl", &["kustomize", path.to_str().unwrap()], "")))
+    }
+
+    pub(crate) fn all(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.0.iter().filter(move |object| object["kind"] == kind)
+    }
+
     /// The only object of its kind.
     pub(crate) fn the(&self, kind: &str) -> &Value {
-        let mut found = self.0.iter().filter(|object| object["kind"] == kind);
-        let object = found.next().unwrap_or_else(|| panic!("no {kind}"));
-        assert!(found.next().is_none(), "more than one {kind}");
+        let objects: Vec<_> = self.all(kind).collect();
+        let [object] = objects[..] else { panic!("{} of kind {kind}", objects.len()) };
         object
     }
 
@@ -45,31 +50,28 @@ impl Manifest {
 
     /// The only container.
     pub(crate) fn container(&self) -> &Value {
-        let containers = list(&self.template()["spec"]["containers"]);
-        assert_eq!(containers.len(), 1);
-        &containers[0]
+        let [container] = list(&self.template()["spec"]["containers"]) else { panic!("{}", self.template()) };
+        container
     }
 
     pub(crate) fn args(&self) -> Vec<&str> {
         list(&self.container()["args"]).iter().map(text).collect()
     }
 
-    /// Names of ports, and what they are.
-    pub(crate) fn ports(&self) -> BTreeMap<&str, Option<u64>> {
-        let ports = list(&self.container()["ports"]).iter();
-        ports.map(|port| (text(&port["name"]), port["containerPort"].as_u64())).collect()
-    }
-
-    /// Environment variables, and the fields that they tell.
-    pub(crate) fn env(&self) -> BTreeMap<&str, &str> {
-        let env = list(&self.container()["env"]).iter();
-        env.map(|variable| (text(&variable["name"]), text(&variable["valueFrom"]["fieldRef"]["fieldPath"])))
-            .collect()
+    /// The only port: its name and number.
+    pub(crate) fn port(&self) -> (&str, u64) {
+        let [port] = list(&self.container()["ports"]) else { panic!("{}", self.container()) };
+        (text(&port["name"]), port["containerPort"].as_u64().unwrap())
     }
 
     /// Kind, namespace and name of each object.
-    pub(crate) fn names(&self) -> BTreeSet<[&str; 3]> {
-        let objects = self.0.iter().map(|object| (&object["kind"], &object["metadata"]));
-        objects.map(|(kind, meta)| [text(kind), text(&meta["namespace"]), text(&meta["name"])]).collect()
+    pub(crate) fn names(&self) -> BTreeSet<[String; 3]> {
+        self.0.iter().map(name).collect()
     }
+}
+
+/// Kind, namespace and name.
+pub(crate) fn name(object: &Value) -> [String; 3] {
+    let metadata = &object["metadata"];
+    [&object["kind"], &metadata["namespace"], &metadata["name"]].map(|value| text(value).to_owned())
 }

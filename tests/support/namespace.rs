@@ -1,4 +1,4 @@
-//! A node in a mount namespace of the test's own: the test runs itself again inside one.
+//! A node in a mount namespace: the test runs itself again inside one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,6 +6,7 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
+use super::tool::is_there;
 use super::{current_test, fuse, skip};
 
 const INSIDE: &str = "DISK_USAGE_EXPORTER_TEST_INSIDE";
@@ -15,9 +16,9 @@ const INSIDE: &str = "DISK_USAGE_EXPORTER_TEST_INSIDE";
 pub(crate) enum Needs {
     /// tmpfs and bind mounts: a user namespace will do.
     Mounts,
-    /// FUSE besides: `/dev/fuse`, which most systems let everybody open.
+    /// Also FUSE: `/dev/fuse`, which most systems let everybody open.
     Fuse,
-    /// Loop devices: the system's own root.
+    /// Loop devices: root of the system.
     Root,
 }
 
@@ -37,9 +38,8 @@ pub(crate) fn in_namespace(needs: Needs, test: impl FnOnce(&Node)) {
     if !is_root {
         flags.extend(["--user", "--map-root-user"]);
     }
-    let possible = Command::new("unshare").args(&flags).arg("true").output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        return skip("`unshare` makes no mount namespace here, neither as root nor as a user");
+    if !is_there("unshare", &[&flags[..], &["true"]].concat()) {
+        return;
     }
     let output = Command::new("unshare")
         .args(&flags)
@@ -48,24 +48,29 @@ pub(crate) fn in_namespace(needs: Needs, test: impl FnOnce(&Node)) {
         .env(INSIDE, "1")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
-    print!("{said}");
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+    print!("{printed}");
 }
+
+/// Where a node's files are. Root alone can write there, as it must be above a kubelet's directory; a user namespace's root
+/// owns no more than what it mounts.
+const PLACE: &str = "/mnt";
 
 /// A node whose kubelet has its directory in a temporary place.
 pub(crate) struct Node {
-    directory: TempDir,
+    place: &'static Path,
+    _directory: TempDir,
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Whatever is still mounted would keep the directory.
+        // What is still mounted would keep the directory.
         let _ = umount2(self.path(), MntFlags::MNT_DETACH);
     }
 }
 
-/// Pods' uids.
+/// The uids of pods.
 pub(crate) const PODS: [&str; 3] = [
     "6ad83273-bbc5-4a23-9e8c-d796d288e15a",
     "af4310c8-1942-44e3-8442-2e5d9120afaf",
@@ -73,16 +78,18 @@ pub(crate) const PODS: [&str; 3] = [
 ];
 
 impl Node {
-    fn new() -> Self {
+    /// Another node, for one that is already in the namespace.
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         // A mount of its own: it goes with all that is mounted below it.
-        bind(directory.path(), directory.path());
-        Self { directory }
+        let place = Path::new(PLACE);
+        bind(directory.path(), place);
+        Self { place, _directory: directory }
     }
 
-    /// A place of the test's own.
+    /// Its directory.
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        self.place
     }
 
     /// The kubelet's directory.
@@ -113,16 +120,28 @@ pub(crate) fn bind(from: &Path, to: &Path) {
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
 }
 
+/// The same, of a file or a device to a file that is made for it.
+pub(crate) fn bind_file(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    std::fs::write(to, "").unwrap();
+    bind(from, to);
+}
+
 pub(crate) fn remount_read_only(path: &Path) {
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).unwrap();
+    propagation(path, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
 }
 
 pub(crate) fn propagation(path: &Path, flags: MsFlags) {
     mount(None::<&str>, path, None::<&str>, flags, None::<&str>).unwrap();
 }
 
-/// Unmounts as the kubelet does: not lazily, so that whoever uses the mount makes it fail.
+/// Unmounts as the kubelet does: not lazily, so that it fails while the mount is in use.
 pub(crate) fn unmount(path: &Path) {
     umount2(path, MntFlags::empty()).unwrap();
+}
+
+pub(crate) fn unmount_all(paths: &[impl AsRef<Path>]) {
+    for path in paths {
+        unmount(path.as_ref());
+    }
 }

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+/// The name of the tests' node.
+pub(crate) const NODE: &str = "node-1";
+
 /// Labels of a `PersistentVolume`, and of a claim.
 const LABELS: usize = 5;
 
@@ -26,4 +29,38 @@ pub(crate) fn nfs(pv_name: &str) -> Value {
 
 fn labels(kind: &str) -> Map<String, Value> {
     (0..LABELS).map(|i| (format!("example.com/{kind}-{i}"), format!("value-{i}").into())).collect()
+}
+
+/// The name of a volume's claim.
+pub(crate) fn claim_of(pv_name: &str) -> String {
+    format!("{pv_name}-claim")
+}
+
+/// A volume and its claim, both with the label `tier`.
+pub(crate) fn bound(pv_name: &str, tier: &str) -> [Value; 2] {
+    [pv(pv_name, &claim_of(pv_name), tier), claim(&claim_of(pv_name), tier)]
+}
+
+pub(crate) fn pv(name: &str, claim: &str, tier: &str) -> Value {
+    let [mut object, ..] = bound_volume(name, nfs(name), claim, "");
+    object["metadata"]["labels"] = json!({"tier": tier});
+    object
+}
+
+pub(crate) fn claim(name: &str, tier: &str) -> Value {
+    json!({"kind": "PersistentVolumeClaim", "spec": {},
+        "metadata": {"namespace": "shop", "name": name, "labels": {"tier": tier}}})
+}
+
+/// A pod of this node that uses the claims of these volumes.
+pub(crate) fn pod(uid: &str, pv_names: &[&str]) -> Value {
+    let volume = |name: &&str| json!({"name": name, "persistentVolumeClaim": {"claimName": claim_of(name)}});
+    let volumes: Vec<Value> = pv_names.iter().map(volume).collect();
+    json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": format!("name-of-{uid}"), "uid": uid},
+        "spec": {"nodeName": NODE, "containers": [], "volumes": volumes}})
+}
+
+/// `pv-0` and so on.
+pub(crate) fn pv_names(count: usize) -> Vec<&'static str> {
+    (0..count).map(|number| &*format!("pv-{number}").leak()).collect()
 }

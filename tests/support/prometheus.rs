@@ -1,52 +1,84 @@
-//! A real Prometheus.
+//! A real Prometheus, and a real Alertmanager.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use super::PATIENCE;
-use super::http;
+use super::document::read;
+use super::{PATIENCE, http};
 
-/// A Prometheus with these jobs, and perhaps rules, that does everything every second; ended when dropped.
-pub(crate) struct Prometheus {
+/// A server that is killed when dropped.
+struct Daemon {
     child: Child,
     address: SocketAddr,
-    _data: tempfile::TempDir,
+    _data: TempDir,
 }
 
-impl Prometheus {
-    pub(crate) fn start(jobs: &str) -> Self {
+impl Daemon {
+    /// Starts a program with this configuration, and waits for the line of its log that says that it is ready.
+    fn start(program: &str, config: &str, args: &[&str], ready: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let config =
-            format!("global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n{jobs}");
-        let file = data.path().join("prometheus.yml");
-        std::fs::write(&file, config).unwrap();
-        // It takes no port 0: a free one is found here, and given back.
+        std::fs::write(data.path().join("config.yml"), config).unwrap();
+        // Neither program accepts port 0: take a free one and give it back.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut child = Command::new("prometheus")
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", data.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(program);
+        command.arg("--config.file=config.yml").arg(format!("--web.listen-address={address}")).args(args);
+        command.current_dir(data.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = lines.any(|line| line.unwrap().contains("Server is ready"));
-        assert!(ready, "Prometheus did not start");
+        assert!(lines.any(|line| line.unwrap().contains(ready)), "{program} did not start");
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address, _data: data }
     }
 
+    fn get(&self, path: &str) -> Value {
+        serde_json::from_str(&http::get(self.address, path, &[]).text()).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks until the answer is as wanted: neither program tells of news.
+fn poll(ask: impl Fn() -> Vec<Value>, is_wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let start = Instant::now();
+    loop {
+        let answer = ask();
+        if is_wanted(&answer) {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "{answer:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub(crate) struct Prometheus(Daemon);
+
+impl Prometheus {
+    /// One with these jobs that scrapes every second.
+    pub(crate) fn start(jobs: &str) -> Self {
+        Self::start_with_interval("1s", jobs)
+    }
+
+    /// One with these jobs and rules that does everything so often.
+    pub(crate) fn start_with_interval(interval: &str, jobs: &str) -> Self {
+        let settings = ["scrape_interval", "scrape_timeout", "evaluation_interval"];
+        let settings = settings.map(|name| format!("{name}: {interval}")).join(", ");
+        let config = format!("global: {{{settings}}}\n{jobs}");
+        Self(Daemon::start("prometheus", &config, &["--storage.tsdb.path=data"], "Server is ready"))
+    }
+
     pub(crate) fn query(&self, query: &str) -> Vec<Value> {
         let query: Vec<String> = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let path = format!("/api/v1/query?query={}", query.concat());
-        let response = http::get(self.address, &path, &[("Accept-Encoding", "identity")]);
-        let answer: Value = serde_json::from_slice(&response.body).unwrap();
+        let answer = self.0.get(&format!("/api/v1/query?query={}", query.concat()));
         answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}")).clone()
     }
 
@@ -55,31 +87,40 @@ impl Prometheus {
         self.wait_until(query, |result| !result.is_empty())
     }
 
-    /// Waits until this is so of a result: Prometheus tells nobody when it has scraped.
-    pub(crate) fn wait_until(&self, query: &str, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let start = Instant::now();
-        loop {
-            let result = self.query(query);
-            if is_so(&result) {
-                return result;
-            }
-            assert!(start.elapsed() < PATIENCE, "{query} gives {result:#?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    pub(crate) fn wait_until(&self, query: &str, is_wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        poll(|| self.query(query), is_wanted)
     }
 }
 
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+pub(crate) struct Alertmanager(Daemon);
+
+impl Alertmanager {
+    /// Debian's name of the program.
+    pub(crate) const PROGRAM: &str = "prometheus-alertmanager";
+
+    /// One that notifies nobody.
+    pub(crate) fn start() -> Self {
+        let config = "{route: {receiver: nobody}, receivers: [{name: nobody}]}";
+        let args = ["--storage.path=data", "--cluster.listen-address="];
+        Self(Daemon::start(Self::PROGRAM, config, &args, "Listening on"))
+    }
+
+    /// What makes a Prometheus send its alerts here.
+    pub(crate) fn alerting(&self) -> String {
+        let targets = format!("[{{targets: ['{}']}}]", self.0.address);
+        format!("alerting: {{alertmanagers: [{{static_configs: {targets}}}]}}\n")
+    }
+
+    /// Waits until the alerts that are not resolved are as wanted.
+    pub(crate) fn wait_until(&self, is_wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        poll(|| self.0.get("/api/v2/alerts").as_array().unwrap().clone(), is_wanted)
     }
 }
 
-/// The job of a manifest, for this target in place of those that Kubernetes would tell. It has labels that could be
-/// taken for those of a volume.
+/// The job of a manifest for this target, in place of discovery. The target has labels that could be taken for those of a
+/// volume.
 pub(crate) fn job(manifest: &str, target: SocketAddr) -> String {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest)).unwrap();
+    let text = read(manifest);
     let (head, rest) = text.split_once("    kubernetes_sd_configs:\n").unwrap();
     let tail = rest.find("    metric_relabel_configs:\n").map_or("", |at| &rest[at..]);
     let labels = "{namespace: of-target, pod: of-target, container: of-target, node: n}";

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use super::PATIENCE;
 use super::exporter::Exporter;
 use super::exposition::Exposition;
 use super::fuse::{Behaviour, Figures, Fuse};
@@ -11,26 +13,35 @@ use super::namespace::{Node, PODS};
 /// Threads of the program besides one for each mount that hangs.
 pub(crate) const FEW_THREADS: usize = 8;
 
-/// A file system as it should be.
+pub(crate) type Volumes = Vec<(String, Behaviour)>;
+
+/// By volume: `measured`, or the reason why not.
+pub(crate) type Outcomes = BTreeMap<String, String>;
+
 pub(crate) fn healthy() -> Behaviour {
-    Behaviour::Answers(Figures::default())
+    Behaviour::Answers(Figures::HEALTHY)
 }
 
 /// The ways of not answering.
 pub(crate) const HANGING: [Behaviour; 2] = [Behaviour::Deaf, Behaviour::Silent];
 
-/// Volumes, by their names, that all behave so.
-pub(crate) fn volumes(prefix: &str, count: usize, behaviour: Behaviour) -> Vec<(String, Behaviour)> {
+/// Volumes that all behave so.
+pub(crate) fn volumes(prefix: &str, count: usize, behaviour: Behaviour) -> Volumes {
     (0..count).map(|number| (format!("{prefix}-{number:04}"), behaviour)).collect()
 }
 
-/// What is known of each volume of these.
-pub(crate) fn all(volumes: &[(String, Behaviour)], outcome: &str) -> BTreeMap<String, String> {
+/// All of these volumes with this outcome.
+pub(crate) fn all(volumes: &[(String, Behaviour)], outcome: &str) -> Outcomes {
     volumes.iter().map(|(name, _)| (name.clone(), outcome.to_owned())).collect()
 }
 
+/// The one volumes are measured, the others have this outcome.
+pub(crate) fn measured_and(well: &Volumes, ill: &Volumes, outcome: &str) -> Outcomes {
+    all(well, "measured").into_iter().chain(all(ill, outcome)).collect()
+}
+
 pub(crate) struct Subject<'a> {
-    // Goes first: it frees whoever hangs, and only then the program can end.
+    // Dropped first: a program that hangs in it can only end then.
     pub(crate) fuse: Fuse,
     pub(crate) exporter: Exporter,
     node: &'a Node,
@@ -62,9 +73,18 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Where a volume is mounted. Whoever looks there may hang.
+    /// Where a volume is mounted, without looking there, which may hang.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.node.kubelet().join(format!("pods/{}/volumes/kubernetes.io~nfs/{name}", PODS[0]))
+    }
+
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        outcomes(&self.exporter.scrape())
+    }
+
+    /// The outcomes of a scrape by a client with so many seconds of time.
+    pub(crate) fn outcomes_within(&self, seconds: f64) -> Outcomes {
+        outcomes(&self.exporter.scrape_within(seconds))
     }
 }
 
@@ -74,35 +94,40 @@ fn mount(node: &Node, fuse: &Fuse, volumes: &[(String, Behaviour)]) {
     }
 }
 
-/// What is said of every volume: `measured`, or why not. Figures are there for those and for no others.
-pub(crate) fn outcomes(scrape: &Exposition) -> BTreeMap<String, String> {
-    let errors = scrape.all("pv_disk_usage_error", &[]);
-    let label = |labels: &[(String, String)], name: &str| {
-        labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap()
-    };
-    let reasons: BTreeMap<String, String> =
-        errors.into_iter().map(|(labels, _)| (label(labels, "pv_name"), label(labels, "reason"))).collect();
-    let ups = scrape.all("pv_disk_usage_up", &[]);
-    let outcomes: BTreeMap<String, String> = ups
-        .into_iter()
-        .map(|(labels, up)| {
-            let name = label(labels, "pv_name");
-            let reason = reasons.get(&name).cloned();
-            assert_eq!(up == 1.0, reason.is_none(), "{name}: {up}, {reason:?}");
-            (name, reason.unwrap_or_else(|| "measured".to_owned()))
-        })
-        .collect();
-    let measured: BTreeSet<&str> =
-        outcomes.iter().filter(|(_, outcome)| *outcome == "measured").map(|(name, _)| &name[..]).collect();
+/// The outcome of every volume. Figures are there for those that are measured and for no others.
+pub(crate) fn outcomes(scrape: &Exposition) -> Outcomes {
+    let names = scrape.label("pv_disk_usage_error", "pv_name").into_iter();
+    let reasons: BTreeMap<_, _> = names.zip(scrape.label("pv_disk_usage_error", "reason")).collect();
+    let names = scrape.label("pv_disk_usage_up", "pv_name").into_iter();
+    let outcomes = names.zip(scrape.all("pv_disk_usage_up", &[])).map(|(name, (_, up))| {
+        let reason = reasons.get(name).copied();
+        assert_eq!(up == 1.0, reason.is_none(), "{name}: {up}, {reason:?}");
+        (name, reason.unwrap_or("measured"))
+    });
+    let outcomes: BTreeMap<_, _> = outcomes.collect();
+    let measured = outcomes.iter().filter(|(_, outcome)| **outcome == "measured").map(|(name, _)| *name);
+    let measured: BTreeSet<&str> = measured.collect();
     for family in ["pv_disk_usage_bytes_total", "pv_disk_usage_bytes_used", "pv_disk_usage_bytes_available"] {
-        let with_figures: BTreeSet<&str> = scrape.label(family, "pv_name").into_iter().collect();
-        assert_eq!(with_figures, measured, "{family}");
+        assert_eq!(
+            scrape.label(family, "pv_name").into_iter().collect::<BTreeSet<_>>(),
+            measured,
+            "{family}"
+        );
     }
-    outcomes
+    outcomes.into_iter().map(|(name, outcome)| (name.to_owned(), outcome.to_owned())).collect()
 }
 
 /// How many volumes are in each state, as the program counts them.
 pub(crate) fn states(scrape: &Exposition) -> [f64; 4] {
     ["measured", "failed", "hung", "skipped"]
         .map(|state| scrape.value("disk_usage_exporter_volumes", &[("state", state)]).unwrap())
+}
+
+/// Waits until this is so.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -1,37 +1,40 @@
 //! Programs from elsewhere that judge what this one prints.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::io::{Seek, Write};
+use std::process::{Command, Output};
 
 use super::skip;
 
 /// Whether a program is there and answers; if not, the test is skipped.
 pub(crate) fn is_there(program: &str, args: &[&str]) -> bool {
-    let there = Command::new(program).args(args).output().is_ok_and(|output| output.status.success());
-    if !there {
+    let is_there = Command::new(program).args(args).output().is_ok_and(|output| output.status.success());
+    if !is_there {
         skip(&format!("`{program} {}` does not work here", args.join(" ")));
     }
-    there
+    is_there
 }
 
 /// Runs a program on this input.
 pub(crate) fn pipe(program: &str, args: &[&str], input: &str) -> Output {
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    output
+    let mut stdin = tempfile::tempfile().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    stdin.rewind().unwrap();
+    Command::new(program).args(args).stdin(stdin).output().unwrap()
+}
+
+/// What a program prints that must not fail.
+pub(crate) fn stdout(program: &str, args: &[&str], input: &str) -> String {
+    let Output { status, stdout, stderr } = pipe(program, args, input);
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert!(status.success(), "{program} {args:?}: {stdout}{}", String::from_utf8_lossy(&stderr));
+    stdout
 }
 
 /// `promtool check metrics` may say one thing: the name that the contract inherits.
 pub(crate) fn assert_promtool_agrees(exposition: &str) {
     let output = pipe("promtool", &["check", "metrics"], exposition);
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     let inherited = r#"pv_disk_usage_bytes_total non-counter metrics should not have "_total" suffix"#;
-    let complaints: Vec<&str> = said.lines().filter(|line| *line != inherited).collect();
+    let complaints: Vec<&str> = printed.lines().filter(|line| *line != inherited).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
 }

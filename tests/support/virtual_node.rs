@@ -1,25 +1,29 @@
-//! What the program knows of a cluster, from an API server that is a function, on a clock that is paused.
+//! The program's cache of Kubernetes objects, with a fake API server in this process and a paused clock.
 
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use disk_usage_exporter::cluster::{ApiSettings, ApiStatus, MetadataHandle, Selections, follow};
-use disk_usage_exporter::volume::{Lookup, Metadata, VolumeMetadata, VolumeMode, VolumeMount};
+use disk_usage_exporter::volume::{Lookup, VolumeMetadata, VolumeMode, VolumeMount};
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::apiserver::{Fault, Recorded, Resource, Server, Verb, of};
-use super::cluster::NODE;
+use super::apiserver::{CLAIMS, Fault, PODS, PVS, Recorded, Server};
+use super::objects::{NODE, bound, pod};
 
-/// A refresh of labels, without its jitter.
+/// The refresh interval of labels, without jitter.
 pub(crate) const REFRESH: Duration = Duration::from_hours(1);
+/// The longest refresh interval with jitter.
+pub(crate) const MAX_REFRESH: Duration = Duration::from_secs(4356);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 
-/// The program's part that asks, and what it is told is mounted.
+/// Volumes and the uids of pods that mount them.
+type Mounts<'a> = [(&'a str, &'a str)];
+
 pub(crate) struct VirtualNode {
     pub(crate) server: Arc<Server>,
     pub(crate) handle: MetadataHandle,
@@ -27,39 +31,36 @@ pub(crate) struct VirtualNode {
     work: JoinHandle<()>,
 }
 
-pub(crate) fn settings(node_name: Option<&str>) -> ApiSettings {
-    let all = || "*".parse().unwrap();
-    let selections = Selections { pv_labels: all(), pvc_labels: all() };
-    ApiSettings { node_name: node_name.map(Into::into), label_refresh: REFRESH, selections }
-}
-
 impl VirtualNode {
-    pub(crate) fn start(server: &Arc<Server>) -> Self {
-        Self::start_with(server, settings(Some(NODE)))
+    pub(crate) fn start(server: &Arc<Server>, mounts: &Mounts<'_>) -> Self {
+        Self::start_as(Some(NODE), server, mounts)
     }
 
-    pub(crate) fn start_with(server: &Arc<Server>, settings: ApiSettings) -> Self {
-        let asked = Arc::clone(server);
-        let (handle, status, work) = follow(settings, move || asked.client());
-        Self { server: Arc::clone(server), handle, status, work: tokio::spawn(work) }
+    /// The same, for a node of this name.
+    pub(crate) fn start_as(node_name: Option<&str>, server: &Arc<Server>, mounts: &Mounts<'_>) -> Self {
+        let selections = Selections::default();
+        let settings =
+            ApiSettings { node_name: node_name.map(Into::into), label_refresh: REFRESH, selections };
+        let api = Arc::clone(server);
+        let (handle, status, work) = follow(settings, move || api.client());
+        let mut node = Self { server: Arc::clone(server), handle, status, work: tokio::spawn(work) };
+        node.mount(mounts);
+        node
     }
 
-    /// A node with these volumes, mounted by a pod `app` each, and all that is asked about them at first.
-    pub(crate) async fn with_volumes(names: &[&str]) -> Self {
-        let server = Server::in_process();
-        server.put_all(names.iter().flat_map(|name| bound(name, "first")));
-        let rows: Vec<(&str, &str)> = names.iter().map(|name| (*name, "app")).collect();
-        server.put(pod("app", &names.iter().map(|name| claim_of(name)).collect::<Vec<_>>()));
-        let mut node = Self::start(&server);
-        node.mount(&rows);
+    /// A node with these volumes, mounted by the pod `app`, after their first lookups.
+    pub(crate) async fn with_volumes(pv_names: &[&str]) -> Self {
+        let server = Server::new();
+        server.put(pv_names.iter().flat_map(|name| bound(name, "first")));
+        server.put([pod("app", pv_names)]);
+        let node = Self::start(&server, &mounted_by_app(pv_names));
         pass(3 * SECOND).await;
         node
     }
 
-    /// These volumes are mounted now, by pods of these uids.
-    pub(crate) fn mount(&mut self, rows: &[(&str, &str)]) -> Arc<Metadata> {
-        let mounts: Vec<_> = rows.iter().map(|(name, uid)| Arc::new(mount(name, uid))).collect();
-        self.handle.update(&mounts)
+    pub(crate) fn mount(&mut self, mounts: &Mounts<'_>) {
+        let mounts: Vec<_> = mounts.iter().map(|(name, uid)| Arc::new(mount(name, uid))).collect();
+        self.handle.update(&mounts);
     }
 
     /// What is known of a volume that this pod mounts.
@@ -67,44 +68,40 @@ impl VirtualNode {
         self.handle.metadata().volume(&mount(name, pod_uid)).cloned()
     }
 
-    /// The label `tier` of a volume and of its claim, `-` for none, as that pod's mount shows them.
+    /// The label `tier` of a volume and of its claim, as that pod's mount shows them: `-` for none, `?` if nothing is known.
     pub(crate) fn tiers(&self, name: &str, pod_uid: &str) -> String {
         let Some(volume) = self.volume(name, pod_uid) else { return "?".into() };
-        let tier = |labels: &disk_usage_exporter::volume::Labels| {
-            labels.get("tier").map_or("-", |tier| tier).to_owned()
-        };
-        let pv = volume.pv.found().map_or("-".into(), |pv| tier(&pv.labels));
-        let claim =
-            volume.claim.as_ref().and_then(Lookup::found).map_or("-".into(), |claim| tier(&claim.labels));
-        format!("{pv} {claim}")
+        let pv = volume.pv.found().map(|pv| &pv.labels);
+        let claim = volume.claim.as_ref().and_then(Lookup::found).map(|claim| &claim.labels);
+        [pv, claim]
+            .map(|labels| labels.and_then(|labels| labels.get("tier")).map_or("-", |tier| tier))
+            .join(" ")
     }
 
     /// Requests for single objects so far.
     pub(crate) fn gets(&self) -> Vec<Recorded> {
-        self.server.requests().into_iter().filter(|request| request.verb == Verb::Get).collect()
+        self.server.requests().into_iter().filter(|request| request.verb == "get").collect()
     }
 
-    /// How many requests came to this.
-    pub(crate) fn count(&self, resource: Resource, code: &str) -> u64 {
-        let requests = self.requests();
-        let labels = [format!("resource=\"{}\"", resource.name()), format!("code=\"{code}\"")];
-        let counts = requests.iter().filter(|line| labels.iter().all(|label| line.contains(label)));
-        counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
-    }
-
-    /// The series of requests.
-    pub(crate) fn requests(&self) -> Vec<String> {
+    /// The series of requests: resource, verb and code.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
         let (mut registry, mut text) = (Registry::default(), String::new());
         self.handle.register_metrics(&mut registry);
         prometheus_text::encode(&mut text, &registry).unwrap();
-        let lines =
-            text.lines().filter(|line| line.starts_with("disk_usage_exporter_kubernetes_requests_total{"));
-        lines.map(ToOwned::to_owned).collect()
+        let series = text.lines().filter(|line| line.contains("kubernetes_requests_total{"));
+        let labels = |line: &str| line.split('"').skip(1).step_by(2).collect::<Vec<_>>().join(" ");
+        series.map(|line| (labels(line), line.rsplit_once(' ').unwrap().1.parse().unwrap())).collect()
     }
 
-    pub(crate) fn success(&self, resource: Resource) -> Option<bool> {
+    /// The requests of a resource that are counted with this code.
+    pub(crate) fn count(&self, resource: &str, code: &str) -> u64 {
+        let verb = if resource == PODS { "watch" } else { "get" };
+        self.counts().get(&[resource, verb, code].join(" ")).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn success(&self, resource: &str) -> Option<bool> {
         let metadata = self.handle.metadata();
-        metadata.sources.iter().find(|source| source.name == resource.name()).map(|source| source.success)
+        metadata.sources.iter().find(|source| source.name == resource).map(|source| source.success)
     }
 }
 
@@ -114,100 +111,42 @@ impl Drop for VirtualNode {
     }
 }
 
-/// What is logged on this thread from now on, until the guard is dropped.
-#[derive(Clone, Default)]
-pub(crate) struct CapturedLog(Arc<Mutex<Vec<u8>>>);
-
-impl CapturedLog {
-    pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    /// The lines that contain this.
-    pub(crate) fn lines(&self, text: &str) -> Vec<String> {
-        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        log.lines().filter(|line| line.contains(text)).map(ToOwned::to_owned).collect()
-    }
-}
-
-impl io::Write for CapturedLog {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Lets time pass, in which everything happens that can.
 pub(crate) async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
+}
+
+pub(crate) fn mounted_by_app<'a>(pv_names: &[&'a str]) -> Vec<(&'a str, &'static str)> {
+    pv_names.iter().map(|name| (*name, "app")).collect()
 }
 
 pub(crate) fn mount(name: &str, pod_uid: &str) -> VolumeMount {
     VolumeMount {
         name: name.into(),
         plugin: "nfs".into(),
-        pod_uid: (!pod_uid.is_empty()).then(|| pod_uid.into()),
+        pod_uid: Some(pod_uid.into()),
         csi: None,
         mode: VolumeMode::Filesystem,
         mountpoint: format!("/var/lib/kubelet/pods/{pod_uid}/volumes/kubernetes.io~nfs/{name}").into(),
         id: Some(1),
         device_number: Some((0, 50)),
-        device: "nas:/export".into(),
+        device: format!("nas:/{name}").into(),
         root: Some("/".into()),
         fstype: "nfs4".into(),
         read_only: false,
-        superblock_read_only: false,
+        superblock_read_only: Some(false),
     }
-}
-
-pub(crate) fn claim_of(name: &str) -> String {
-    format!("{name}-claim")
-}
-
-/// A volume and its claim, both with a label `tier`.
-pub(crate) fn bound(name: &str, tier: &str) -> [Value; 2] {
-    [pv(name, &claim_of(name), tier), claim(&claim_of(name), tier)]
-}
-
-pub(crate) fn pv(name: &str, claim: &str, tier: &str) -> Value {
-    json!({"kind": "PersistentVolume", "apiVersion": "v1", "metadata": {"name": name, "labels": {"tier": tier}},
-        "spec": {"nfs": {"server": "nas", "path": "/export"}, "claimRef": {"namespace": "shop", "name": claim}}})
-}
-
-pub(crate) fn claim(name: &str, tier: &str) -> Value {
-    json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1", "spec": {},
-        "metadata": {"namespace": "shop", "name": name, "labels": {"tier": tier}}})
-}
-
-/// A pod, named after its uid, that uses these claims.
-pub(crate) fn pod(uid: &str, claims: &[impl AsRef<str>]) -> Value {
-    let volume = |claim: &str| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}});
-    let volumes: Vec<Value> = claims.iter().map(|claim| volume(claim.as_ref())).collect();
-    json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"namespace": "shop", "name": uid, "uid": uid},
-        "spec": {"nodeName": NODE, "volumes": volumes}})
 }
 
 /// Everything goes wrong in this way from now on, and open watches end.
 pub(crate) fn fail_all(server: &Server, fault: &Fault) {
-    let kinds = [
-        (Verb::Watch, Resource::Pods),
-        (Verb::Get, Resource::PersistentVolumes),
-        (Verb::Get, Resource::PersistentVolumeClaims),
-    ];
-    for (verb, resource) in kinds {
-        server.fault(of(verb, resource), fault.clone(), usize::MAX);
+    for resource in [PODS, PVS, CLAIMS] {
+        server.fault(resource, fault.clone(), usize::MAX);
     }
     server.end_watches();
 }
 
-/// The object as the server has it, of this uid and version.
+/// An object as the server has it, of this uid and version.
 pub(crate) fn of_version(mut object: Value, uid: &str, version: u64) -> Value {
     object["metadata"]["uid"] = json!(uid);
     object["metadata"]["resourceVersion"] = json!(version.to_string());

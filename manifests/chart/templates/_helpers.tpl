@@ -69,6 +69,12 @@ asksKubernetes: {{ and (has "mounts" $sources) (ne (include "disk-usage-exporter
   (list "rootfs" "/rootfs" "")
   (list "kubelet-root" .Values.kubelet.root "/var/lib/kubelet")) }}
 {{- end }}
+{{- if $facts.mounts }}
+{{- $flags = concat $flags (list
+  (list "pv-labels" .Values.pvLabels "*")
+  (list "pvc-labels" .Values.pvcLabels "*")
+  (list "volume-labels" .Values.volumeLabels "")) }}
+{{- end }}
 {{- if $facts.asksKubelet }}
 {{- $flags = append $flags (list "sources" $facts.sources "") }}
 {{- end }}
@@ -88,8 +94,6 @@ asksKubernetes: {{ and (has "mounts" $sources) (ne (include "disk-usage-exporter
 {{- end }}
 {{- $flags = concat $flags (list
   (list "kubernetes" (include "disk-usage-exporter.word" .Values.kubernetes) "auto")
-  (list "pv-labels" .Values.pvLabels "*")
-  (list "pvc-labels" .Values.pvcLabels "*")
   (list "log-level" .Values.logLevel "info")
   (list "listen-port" (int .Values.port) "9274")) }}
 {{- range $flags }}

@@ -3,15 +3,15 @@ use std::time::Instant;
 use super::*;
 use crate::collect::settling_claims::SettlingClaims;
 use crate::volume::samples::{mount, volume};
-use crate::volume::{BoundClaim, Lookup, Pod, ProbeResult, Reason, Usage};
+use crate::volume::{BoundClaim, CsiVolume, Lookup, Pod, ProbeResult, Reason, Usage};
 
 const KUBELET: KubeletSeriesOptions = KubeletSeriesOptions { only_missing_after: None, per_pod: false };
 const PER_POD: KubeletSeriesOptions = KubeletSeriesOptions { only_missing_after: None, per_pod: true };
 const MAX_AGE: Duration = Duration::from_mins(10);
-const MEASURED: ProbeResult = Ok(crate::volume::Measurement::Filesystem(Usage {
+const MEASURED: ProbeResult = Ok(Measurement::Filesystem(Usage {
     total: 100,
-    used: 60,
-    available: 30,
+    used: Some(60),
+    available: Some(30),
     inodes: None,
     read_only: false,
 }));
@@ -58,7 +58,7 @@ fn reported(claim: &str, pod: &str, seconds: u64, capacity: u128) -> ReportedVol
         pod: pod.into(),
         pod_uid: format!("uid-of-{pod}").as_str().into(),
         measured: Some(now() - Duration::from_secs(seconds)),
-        stats: Some(VolumeStats { capacity: Some(capacity), ..VolumeStats::default() }),
+        stats: Some(Measurement::Block { size: capacity }),
         abnormal: None,
     }
 }
@@ -79,7 +79,9 @@ impl World {
     /// Claim, pod and capacity of each series.
     fn series(&self, names: KubeletSeriesOptions) -> Vec<(String, Option<String>, Option<u128>)> {
         let found = claim_stats(names, self.figures(), now()).into_iter();
-        found.map(|c| (c.claim.name.clone(), c.pod.map(|pod| pod.to_string()), c.stats.capacity)).collect()
+        found
+            .map(|c| (c.claim.name.clone(), c.pod.map(|pod| pod.to_string()), c.stats.map(Measurement::size)))
+            .collect()
     }
 
     fn figures(&self) -> ClaimStatsInputs<'_> {
@@ -147,6 +149,12 @@ fn what_the_table_has_and_cannot_measure_is_never_filled() {
     let mut left_out = World::new(vec![], both());
     left_out.left_out.insert("uid-of-web-0".into());
     assert_eq!(left_out.brief(), brief(&[("c", 9)]));
+    // The file system of an object store answers; its driver may know more.
+    let without_capacity = Err(Reason::NoFigures.into());
+    for claim in [Some("a"), None] {
+        let store = World::new(vec![table_volume("pv-a", claim, &pods, without_capacity)], both());
+        assert_eq!(store.brief(), brief(&[("a", 7), ("b", 8), ("c", 9)]));
+    }
     let measured = World::new(vec![table_volume("pv-a", None, &pods, MEASURED)], both());
     assert_eq!(measured.brief(), brief(&[("a", 7), ("b", 8), ("c", 9)]));
 }
@@ -170,10 +178,13 @@ fn of_several_volumes_that_name_a_claim_the_bound_one_counts() {
 fn what_was_measured_too_long_ago_is_counted_and_not_shown() {
     let mut volumes = vec![reported("a", "x", 600, 1), reported("b", "x", 601, 2), reported("c", "x", 1, 3)];
     volumes[2].measured = None;
-    // A clock that was set back says nothing about age.
-    volumes
-        .push(ReportedVolume { measured: Some(now() + Duration::from_hours(1)), ..reported("d", "x", 0, 4) });
-    assert_eq!(count_stale(&volumes, MAX_AGE, now()), 2);
+    // Clocks differ, and one that is set back makes figures of the past look new for as long.
+    let ahead = |claim, seconds| ReportedVolume {
+        measured: Some(now() + Duration::from_secs(seconds)),
+        ..reported(claim, "x", 0, 4)
+    };
+    volumes.extend([ahead("d", 120), ahead("e", 121), ahead("f", 1 << 40)]);
+    assert_eq!(count_stale(&volumes, MAX_AGE, now()), 4);
     assert_eq!(World::new(vec![], volumes).brief(), brief(&[("a", 1), ("d", 4)]));
     // In one pod it hangs, in another it does not.
     let world = World::new(vec![], vec![reported("a", "hangs", 700, 1), reported("a", "works", 60, 2)]);
@@ -246,7 +257,7 @@ fn what_the_driver_says_of_a_volumes_health_goes_with_any_figures() {
     );
     let found: Vec<_> = claim_stats(KUBELET, world.figures(), now())
         .into_iter()
-        .map(|status| (status.claim.name.clone(), status.stats.capacity, status.abnormal))
+        .map(|status| (status.claim.name.clone(), status.stats.map(Measurement::size), status.abnormal))
         .collect();
     assert_eq!(
         found,
@@ -256,4 +267,37 @@ fn what_the_driver_says_of_a_volumes_health_goes_with_any_figures() {
             ("d".to_owned(), Some(1), None)
         ]
     );
+}
+
+#[test]
+fn inodes_that_are_not_counted_here_are_the_kubelets() {
+    let counted = Some(Inodes { total: 9, free: 4 });
+    let (full, unknown) = (Some(Inodes { total: 9, free: 0 }), None);
+    let measured =
+        |inodes| Usage { total: 100, used: Some(60), available: Some(30), inodes, read_only: false };
+    let inodes = |driver: &str, here, seconds, kubelets: Option<Inodes>| {
+        let answer = Ok(Measurement::Filesystem(measured(here)));
+        let mut volume = table_volume("pv-a", Some("a"), &[("1", Some("web-0"))], answer);
+        let csi = CsiVolume { driver: driver.into(), handle: "h".into() };
+        Arc::make_mut(&mut Arc::make_mut(&mut volume.volume).mounts[0].mount).csi = Some(csi);
+        let stats = Usage { total: 7, used: Some(7), ..measured(kubelets) };
+        let stats = Some(Measurement::Filesystem(stats));
+        let world =
+            World::new(vec![volume], vec![ReportedVolume { stats, ..reported("a", "web-0", seconds, 0) }]);
+        let [of_claim, of_pod] = [KUBELET, PER_POD].map(|names| {
+            let stats = claim_stats(names, world.figures(), now()).remove(0).stats;
+            let usage = stats.and_then(Measurement::usage).unwrap();
+            assert_eq!(usage, measured(usage.inodes), "only inodes are the kubelet's");
+            usage.inodes
+        });
+        assert_eq!(of_claim, of_pod);
+        of_claim
+    };
+    assert_eq!(inodes("d", unknown, 1, counted), counted);
+    assert_eq!(inodes("d", unknown, 1, full), full);
+    assert_eq!(inodes("d", full, 1, counted), full, "what is measured wins");
+    assert_eq!(inodes("d", unknown, 1, unknown), unknown);
+    assert_eq!(inodes("d", unknown, 601, counted), unknown, "too old");
+    assert_eq!(inodes("rook-ceph.cephfs.csi.ceph.com", unknown, 1, full), unknown, "no limit, rather");
+    assert_eq!(inodes("rook-ceph.rbd.csi.ceph.com", unknown, 1, full), full);
 }

@@ -1,7 +1,8 @@
 use super::*;
 use crate::volume::samples::{self, mount};
 use crate::volume::{
-    BoundClaim, Claim, ClaimKey, ClaimRef, CsiVolume, Lookup, PersistentVolume, PodMount, VolumeSource,
+    BoundClaim, Claim, ClaimKey, ClaimRef, CsiVolume, Lookup, MAX_LABEL_SET_BYTES, PersistentVolume,
+    PodMount, VolumeSource,
 };
 use std::sync::Arc;
 
@@ -30,7 +31,11 @@ fn bound(pv_labels: &[(&str, &str)]) -> PersistentVolume {
 }
 
 fn written(volume: &Volume) -> String {
-    String::from_utf8(volume_labels(volume).0).unwrap()
+    written_by(volume, &Selections::default())
+}
+
+fn written_by(volume: &Volume, selections: &Selections) -> String {
+    String::from_utf8(volume_labels(volume, selections, MAX_LABEL_SET_BYTES).encoded).unwrap()
 }
 
 #[test]
@@ -105,4 +110,66 @@ fn values_are_escaped_as_the_format_says_and_no_further() {
     assert_eq!(set.as_bytes(), "{a=\"\\\\ \\\" \\n \t \r \0 \u{7f} é\",b=\"\"}".as_bytes());
     assert_eq!(LabelSet::new([]).as_bytes(), b"");
     assert_eq!(lossy(OsStr::from_bytes(b"/a\xff\xfeb")), "/a\u{fffd}\u{fffd}b");
+}
+
+#[test]
+fn each_prefix_has_a_filter_and_that_of_the_volume_is_the_objects_by_default() {
+    let claim = Claim { labels: labels(&[("app", "web"), ("team", "shop")]), ..Claim::default() };
+    let volume = volume(Some(bound(&[("tier", "gold")])), Some(claim));
+    let object_labels = |pv: &str, pvc: &str, of_volume: Option<&str>| {
+        let selections = Selections {
+            pv_labels: pv.parse().unwrap(),
+            pvc_labels: pvc.parse().unwrap(),
+            volume_labels: of_volume.map(|list| list.parse().unwrap()),
+        };
+        let set = written_by(&volume, &selections);
+        let names = set.split('"').step_by(2).map(|name| name.trim_matches(['{', ',', '=']));
+        let is_fixed = |name: &&str| FIXED[..4].contains(name) || FIXED[5..].contains(name);
+        let source = if set.contains("volume_label_source=\"pvc\"") { "pvc" } else { "pv" };
+        let names = names.filter(|name| !is_fixed(name) && !name.is_empty() && *name != "}");
+        names.map(|name| if name == FIXED[4] { source } else { name }).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(object_labels("*", "*", None), "pv_tier pvc_app pvc_team pvc volume_app volume_team");
+    assert_eq!(object_labels("", "team", None), "pvc_team pvc volume_team");
+    assert_eq!(object_labels("", "team", Some("")), "pvc_team pv");
+    assert_eq!(object_labels("", "", Some("team")), "pvc volume_team");
+    assert_eq!(object_labels("", "*,!app", Some("*,!team")), "pvc_team pvc volume_app");
+    assert_eq!(object_labels("*", "", None), "pv_tier pv volume_tier");
+}
+
+#[test]
+fn a_set_has_room_for_the_fixed_labels_first() {
+    let long = |number: usize| (format!("l{number:02}"), "\\\"".repeat(500));
+    let claim = Claim { labels: (0..15).map(long).collect(), ..Claim::default() };
+    let volume = volume(Some(bound(&[])), Some(claim));
+    let written = |max_bytes| {
+        let set = volume_labels(&volume, &Selections::default(), max_bytes);
+        (set.encoded.len(), set.dropped, String::from_utf8(set.encoded).unwrap())
+    };
+    // Escaped, each has 2,000 bytes; twice there are 15.
+    let (bytes, dropped, set) = written(MAX_LABEL_SET_BYTES);
+    assert!(bytes <= MAX_LABEL_SET_BYTES && bytes > MAX_LABEL_SET_BYTES - 2100, "{bytes}");
+    assert_eq!((dropped, set.matches("pvc_l").count(), set.contains("volume_l0")), (22, 8, false));
+    let (_, dropped, set) = written(0);
+    assert_eq!((dropped, set), (30, written(1).2));
+    assert_eq!(
+        written(0).2,
+        r#"{pv_name="pv",pvc_name="data",pvc_namespace="shop",volume_name="data",volume_label_source="pvc","#
+            .to_owned()
+            + r#"volume_type="nfs",volume_instance="nas:/e"}"#
+    );
+    let exact = bytes_of_all(&volume);
+    assert_eq!((written(exact).0, written(exact).1), (exact, 0));
+    assert_eq!(written(exact - 1).1, 1);
+}
+
+fn bytes_of_all(volume: &Volume) -> usize {
+    volume_labels(volume, &Selections::default(), usize::MAX).encoded.len()
+}
+
+#[test]
+fn a_value_that_is_too_long_is_left_out_and_counted() {
+    let long = "x".repeat(MAX_LABEL_VALUE_BYTES + 1);
+    let set = LabelSet::new([("a", Cow::Borrowed(&long[1..])), ("b", Cow::Borrowed(&long))]);
+    assert_eq!((set.encoded, set.dropped), (format!("{{a=\"{}\"}}", &long[1..]).into_bytes(), 1));
 }

@@ -31,14 +31,13 @@ fn only_claims_volumes_are_read_with_all_that_is_said_of_them() {
         pod: "web-0".into(),
         pod_uid: "u".into(),
         measured: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_310_010)),
-        stats: Some(VolumeStats {
-            capacity: Some(100),
-            available: Some(30),
+        stats: Some(Measurement::Filesystem(Usage {
+            total: 100,
             used: Some(60),
-            inodes: Some(9),
-            inodes_free: Some(4),
-            inodes_used: Some(5),
-        }),
+            available: Some(30),
+            inodes: Some(Inodes { total: 9, free: 4 }),
+            read_only: false,
+        })),
         abnormal: Some(true),
     };
     assert_eq!((volumes, malformed), (vec![expected], 0));
@@ -75,11 +74,36 @@ fn what_is_not_known_is_absent() {
     for nothing in ["", r#", "capacityBytes": null, "usedBytes": 3"#, r#", "capacityBytes": 0"#] {
         assert_eq!(volume(nothing).stats, None, "{nothing}");
     }
-    let size =
-        volume(r#", "capacityBytes": 64, "usedBytes": 0, "availableBytes": 0, "inodes": 0"#).stats.unwrap();
-    assert_eq!(size, VolumeStats { capacity: Some(64), ..VolumeStats::default() });
-    let bytes = volume(r#", "capacityBytes": 64, "usedBytes": 1, "availableBytes": null"#).stats.unwrap();
-    assert_eq!((bytes.used, bytes.available, bytes.inodes), (Some(1), None, None));
+    let size = Measurement::Block { size: 64 };
+    for only in
+        ["", r#", "usedBytes": 0, "availableBytes": 0, "inodes": 0, "inodesFree": 0, "inodesUsed": 0"#]
+    {
+        assert_eq!(volume(&format!(r#", "capacityBytes": 64{only}"#)).stats, Some(size), "{only}");
+    }
+    let stats = |used, available, inodes: Option<(u64, u64)>| {
+        let inodes = inodes.map(|(total, free)| Inodes { total, free });
+        Some(Measurement::Filesystem(Usage { total: 64, used, available, inodes, read_only: false }))
+    };
+    let cases = [
+        (r#""usedBytes": 1, "availableBytes": null"#, stats(Some(1), None, None)),
+        (r#""usedBytes": 64, "availableBytes": 0, "inodes": 0"#, stats(Some(64), Some(0), None)),
+        (
+            r#""usedBytes": 0, "availableBytes": 64, "inodes": 9, "inodesFree": 0"#,
+            stats(Some(0), Some(64), Some((9, 0))),
+        ),
+        // CephFS: −1 inodes are free.
+        (
+            r#""usedBytes": 4, "availableBytes": 60, "inodes": 9, "inodesFree": 18446744073709551615, "inodesUsed": 10"#,
+            stats(Some(4), Some(60), None),
+        ),
+        // The reserve is exceeded, and then a quota.
+        (r#""usedBytes": 60, "availableBytes": 18446744073709551608"#, stats(Some(60), Some(0), None)),
+        (r#""usedBytes": 72, "availableBytes": 18446744073709551608"#, stats(Some(72), Some(0), None)),
+        (r#""usedBytes": 18446744073709551608, "availableBytes": 72"#, stats(Some(0), Some(72), None)),
+    ];
+    for (figures, expected) in cases {
+        assert_eq!(volume(&format!(r#", "capacityBytes": 64, {figures}"#)).stats, expected, "{figures}");
+    }
     for time in ["", r#", "time": null"#, r#", "time": "yesterday""#, r#", "time": """#] {
         assert_eq!(volume(time).measured, None, "{time}");
     }
@@ -127,4 +151,27 @@ fn volumes_without_end_are_not_kept() {
         let error = read(&pods).unwrap_err();
         assert!(error.contains("more than 10000 volumes of claims"), "{error}");
     }
+}
+
+#[test]
+fn a_list_without_end_is_not_parsed_whole() {
+    // 16 bytes each, once parsed: the largest answer would take 128 MiB.
+    let many = vec!["1"; 10_001].join(",");
+    assert_eq!(brief(&format!(r#"{{"pods": [{many}]}}"#)), Err("more than 10000 pods".into()));
+    let error = brief(&format!(r#"{{"pods": [{{{POD}, "volume": [{many}]}}]}}"#));
+    assert_eq!(error, Err("more than 10000 volumes of claims".into()));
+}
+
+#[test]
+fn names_longer_than_any_are_malformed() {
+    let [long, most] = [254, 253].map(|length| "x".repeat(length));
+    let pod = |pod: &str, claim: &str, namespace: &str| {
+        format!(
+            r#"{{"podRef": {{"name": "{pod}", "namespace": "shop", "uid": "u"}},
+                "volume": [{{"pvcRef": {{"name": "{claim}", "namespace": "{namespace}"}}}}]}}"#
+        )
+    };
+    let pods = [pod(&most, &most, &most), pod(&long, "a", "n"), pod("p", &long, "n"), pod("p", "a", &long)];
+    let (volumes, malformed) = brief(&format!(r#"{{"pods": [{}]}}"#, pods.join(","))).unwrap();
+    assert_eq!((volumes, malformed), (vec![format!("{most}/{most} in {most}")], 3));
 }

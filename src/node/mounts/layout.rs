@@ -38,10 +38,22 @@ const PLUGINS: [&[u8]; 20] = [
     b"storageos",
 ];
 
+/// The kubelet's own plugins that never hold a `PersistentVolume`, or mount nothing for one.
+const OTHER_PLUGINS: [&[u8]; 8] = [
+    b"configmap",
+    b"downward-api",
+    b"empty-dir",
+    b"git-repo",
+    b"host-path",
+    b"image",
+    b"projected",
+    b"secret",
+];
+
 /// What the path of a mountpoint tells of a volume; names are bytes as in the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathIdentity<'a> {
-    /// Without `kubernetes.io~`; empty where a regular expression does not tell it.
+    /// Without `kubernetes.io~` if it is the kubelet's own; empty where a regular expression does not tell it.
     pub(crate) plugin: &'a [u8],
     /// `None` where only the pod's links to its devices tell it.
     pub(crate) name: Option<&'a [u8]>,
@@ -92,11 +104,14 @@ pub(crate) fn classify_by_regex<'a>(path: &'a [u8], regex: &Regex) -> Option<Pat
 }
 
 /// The plugin behind a directory's name, if it can hold a `PersistentVolume`: one of the kubelet's own, or a
-/// `FlexVolume` driver, `<vendor>~<driver>`.
+/// `FlexVolume` driver, whose vendor may be missing, or `kubernetes.io`.
 fn plugin(escaped: &[u8]) -> Option<&[u8]> {
+    let is_own = |name: &[u8]| PLUGINS.contains(&name) || OTHER_PLUGINS.contains(&name);
     match escaped.strip_prefix(b"kubernetes.io~") {
-        Some(own) => PLUGINS.contains(&own).then_some(own),
-        None => escaped.contains(&b'~').then_some(escaped),
+        Some(name) if is_own(name) => PLUGINS.contains(&name).then_some(name),
+        // A driver of that name without a vendor would be taken for the kubelet's own plugin.
+        None if is_own(escaped) => None,
+        _ => Some(escaped),
     }
 }
 
@@ -104,7 +119,7 @@ fn plugin(escaped: &[u8]) -> Option<&[u8]> {
 fn normalize_plugin(name: &[u8]) -> Option<&[u8]> {
     let own = name.strip_prefix(b"kubernetes.io~").or_else(|| name.strip_prefix(b"kubernetes.io/"));
     let own = own.unwrap_or(name);
-    if PLUGINS.contains(&own) { Some(own) } else { plugin(name) }
+    if PLUGINS.contains(&own) { Some(own) } else { plugin(name).filter(|name| name.contains(&b'~')) }
 }
 
 /// A pod's uid as in the API, or a static pod's hash.
@@ -114,14 +129,13 @@ fn is_pod_uid(name: &[u8]) -> bool {
         && name.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-')
 }
 
-/// The kubelet's roots: the usual one, and whatever else holds pods' volumes, but no kubelet that runs inside a
-/// volume or a container of another.
+/// Whatever holds pods' volumes as a kubelet's root does, but no kubelet that runs inside a volume or a container of
+/// another.
 pub(crate) fn kubelet_roots<'a>(mountpoints: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<Vec<u8>> {
     let containers: Vec<&[u8]> = mountpoints.clone().filter(|path| is_container_root(path)).collect();
     let inside = |path: &[u8], outer: &[u8]| host_path::strip(path, outer).is_some();
     let mut found: HashSet<&[u8]> = mountpoints.filter_map(kubelet_root_of).collect();
     found.retain(|root| !root.starts_with(GKE_MOUNTER) && !containers.iter().any(|c| inside(root, c)));
-    found.insert(DEFAULT_KUBELET_ROOT.as_bytes());
     let mut roots: Vec<&[u8]> = found.into_iter().collect();
     roots.sort_unstable();
     let outermost = |root: &&[u8]| !roots.iter().any(|o| o != root && inside(root, o));

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use prometheus_client::metrics::counter::Counter;
 
+use crate::host_files;
 use crate::node::host_path::Rootfs;
 
 /// The kernel does not tell when a superblock turns read-only, so a reading is never trusted for longer.
@@ -53,11 +54,7 @@ impl MountTable {
     }
 
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        // Opening a pipe would wait for its writer.
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
-        let file = File::open(path)?;
+        let file = host_files::open_named(path)?;
         let is_live = fstatfs(&file)?.filesystem_type() == PROC_SUPER_MAGIC;
         Ok(Self {
             path: path.to_owned(),
@@ -82,6 +79,11 @@ impl MountTable {
         (has_changed || !is_fresh).then(|| self.read(now))
     }
 
+    /// Makes the next refresh read it, whether or not it has changed.
+    pub(crate) fn expire(&mut self) {
+        self.read_at = None;
+    }
+
     fn has_changed(&self) -> bool {
         let Some(file) = &self.live else {
             return true;
@@ -101,7 +103,7 @@ impl MountTable {
                 file.rewind()?;
                 file.read_to_end(&mut bytes)?;
             }
-            None => bytes = std::fs::read(&self.path)?,
+            None => _ = host_files::open_named(&self.path)?.read_to_end(&mut bytes)?,
         }
         self.reads.inc();
         self.read_at = Some(now);

@@ -98,10 +98,17 @@ fn number<T: std::str::FromStr>(field: &[u8]) -> Option<T> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
+/// What old kernels append to a mountpoint if the directory that is mounted there was removed. The mount is where it was;
+/// Kubernetes reads such a row likewise.
+const DELETED_SUFFIX: &[u8] = b" (deleted)";
+
 /// A path as the kernel writes it. In a table that is a file, `..` would lead out of the rootfs, and another spelling
 /// of a path would make one place two.
 fn absolute(field: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let path = unescape(field);
+    let mut path = unescape(field);
+    if let Some(length) = path.strip_suffix(DELETED_SUFFIX).map(<[u8]>::len) {
+        path.to_mut().truncate(length);
+    }
     let mut names = path.strip_prefix(b"/")?.split(|&b| b == b'/');
     let is_plain = *path == *b"/" || names.all(|name| !matches!(name, b"" | b"." | b".."));
     is_plain.then_some(path)
@@ -232,6 +239,13 @@ mod tests {
         for path in ["/..", "/a/../b", "/a/.", "/./a", "//a", "/a//b", "/a/", "/a/\\056\\056/b", "/\\057"] {
             assert_eq!(mounts(path), (0, 2), "{path}");
         }
+    }
+
+    #[test]
+    fn a_mount_of_a_removed_directory_is_where_it_was() {
+        let table = b"1 2 0:3 /src//deleted /a\\040(deleted) rw - t t rw\nt /b\\040(deleted) t rw 0 0\n\
+            1 2 0:3 / /c(deleted) rw - t t rw\n1 2 0:3 / /d\\040(deleted)/e rw - t t rw\n";
+        assert_eq!(mountpoints(table), [&b"/a"[..], b"/b", b"/c(deleted)", b"/d (deleted)/e"]);
     }
 
     #[test]

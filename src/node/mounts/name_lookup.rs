@@ -2,17 +2,16 @@
 //! mount table to the next.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::vol_data;
+use crate::host_files;
 use crate::node::host_path::Rootfs;
-use crate::runtime::{BlockingWorker, Deadline, Job};
-use crate::volume::{CsiVolume, VolumeMount};
+use crate::runtime::{BlockingWorker, Deadline, SingleJob};
+use crate::volume::{CsiVolume, MAX_NAME_BYTES, VolumeMount};
 
 /// A mount that may be a volume.
 #[derive(Debug)]
@@ -39,12 +38,12 @@ pub(crate) struct ResolvedMounts {
     /// The kubelet's directory may hang like any other.
     host_files: BlockingWorker,
     entries: Vec<ResolvedMount>,
-    lookups: Option<Job<Vec<ResolvedMount>>>,
+    lookups: SingleJob<Vec<ResolvedMount>>,
 }
 
 impl ResolvedMounts {
     pub(crate) fn new(rootfs: Rootfs, host_files: BlockingWorker) -> Self {
-        Self { rootfs, host_files, entries: Vec::new(), lookups: None }
+        Self { rootfs, host_files, entries: Vec::new(), lookups: SingleJob::default() }
     }
 
     /// Takes a new reading; mounts that are still there keep their names.
@@ -60,31 +59,15 @@ impl ResolvedMounts {
 
     /// Looks up the names that are pending, until the deadline. Lookups that do not end in time are taken at a later scrape.
     pub(crate) fn resolve(&mut self, deadline: &Deadline) {
-        let (mut job, deadline) = match self.lookups.take() {
-            // They were waited for before.
-            Some(job) => (job, Deadline::after(Duration::ZERO)),
-            None => match self.start_lookups() {
-                Some(job) => (job, deadline.clone()),
-                None => return,
-            },
-        };
-        match job.wait(&deadline) {
-            Some(Ok(found)) => self.apply(&found),
-            // A panic: they are tried again.
-            Some(Err(_)) => {}
-            None => self.lookups = Some(job),
-        }
-    }
-
-    fn start_lookups(&self) -> Option<Job<Vec<ResolvedMount>>> {
         let pending = self.entries.iter().filter(|entry| entry.state == LookupState::Pending);
         let pending: Vec<_> = pending.map(|entry| Arc::clone(&entry.mount)).collect();
-        if pending.is_empty() {
-            return None;
-        }
         let rootfs = self.rootfs.clone();
+        let is_any_pending = !pending.is_empty();
         let look_up_all = move || pending.iter().filter_map(|mount| look_up(mount, &rootfs)).collect();
-        Some(self.host_files.run(look_up_all))
+        let start = || is_any_pending.then(|| self.host_files.run(look_up_all));
+        if let Some(found) = self.lookups.wait(deadline, start) {
+            self.apply(&found);
+        }
     }
 
     fn apply(&mut self, found: &[ResolvedMount]) {
@@ -99,8 +82,9 @@ impl ResolvedMounts {
 
     /// The mounts that have a name, and are no inline volumes.
     pub(crate) fn mounts(&self) -> Vec<Arc<VolumeMount>> {
+        let is_name = |name: &str| (1..=MAX_NAME_BYTES).contains(&name.len());
         let is_shown =
-            |entry: &&ResolvedMount| entry.state != LookupState::Inline && !entry.mount.name.is_empty();
+            |entry: &&ResolvedMount| entry.state != LookupState::Inline && is_name(&entry.mount.name);
         self.entries.iter().filter(is_shown).map(|entry| Arc::clone(&entry.mount)).collect()
     }
 
@@ -136,7 +120,7 @@ fn look_up(mount: &VolumeMount, rootfs: &Rootfs) -> Option<ResolvedMount> {
     let (name, csi, state) = if mount.name.is_empty() {
         (Some(name_by_device_links(mount, rootfs)?), None, LookupState::Named)
     } else {
-        let data = vol_data::read(&rootfs.join(&vol_data::path(mount)?))?;
+        let data = vol_data::parse(&host_files::read(rootfs.path(), &vol_data::path(mount)?).ok()?)?;
         let state = if data.is_ephemeral() { LookupState::Inline } else { LookupState::Named };
         let csi = CsiVolume { driver: data.driver_name, handle: data.volume_handle };
         (data.name.filter(|name| !name.is_empty()), Some(csi), state)
@@ -153,25 +137,17 @@ fn name_by_device_links(mount: &VolumeMount, rootfs: &Rootfs) -> Option<String> 
     let kubelet_root = mountpoint.ancestors().find(|path| path.ends_with(&devices))?.ancestors().nth(4)?;
     let links = format!("pods/{}/volumeDevices/kubernetes.io~{plugin}", pod_uid.as_deref()?);
     let links = kubelet_root.join(links);
-    let number = device_number(&rootfs.join(mountpoint));
-    let is_device = |target: PathBuf| match (number, device_number(&rootfs.join(&target))) {
+    let (rootfs, root) = (rootfs.path(), mount.root.as_deref().map(OsStrExt::as_bytes));
+    let number = host_files::device_number(rootfs, mountpoint);
+    let is_device = |name: &OsString| match (number, host_files::device_number(rootfs, &links.join(name))) {
         (Some(number), Some(target)) => number == target,
         // Where `/dev` cannot be seen, the device's path within it must do.
-        _ => mount
-            .root
-            .as_ref()
-            .is_some_and(|root| target.as_os_str().as_bytes().strip_prefix(b"/dev") == Some(root.as_bytes())),
+        _ => host_files::link_target(rootfs, &links, name).is_ok_and(|target| {
+            root.is_some() && target.as_os_str().as_bytes().strip_prefix(b"/dev") == root
+        }),
     };
-    let entries = std::fs::read_dir(rootfs.join(&links)).ok()?;
-    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    names.sort();
-    let name = names.iter().find(|name| rootfs.resolve(&links.join(name)).is_some_and(is_device))?;
-    Some(name.to_string_lossy().into_owned())
-}
-
-fn device_number(path: &Path) -> Option<u64> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    metadata.file_type().is_block_device().then(|| metadata.rdev())
+    let names = host_files::names(rootfs, &links).ok()?;
+    names.iter().find(|name| is_device(name)).map(|name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -180,6 +156,7 @@ mod tests {
     use crate::volume::VolumeMode;
     use crate::volume::samples::mount;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     const LONG: Duration = Duration::from_mins(10);
 
@@ -192,6 +169,10 @@ mod tests {
         let worker = BlockingWorker::start("test").unwrap();
         let (go_on, gate) = mpsc::channel::<()>();
         let _busy = worker.run(move || gate.recv().is_ok());
+        // It is skipped if it has not begun when nobody waits for it any more.
+        while worker.busy_time().is_zero() {
+            std::thread::yield_now();
+        }
         let mounts = ResolvedMounts::new(Rootfs::new("/".into()), worker.clone());
         (go_on, worker, mounts)
     }
@@ -218,17 +199,17 @@ mod tests {
     #[test]
     fn a_late_lookup_does_not_undo_a_newer_row() {
         let directory = tempfile::tempdir().unwrap();
-        let (go_on, _worker, mut mounts) = busy_worker();
+        let (go_on, worker, mut mounts) = busy_worker();
         let mut changed = csi_mount("pv", &directory, "Persistent");
         mounts.replace(vec![changed.clone()]);
         mounts.resolve(&Deadline::after(Duration::ZERO));
-        changed.superblock_read_only = true;
+        changed.superblock_read_only = Some(true);
         mounts.replace(vec![changed]);
         go_on.send(()).unwrap();
-        let mut job = mounts.lookups.take().unwrap();
-        mounts.apply(&job.wait(&Deadline::after(LONG)).unwrap().unwrap());
+        worker.run(|| ()).wait(&Deadline::after(LONG)).unwrap().unwrap();
+        mounts.resolve(&Deadline::after(LONG));
         assert_eq!(names(&mounts), ["looked-up"]);
-        assert!(mounts.mounts()[0].superblock_read_only);
+        assert_eq!(mounts.mounts()[0].superblock_read_only, Some(true));
     }
 
     #[test]

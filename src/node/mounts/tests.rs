@@ -1,5 +1,10 @@
 use super::*;
 
+fn with_the_usual(mut found: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    found.push(layout::DEFAULT_KUBELET_ROOT.into());
+    found
+}
+
 const POD: &str = "var/lib/kubelet/pods/6ad83273-bbc5-4a23-9e8c-d796d288e15a/volumes/kubernetes.io~nfs";
 
 /// The mountpoints found in a table of these mountpoints; `own` as in `read_table`.
@@ -8,7 +13,7 @@ fn found(mountpoints: &[String], rootfs: &str, own: bool) -> Vec<String> {
     let rows = rows.map(|(id, path)| format!("{id} 0 0:{id} / {path} rw - nfs4 nas:/e rw\n"));
     let table = rows.collect::<Vec<_>>().concat();
     let rootfs = Rootfs::new(rootfs.into());
-    let reading = read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), own);
+    let reading = read_table(table.as_bytes(), &rootfs, None, own, with_the_usual);
     reading.mounts.iter().map(|mount| mount.mountpoint.display().to_string()).collect()
 }
 
@@ -55,12 +60,12 @@ fn a_host_may_have_a_mount_named_rootfs() {
 fn the_later_of_two_rows_on_one_path_counts() {
     let table = format!("7 0 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 7 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
     let rootfs = Rootfs::new("/".into());
-    let reading = read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), true);
+    let reading = read_table(table.as_bytes(), &rootfs, None, true, with_the_usual);
     let ids: Vec<_> = reading.mounts.iter().map(|mount| mount.id).collect();
     assert_eq!((ids, reading.status.rows), (vec![Some(9)], 2));
     // A mount that was moved here keeps its place in the table.
     let moved = format!("7 9 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 1 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
-    let reading = read_table(moved.as_bytes(), &rootfs, &VolumeMatcher::default(), true);
+    let reading = read_table(moved.as_bytes(), &rootfs, None, true, with_the_usual);
     assert_eq!(reading.mounts[0].id, Some(7));
 }
 
@@ -68,7 +73,7 @@ fn the_later_of_two_rows_on_one_path_counts() {
 fn propagation_is_that_of_the_rows_that_hold_the_kubelets_roots() {
     let told = |table: &str, rootfs: &str, own| {
         let rootfs = Rootfs::new(rootfs.into());
-        read_table(table.as_bytes(), &rootfs, &VolumeMatcher::default(), own).status.propagation
+        read_table(table.as_bytes(), &rootfs, None, own, with_the_usual).status.propagation
     };
     let slave = "1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /rootfs rw master:1 - ext4 /dev/sda rw\n";
     assert_eq!(told(slave, "/rootfs", true), Some(true));
@@ -78,4 +83,25 @@ fn propagation_is_that_of_the_rows_that_hold_the_kubelets_roots() {
     assert_eq!(told(slave, "/rootfs", false), None, "of another process's table nothing is known");
     let host = "1 0 0:1 / / rw - ext4 /dev/sda rw\n2 1 0:2 / /var/lib/kubelet rw - ext4 /dev/sdb rw\n";
     assert_eq!(told(host, "/", true), None, "on the host itself there is nothing to propagate");
+}
+
+#[test]
+fn a_read_only_superblock_is_told_from_a_read_only_mount_where_the_table_does() {
+    let read_only = |row: &str| {
+        let rootfs = Rootfs::new("/".into());
+        let reading = read_table(row.as_bytes(), &rootfs, None, false, with_the_usual);
+        (reading.mounts[0].read_only, reading.mounts[0].superblock_read_only)
+    };
+    let mountinfo = |options: &str, of_superblock: &str| {
+        read_only(&format!("7 0 0:7 / /{POD}/a {options} - ext4 /dev/sda {of_superblock}\n"))
+    };
+    assert_eq!(mountinfo("rw", "rw"), (false, Some(false)));
+    assert_eq!(mountinfo("ro,relatime", "rw"), (true, Some(false)));
+    for of_superblock in ["ro", "rw,emergency_ro", "rw,shutdown"] {
+        assert_eq!(mountinfo("rw", of_superblock), (false, Some(true)), "{of_superblock}");
+    }
+    let mounts = |options: &str| read_only(&format!("/dev/sda /{POD}/a ext4 {options} 0 0\n"));
+    assert_eq!(mounts("rw"), (false, Some(false)));
+    assert_eq!(mounts("ro"), (true, None), "of the mount or of the superblock");
+    assert_eq!(mounts("ro,emergency_ro"), (true, Some(true)));
 }

@@ -1,13 +1,10 @@
 //! `vol_data.json`: what the kubelet notes beside a CSI volume.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::volume::{VolumeMode, VolumeMount};
-
-/// A file larger than this is not the kubelet's.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+use crate::volume::{MAX_LABEL_VALUE_BYTES, MAX_NAME_BYTES, VolumeMode, VolumeMount};
 
 /// What the file says.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -37,18 +34,13 @@ pub(crate) fn path(mount: &VolumeMount) -> Option<PathBuf> {
     Some(mount.mountpoint.ancestors().nth(levels)?.join(file))
 }
 
-/// Reads the file; `None` where it is missing or half-written.
-pub(crate) fn read(path: &Path) -> Option<VolData> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-        return None;
-    }
-    parse(&std::fs::read(path).ok()?)
-}
-
+/// Parses the file; `None` where it is half-written, or has names that Kubernetes does not allow: it is not the kubelet's.
 pub(crate) fn parse(bytes: &[u8]) -> Option<VolData> {
     let data: VolData = serde_json::from_slice(bytes).ok()?;
-    (!data.driver_name.is_empty() && !data.volume_handle.is_empty()).then_some(data)
+    let names = [(&data.driver_name, MAX_NAME_BYTES), (&data.volume_handle, MAX_LABEL_VALUE_BYTES)];
+    let is_named = names.iter().all(|(name, limit)| (1..=*limit).contains(&name.len()));
+    let is_valid = data.name.as_ref().is_none_or(|name| name.len() <= MAX_NAME_BYTES);
+    (is_named && is_valid).then_some(data)
 }
 
 #[cfg(test)]
@@ -80,11 +72,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_read() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(dir.path()), None);
-        assert_eq!(read(&dir.path().join("missing")), None);
-        std::os::unix::fs::symlink("/dev/zero", dir.path().join("endless")).unwrap();
-        assert_eq!(read(&dir.path().join("endless")), None);
+    fn names_longer_than_any_are_refused() {
+        let parsed = |name: usize, driver: usize, handle: usize| {
+            let [name, driver, handle] = [name, driver, handle].map(|length| "x".repeat(length));
+            let text =
+                format!(r#"{{"specVolID":"{name}","driverName":"{driver}","volumeHandle":"{handle}"}}"#);
+            parse(text.as_bytes()).is_some()
+        };
+        assert!(parsed(253, 253, 1024));
+        assert!(!parsed(254, 253, 1024));
+        assert!(!parsed(253, 254, 1024));
+        assert!(!parsed(253, 253, 1025));
     }
 }

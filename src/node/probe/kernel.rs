@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
-use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, getxattr, statx};
 
 use super::statvfs::{Statvfs, probe_error};
 use crate::node::host_path::Rootfs;
@@ -61,12 +61,16 @@ impl KernelProbe {
         }
     }
 
-    /// The size of a block device as sysfs has it: the device is never opened.
+    /// The size of a block device as sysfs has it: the device is never opened. One that was detached has no directory there,
+    /// or no sectors.
     fn block_size(&self, major: u32, minor: u32) -> ProbeResult {
         let file = self.sysfs.join(format!("dev/block/{major}:{minor}/size"));
-        let sectors = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u64>().ok());
-        let sectors = sectors.filter(|sectors| *sectors > 0).ok_or(Reason::NoFigures)?;
-        Ok(Measurement::Block { size: u128::from(sectors) * SECTOR_BYTES })
+        let text = std::fs::read_to_string(file).map_err(|_| Reason::NotConnected)?;
+        match text.trim().parse::<u64>() {
+            Ok(0) => Err(Reason::NotConnected.into()),
+            Ok(sectors) => Ok(Measurement::Block { size: u128::from(sectors) * SECTOR_BYTES }),
+            Err(_) => Err(Reason::Other.into()),
+        }
     }
 }
 
@@ -87,6 +91,9 @@ impl Probe for KernelProbe {
             (true, _) => self.block_size(found.stx_rdev_major, found.stx_rdev_minor),
             (false, VolumeMode::Block) => Err(Reason::NotMounted.into()),
             (false, VolumeMode::Filesystem) => {
+                if mount.fstype == "ceph" {
+                    refresh_ceph_usage(&descriptor);
+                }
                 Statvfs::from(fstatvfs(&descriptor).map_err(probe_error)?).measurement()
             }
         }
@@ -96,6 +103,14 @@ impl Probe for KernelProbe {
 fn open_path(path: &Path) -> Result<OwnedFd, ProbeError> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     open(path, flags, Mode::empty()).map_err(probe_error)
+}
+
+/// Has `CephFS` ask the metadata server that knows: of a directory with a quota `statvfs` shows the use that the client
+/// remembers, which may be weeks old (ceph/ceph-csi#6501).
+fn refresh_ceph_usage(descriptor: &OwnedFd) {
+    let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+    // Without an answer there is still what the client remembers.
+    let _ = getxattr(path, c"ceph.dir.rbytes", &mut [0_u8; 32]);
 }
 
 /// The id of the mount that a descriptor is in.
@@ -133,12 +148,13 @@ mod tests {
         std::fs::create_dir_all(&device).unwrap();
         assert_eq!(kernel().sysfs, dir.path().join("sys"));
         let size = || kernel().block_size(7, 1);
-        assert_eq!(size(), Err(Reason::NoFigures.into()));
+        assert_eq!(size(), Err(Reason::NotConnected.into()));
         std::fs::write(device.join("size"), "131072\n").unwrap();
         assert_eq!(size(), Ok(Measurement::Block { size: 64 << 20 }));
-        for nothing in ["many\n", "0\n"] {
+        // A fault, unlike a file system without capacity.
+        for (nothing, reason) in [("many\n", Reason::Other), ("0\n", Reason::NotConnected)] {
             std::fs::write(device.join("size"), nothing).unwrap();
-            assert_eq!(size(), Err(Reason::NoFigures.into()));
+            assert_eq!(size(), Err(reason.into()));
         }
     }
 }

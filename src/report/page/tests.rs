@@ -3,7 +3,7 @@ use crate::snapshot::{ClaimStats, KubeletStatus, MeasuredVolume, MountTableStatu
 use crate::volume::samples::{mount, volume};
 use crate::volume::{
     BoundClaim, ClaimKey, Inodes, Lookup, Measurement, Pod, ProbeError, ProbeResult, Reason, Usage, Volume,
-    VolumeMount, VolumeStats,
+    VolumeMount,
 };
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use std::sync::Arc;
 fn usage(percent: u32, inodes_percent: u64) -> ProbeResult {
     let (total, used) = (102_400, u128::from(percent) * 1024);
     let inodes = Some(Inodes { total: 100, free: 100 - inodes_percent });
-    Ok(Measurement::Filesystem(Usage { total, used, available: total - used, inodes, read_only: false }))
+    let (used, available) = (Some(used), Some(total - used));
+    Ok(Measurement::Filesystem(Usage { total, used, available, inodes, read_only: false }))
 }
 
 fn status(pv_name: &str, answers: &[ProbeResult]) -> MeasuredVolume {
@@ -43,20 +44,24 @@ fn what_failed_comes_first_then_the_fullest_then_what_has_a_size_only() {
         status("full-of-inodes", &[usage(10, 99)]),
         status("hung", &[Err(Reason::Timeout.into())]),
         status("nearly-full", &[usage(89, 0)]),
+        status("object-store", &[Err(Reason::NoFigures.into())]),
         status("well", &[usage(50, 50)]),
     ];
     let html = page_of(volumes);
     let names = between(&html, "<th scope=\"row\"><bdi>", "</bdi>");
-    assert_eq!(names, ["failed", "hung", "full-of-inodes", "nearly-full", "well", "empty", "block"]);
+    assert_eq!(
+        names,
+        ["failed", "hung", "full-of-inodes", "nearly-full", "well", "empty", "block", "object-store"]
+    );
     let levels = between(&html, "<td class=\"level\"><b>", "</b>");
-    assert_eq!(levels, ["failed", "hung", "99.0%", "89.0%", "50.0%", "0.0%", "size only"]);
+    assert_eq!(levels, ["failed", "hung", "99.0%", "89.0%", "50.0%", "0.0%", "size only", "no capacity"]);
     let bars = between(&html, "<rect width=\"", "%\"");
     assert_eq!(bars, ["99.00", "89.00", "50.00", "0.00"]);
     let classes = between(&html, "<tr class=\"", "\"");
-    assert_eq!(classes, ["failed", "failed", "full", "nearly", "well", "well", "well"]);
+    assert_eq!(classes, ["failed", "failed", "full", "nearly", "well", "well", "well", "well"]);
     assert_eq!(between(&html, " <small>of ", "</small>"), ["100 inodes"], "only where they are tighter");
-    assert_eq!(between(&html, "<td class=\"figure size\">", "</td>")[5..], ["100Ki", "64Mi"]);
-    assert_eq!(between(&html, "<b>", "</ul>")[0], "7</b> volumes</li>\n<li class=\"bad\">");
+    assert_eq!(between(&html, "<td class=\"figure size\">", "</td>")[5..], ["100Ki", "64Mi", ""]);
+    assert_eq!(between(&html, "<b>", "</ul>")[0], "8</b> volumes</li>\n<li class=\"bad\">");
 }
 
 #[test]
@@ -74,7 +79,6 @@ fn why_something_failed_is_said_in_words() {
         (Reason::Io, "EIO"),
         (Reason::Permission, "does not let root look"),
         (Reason::NotConnected, "FUSE server has ended"),
-        (Reason::NoFigures, "a size of 0"),
         (Reason::Other, "the log tells which"),
     ];
     for (reason, words) in reasons {
@@ -84,7 +88,11 @@ fn why_something_failed_is_said_in_words() {
     let io: ProbeResult = Err(Reason::Io.into());
     let several = why(&[io, usage(1, 1), io, Err(Reason::Stale.into())]);
     assert!(several.contains("1 of 4 mounts: ") && several.contains("2 of 4 mounts: input"), "{several}");
-    assert_eq!(why(&[usage(1, 1)]), "");
+    let store: ProbeResult = Err(Reason::NoFigures.into());
+    assert!(why(&[store, io]).contains("1 of 2 mounts: it has no capacity, as an object store"));
+    for healthy in [usage(1, 1), store] {
+        assert_eq!(why(&[healthy]), "");
+    }
 }
 
 /// A volume with names of somebody's who means harm.
@@ -110,8 +118,7 @@ fn names_of_others_are_text_wherever_they_stand() {
     let text = "<b onload=\"x\" id='y'>&\u{1b}\u{202e}\r\n";
     let volumes = vec![hostile(text)];
     let claim = Arc::new(ClaimKey { namespace: text.into(), name: "other".into() });
-    let (pod, stats) = (Some(text.into()), VolumeStats::default());
-    let claims = vec![ClaimStats { claim, pod, stats, abnormal: None }];
+    let claims = vec![ClaimStats { claim, pod: Some(text.into()), stats: None, abnormal: None }];
     let snapshot = Snapshot { volumes, claims, ..Snapshot::default() };
     let page = Page { node: Some(text.into()), fixture: Some(text.into()) };
     let html = String::from_utf8(page.write(&snapshot, false).concat()).unwrap();
@@ -126,14 +133,9 @@ fn names_of_others_are_text_wherever_they_stand() {
 fn claims_that_only_the_kubelet_knows_have_rows_of_their_own() {
     let key = |name: &str| ClaimKey { namespace: "shop".into(), name: name.into() };
     let claim = |name: &str, pod: &str, abnormal| {
-        let stats = VolumeStats {
-            capacity: Some(1000),
-            available: Some(250),
-            used: Some(750),
-            inodes: Some(0),
-            inodes_free: Some(0),
-            inodes_used: Some(0),
-        };
+        let (used, available) = (Some(750), Some(250));
+        let usage = Usage { total: 1000, used, available, inodes: None, read_only: false };
+        let stats = Some(Measurement::Filesystem(usage));
         ClaimStats { claim: Arc::new(key(name)), pod: Some(pod.into()), stats, abnormal }
     };
     let mounted = Volume {

@@ -3,9 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::snapshot::{ClaimStats, MeasuredVolume, MountTableStatus, SourceStatus};
 use crate::volume::samples::{mount, volume};
-use crate::volume::{
-    BoundClaim, ClaimKey, Inodes, Measurement, Pod, ProbeResult, Reason, Usage, VolumeStats,
-};
+use crate::volume::{BoundClaim, ClaimKey, Inodes, Measurement, Pod, ProbeResult, Reason, Usage};
 
 fn key(namespace: &str, name: &str) -> ClaimKey {
     ClaimKey { namespace: namespace.into(), name: name.into() }
@@ -22,7 +20,7 @@ fn status(namespace: &str, name: &str, answer: ProbeResult) -> MeasuredVolume {
 }
 
 fn used(percent: u8) -> Measurement {
-    let (used, available) = (u128::from(percent) << 20, u128::from(100 - percent) << 20);
+    let (used, available) = (Some(u128::from(percent) << 20), Some(u128::from(100 - percent) << 20));
     let inodes = Some(Inodes { total: 100, free: percent.into() });
     Measurement::Filesystem(Usage { total: 100 << 20, used, available, inodes, read_only: false })
 }
@@ -34,6 +32,7 @@ fn snapshot() -> Snapshot {
         status("mail", "full", Ok(used(100))),
         status("mail", "hung", Err(Reason::Timeout.into())),
         status("mail", "high", Ok(used(80))),
+        status("shop", "bucket", Err(Reason::NoFigures.into())),
     ];
     Snapshot { volumes, table: Some(answered()), ..Snapshot::default() }
 }
@@ -56,12 +55,13 @@ fn what_failed_is_first_and_then_the_fullest() {
     assert_eq!(
         text(&TableOptions::default()),
         "\
-NAMESPACE  CLAIM    USED%   USED   SIZE  AVAILABLE  PODS     VOLUME
-mail       hung   timeout      -      -          -  hung-0   pv-hung
-mail       full    100.0%  100Mi  100Mi          0  full-0   pv-full
-mail       high     80.0%   80Mi  100Mi       20Mi  high-0   pv-high
-shop       half     50.0%   50Mi  100Mi       50Mi  half-0   pv-half
-shop       block        -      -  1.0Gi          -  block-0  pv-block
+NAMESPACE  CLAIM        USED%   USED   SIZE  AVAILABLE  PODS      VOLUME
+mail       hung       timeout      -      -          -  hung-0    pv-hung
+mail       full        100.0%  100Mi  100Mi          0  full-0    pv-full
+mail       high         80.0%   80Mi  100Mi       20Mi  high-0    pv-high
+shop       half         50.0%   50Mi  100Mi       50Mi  half-0    pv-half
+shop       block            -      -  1.0Gi          -  block-0   pv-block
+shop       bucket  no_figures      -      -          -  bucket-0  pv-bucket
 "
     );
 }
@@ -73,12 +73,13 @@ fn inodes_have_an_order_of_their_own() {
     assert_eq!(
         text(&settings),
         "\
-CLAIM  INODES-USED%  INODES-USED
-hung        timeout            -
-half          50.0%           50
-high          20.0%           20
-full           0.0%            0
-block             -            -
+CLAIM   INODES-USED%  INODES-USED
+hung         timeout            -
+half           50.0%           50
+high           20.0%           20
+full            0.0%            0
+block              -            -
+bucket    no_figures            -
 "
     );
 }
@@ -102,7 +103,7 @@ fn a_namespace_and_a_threshold_choose() {
     };
     let blind = "1 volume could not be measured and may be over the threshold";
     let of = |names: &str, is_over, notes: &str| (names.to_owned(), is_over, notes.to_owned());
-    assert_eq!(shown(Some("shop"), None, false), of("half block", false, ""));
+    assert_eq!(shown(Some("shop"), None, false), of("half block bucket", false, ""));
     assert_eq!(shown(None, Some(80.0), false), of("full high", true, blind));
     assert_eq!(shown(None, Some(80.1), false), of("full", true, blind));
     assert_eq!(shown(None, Some(50.0), true), of("half", true, blind));
@@ -151,18 +152,11 @@ fn claims_that_only_the_kubelet_knows_are_volumes_too() {
     let claim = |name: &str, pod: &str, stats| ClaimStats {
         claim: Arc::new(key("shop", name)),
         pod: Some(pod.into()),
-        stats,
+        stats: Some(stats),
         abnormal: None,
     };
-    let stats = VolumeStats {
-        capacity: Some(100),
-        available: Some(25),
-        used: Some(75),
-        inodes: Some(0),
-        inodes_free: Some(0),
-        inodes_used: Some(0),
-    };
-    let size = VolumeStats { capacity: Some(9), ..VolumeStats::default() };
+    let usage = Usage { total: 100, used: Some(75), available: Some(25), inodes: None, read_only: false };
+    let (stats, size) = (Measurement::Filesystem(usage), Measurement::Block { size: 9 });
     let mut snapshot = snapshot();
     // Half is mounted: what the kubelet says of it is said already.
     snapshot.claims = vec![

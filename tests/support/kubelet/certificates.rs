@@ -1,4 +1,4 @@
-//! The kubelet's serving certificate, of all kinds.
+//! The kinds of serving certificate that a kubelet can have.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,27 +12,36 @@ use rustls::pki_types::PrivateKeyDer;
 
 /// The node's name in all tests.
 const NODE: &str = "node-1";
+/// A TLS record: fatal alert `internal_error`, as Go sends it.
+pub(super) const NO_CERTIFICATE_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 
-/// Which certificate is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Certificate {
-    /// By an authority that the kubelet made for it; for the host name alone.
+    /// Signed by an authority that the kubelet made for it; for the host name alone.
     OwnMade,
     /// The same, a year later.
     OwnMadeExpired,
-    /// Signed by the cluster, for the node's addresses.
+    /// Signed by the cluster, for the node's name and address.
     ClusterSigned,
-    /// Signed by an authority of the administrator's, for a name of theirs.
-    Administrators,
+    /// Signed by the cluster, for another name.
+    OtherName,
+    /// Its signing request is not approved: every handshake fails.
+    NotApproved,
+}
+
+#[derive(Clone, Default)]
+pub(super) enum Serving {
+    #[default]
+    Plain,
+    Tls(Arc<ServerConfig>),
+    NoCertificate,
 }
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
-/// All that signs.
 pub(crate) struct Pki {
     kubelet: Authority,
     cluster: Authority,
-    administrator: Authority,
 }
 
 fn authority(name: &str) -> Authority {
@@ -43,10 +52,8 @@ fn authority(name: &str) -> Authority {
 }
 
 impl Pki {
-    pub(super) fn new() -> Self {
-        let [kubelet, cluster, administrator] =
-            ["node-1-ca@1795310010", "kubernetes", "Example Corp"].map(authority);
-        Self { kubelet, cluster, administrator }
+    pub(crate) fn new() -> Self {
+        Self { kubelet: authority("node-1-ca@1795310010"), cluster: authority("kubernetes") }
     }
 
     /// The cluster's authority, as pods have it.
@@ -54,41 +61,38 @@ impl Pki {
         self.cluster.pem()
     }
 
-    pub(crate) fn administrator(&self) -> String {
-        self.administrator.pem()
-    }
-
-    /// `pki/kubelet.crt`: a certificate that the kubelet made, and after it the authority that it made for it.
+    /// `pki/kubelet.crt`: a certificate that the kubelet made, and the authority that it made to sign it.
     pub(crate) fn kubelet_crt(&self) -> String {
-        let leaf = params(&[NODE.into()]).signed_by(&KeyPair::generate().unwrap(), &self.kubelet).unwrap();
+        let names = [NODE.to_owned()];
+        let leaf = leaf_params(&names).signed_by(&KeyPair::generate().unwrap(), &self.kubelet).unwrap();
         leaf.pem() + &self.kubelet.pem()
     }
 
-    pub(super) fn server(&self, certificate: Certificate, address: IpAddr) -> Arc<ServerConfig> {
+    pub(super) fn serving(&self, certificate: Certificate, address: IpAddr) -> Serving {
         let (signer, names) = match certificate {
             Certificate::OwnMade | Certificate::OwnMadeExpired => (&self.kubelet, vec![NODE.to_owned()]),
             Certificate::ClusterSigned => (&self.cluster, vec![NODE.into(), address.to_string()]),
-            Certificate::Administrators => (&self.administrator, vec!["kubelet.example.org".into()]),
+            Certificate::OtherName => (&self.cluster, vec!["kubelet.example.org".into()]),
+            Certificate::NotApproved => return Serving::NoCertificate,
         };
-        let mut params = params(&names);
+        let mut params = leaf_params(&names);
         if certificate == Certificate::OwnMadeExpired {
             params.not_before = date_time_ymd(2024, 1, 1);
             params.not_after = date_time_ymd(2025, 1, 1);
         }
         let key = KeyPair::generate().unwrap();
-        let leaf = params.signed_by(&key, signer).unwrap();
-        let mut chain = vec![leaf.der().clone()];
+        let mut chain = vec![params.signed_by(&key, signer).unwrap().der().clone()];
         if matches!(certificate, Certificate::OwnMade | Certificate::OwnMadeExpired) {
             chain.push(signer.der().clone());
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Arc::new(config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap())
+        Serving::Tls(Arc::new(config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap()))
     }
 }
 
-fn params(names: &[String]) -> CertificateParams {
+fn leaf_params(names: &[String]) -> CertificateParams {
     let mut params = CertificateParams::new(names).unwrap();
     params.distinguished_name.push(DnType::CommonName, NODE);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -1,0 +1,96 @@
+//! Input of any size, of which no more than a limit is kept: files, and lists in JSON.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::host_files;
+
+/// Reads a regular file that is not larger than a limit.
+pub(crate) fn read_file(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    read_limited(host_files::open_named(path)?, max_bytes)
+}
+
+/// Reads a file that is not larger than a limit.
+pub(crate) fn read_limited(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let size = file.metadata()?.len().min(max_bytes);
+    bytes.try_reserve_exact(usize::try_from(size).unwrap_or_default())?;
+    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {max_bytes} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The elements of a JSON list, up to a number: parsed, even the shortest element takes 16 bytes.
+#[derive(Debug, Default)]
+pub(crate) struct RawList<'a, const MAX: usize> {
+    pub(crate) items: Vec<&'a RawValue>,
+    /// There are more than these.
+    pub(crate) has_more: bool,
+}
+
+impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for RawList<'a, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListVisitor::<MAX>)
+    }
+}
+
+struct ListVisitor<const MAX: usize>;
+
+impl<'de, const MAX: usize> Visitor<'de> for ListVisitor<MAX> {
+    type Value = RawList<'de, MAX>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut list = RawList::default();
+        while list.items.len() < MAX {
+            let Some(item) = elements.next_element()? else { return Ok(list) };
+            list.items.push(item);
+        }
+        while elements.next_element::<IgnoredAny>()?.is_some() {
+            list.has_more = true;
+        }
+        Ok(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"12345").unwrap();
+        assert_eq!(read_file(file.path(), 5).unwrap(), b"12345");
+        assert_eq!(read_file(file.path(), 4).unwrap_err().to_string(), "larger than 4 bytes");
+        // It tells no size, and has no end.
+        let endless = File::open("/dev/zero").unwrap();
+        assert_eq!(read_limited(endless, 1 << 20).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_file(Path::new("/dev/zero"), 4).unwrap_err().to_string(), "not a file");
+        assert_eq!(read_file(Path::new("/nonexistent"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_list_keeps_its_first_elements() {
+        let kept = |json: &str| {
+            let list: RawList<'_, 2> = serde_json::from_str(json).ok()?;
+            Some((list.items.iter().map(|item| item.get().to_owned()).collect::<Vec<_>>(), list.has_more))
+        };
+        let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
+        assert_eq!(kept("[]"), Some((vec![], false)));
+        assert_eq!(kept("[1, {}]"), Some((strings(&["1", "{}"]), false)));
+        assert_eq!(kept("[1, [2], 3, {\"a\": 4}]"), Some((strings(&["1", "[2]"]), true)));
+        assert_eq!(kept("[1, 2, 3"), None);
+        assert_eq!(kept("{}"), None);
+    }
+}

@@ -124,8 +124,8 @@ fn stock_alerts_fire_once_per_claim_and_resolve() {
         // As on clusters whose kubelets lost volumes.
         let overlay = Manifest::kustomized("manifests/overlays/kubelet-names").unwrap();
         let address = kubelet.endpoint().replace("--kubelet-endpoint=https://", "");
-        let here = |arg: &str| arg.replace("=/rootfs", "=/").replace("$(HOST_IP):10250", &address);
-        let args = overlay.args().into_iter().map(here).chain([
+        let here = |arg: String| arg.replace("=/rootfs", "=/").replace("$(HOST_IP):10250", &address);
+        let args = overlay.settings().into_iter().map(here).chain([
             objects,
             "--node-name=node-1".into(),
             format!("--kubelet-root={}", node.kubelet().display()),

@@ -44,20 +44,30 @@ fn every_object_is_of_its_type() {
 }
 
 #[test]
-fn program_accepts_the_arguments() {
+fn program_accepts_the_settings() {
     for (case, _, manifest) in &*CASES {
         let values = &case["values"];
         // Where the pods mount the node, this machine has its own root.
-        let here = |arg: &&str| arg.replace("$(HOST_IP)", "127.0.0.1").replace("=/rootfs", "=/");
-        let args = manifest.args();
-        let args = Args::read(std::iter::once("program".into()).chain(args.iter().map(here)));
-        let config = Config::try_from(args.unwrap_or_else(|error| panic!("{values}: {error}")));
-        let config = config.unwrap_or_else(|error| panic!("{values}: {error}"));
+        let here = |arg: &String| arg.replace("$(HOST_IP)", "127.0.0.1").replace("=/rootfs", "=/");
+        let settings = manifest.settings();
+        let config = |command: Option<&str>| {
+            let line = std::iter::once("program".to_owned()).chain(settings.iter().map(here));
+            let args = Args::read(line.chain(command.map(Into::into)));
+            let config = Config::try_from(args.unwrap_or_else(|error| panic!("{values}: {error}")));
+            config.unwrap_or_else(|error| panic!("{values}: {command:?}: {error}"))
+        };
+        // A command that is run in the container has the same sources.
+        let [df, metrics] = ["df", "metrics"].map(|command| config(Some(command)).sources);
+        let config = config(None);
+        for sources in [df, metrics] {
+            let has = [sources.mounts, sources.kubelet];
+            assert_eq!(has, [config.sources.mounts, config.sources.kubelet], "{values}");
+        }
         let container = manifest.container();
         let field =
             |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
         let env = [field("HOST_IP", "status.hostIP"), field("NODE_NAME", "spec.nodeName")];
-        assert_eq!(list(&container["env"])[..2], env, "{values}");
+        assert!(env.iter().all(|field| list(&container["env"]).contains(field)), "{values}");
         let (name, number) = manifest.port();
         assert_eq!(number, u64::from(config.serving.listen_port), "{values}");
         for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
@@ -110,6 +120,11 @@ fn objects_have_the_expected_parts() {
         let values = &case["values"];
         let parts = list(&case["parts"]).iter().chain(list(&case[format!("parts_of_{kind}")]));
         for (path, expected) in parts.flat_map(|parts| parts.as_object().unwrap()) {
+            if path == "settings" {
+                let expected: BTreeSet<_> = list(expected).iter().map(|flag| text(flag).to_owned()).collect();
+                assert_eq!(manifest.settings().into_iter().collect::<BTreeSet<_>>(), expected, "{values}");
+                continue;
+            }
             let (object, pointer) = path.split_at(path.find('/').unwrap_or(path.len()));
             let object = match object {
                 "pod" => Some(manifest.template()),
@@ -139,6 +154,12 @@ fn plain(objects: &[Value]) -> Vec<Value> {
     let mut objects: Vec<Value> =
         objects.iter().filter(|object| object["kind"] != "Namespace").cloned().collect();
     objects.iter_mut().for_each(remove_helms_labels);
+    for object in &mut objects {
+        // Patches come before what they are put into.
+        if let Some(Value::Array(variables)) = object.pointer_mut("/spec/template/spec/containers/0/env") {
+            variables.sort_by_key(|variable| variable["name"].to_string());
+        }
+    }
     objects.sort_by_key(|object| object["kind"].to_string());
     objects
 }
@@ -183,7 +204,7 @@ fn modes_differ_from_the_default_in_nothing_else() {
         (json!({"mode": "hardened"}), &mounts[..], &["DaemonSet"][..]),
         (
             json!({"kubeletVolumeStats": "missing"}),
-            &["/spec/containers/0/args"],
+            &["/spec/containers/0/env"],
             &["DaemonSet", "ClusterRole"],
         ),
     ] {

@@ -54,8 +54,21 @@ impl Manifest {
         container
     }
 
-    pub(crate) fn args(&self) -> Vec<&str> {
-        list(&self.container()["args"]).iter().map(text).collect()
+    /// The program's settings as flags: its variables, then its arguments. `$(HOST_IP)` stands in them as it is.
+    pub(crate) fn settings(&self) -> Vec<String> {
+        let container = self.container();
+        let mut has_host_ip = false;
+        let variables = list(&container["env"]).iter().filter_map(|variable| {
+            let name = text(&variable["name"]);
+            has_host_ip |= name == "HOST_IP";
+            let flag = name.strip_prefix("DISK_USAGE_EXPORTER_")?.to_lowercase().replace('_', "-");
+            let value = text(&variable["value"]);
+            assert!(has_host_ip || !value.contains("$("), "only variables before {name} are known to it");
+            Some(format!("--{flag}={value}"))
+        });
+        let variables: Vec<_> = variables.collect();
+        let args = container["args"].as_array().into_iter().flatten();
+        variables.into_iter().chain(args.map(|arg| text(arg).to_owned())).collect()
     }
 
     /// The only port: its name and number.

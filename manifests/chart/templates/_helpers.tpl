@@ -60,8 +60,9 @@ asksKubelet: {{ or $missing (has "kubelet" $sources) }}
 asksKubernetes: {{ and (has "mounts" $sources) (ne (include "disk-usage-exporter.word" .Values.kubernetes) "off") }}
 {{- end }}
 
-{{- /* Flags whose values are not the program's own defaults. */}}
-{{- define "disk-usage-exporter.args" -}}
+{{- /* Settings that are not the program's own defaults: variables, so that `kubectl exec … -- /disk-usage-exporter df` has
+them too. */}}
+{{- define "disk-usage-exporter.settings" -}}
 {{- $facts := include "disk-usage-exporter.facts" . | fromYaml }}
 {{- $flags := list }}
 {{- if ne .Values.mode "kubeletOnly" }}
@@ -75,17 +76,15 @@ asksKubernetes: {{ and (has "mounts" $sources) (ne (include "disk-usage-exporter
   (list "pvc-labels" .Values.pvcLabels "*")
   (list "volume-labels" .Values.volumeLabels "")) }}
 {{- end }}
-{{- if $facts.asksKubelet }}
-{{- $flags = append $flags (list "sources" $facts.sources "") }}
-{{- end }}
 {{- $flags = concat $flags (list
+  (list "sources" $facts.sources "")
+  (list "kubelet-endpoint" .Values.kubelet.endpoint "")
   (list "kubelet-volume-stats" (include "disk-usage-exporter.word" .Values.kubeletVolumeStats) "auto")
   (list "kubelet-volume-stats-labels" .Values.kubeletVolumeStatsLabels "kubelet")) }}
 {{- if $facts.asksKubelet }}
 {{- with .Values.kubelet }}
 {{- $ca := ternary (printf "/etc/kubelet-ca/%s" .ca.key) "" (ne .ca.configMap "") }}
 {{- $flags = concat $flags (list
-  (list "kubelet-endpoint" .endpoint "")
   (list "kubelet-ca-file" $ca "")
   (list "kubelet-server-name" .serverName "")
   (list "insecure-skip-tls-verify" .insecureSkipTLSVerify "false")
@@ -98,10 +97,8 @@ asksKubernetes: {{ and (has "mounts" $sources) (ne (include "disk-usage-exporter
   (list "listen-port" (int .Values.port) "9274")) }}
 {{- range $flags }}
 {{- if ne (toString (index . 1)) (index . 2) }}
-- {{ printf "--%s=%v" (index . 0) (index . 1) | quote }}
+- name: {{ printf "disk-usage-exporter-%s" (index . 0) | replace "-" "_" | upper }}
+  value: {{ index . 1 | toString | quote }}
 {{- end }}
-{{- end }}
-{{- with .Values.extraArgs }}
-{{ toYaml . }}
 {{- end }}
 {{- end }}

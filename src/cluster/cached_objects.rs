@@ -116,13 +116,11 @@ impl CachedObjects {
         api: &ApiClient,
         selections: &Selections,
     ) -> Vec<(ApiResource, RequestError)> {
-        let is_current =
-            |pv: &v1::PersistentVolume| may_be_mounted(&convert::persistent_volume(pv.clone(), selections));
-        let pvs = Api::<v1::PersistentVolume>::all(api.kube.clone());
-        let outcome = api.look_up(PVS, pvs, name, self.pv.version, is_current).await;
-        let used = |(version, pv)| (version, convert::persistent_volume(pv, selections));
+        let read = |pv: v1::PersistentVolume| convert::persistent_volume(pv, selections);
+        let pvs = Api::all(api.kube.clone());
+        let outcome = api.look_up(PVS, pvs, name, self.pv.version, read, may_be_mounted).await;
         let claim_before = self.claim_ref().cloned();
-        let failure = self.pv.record(outcome.map(|found| found.map(used)));
+        let failure = self.pv.record(outcome);
         let mut failures: Vec<_> = failure.map(|error| (PVS, error)).into_iter().collect();
         let claim_ref = self.claim_ref().cloned();
         if claim_ref != claim_before {
@@ -149,7 +147,8 @@ async fn look_up_claim(
     }
     let is_meant = |claim: &v1::PersistentVolumeClaim| reference.matches_uid(claim.metadata.uid.as_deref());
     let claims = Api::<v1::PersistentVolumeClaim>::namespaced(api.kube.clone(), namespace);
-    let meant =
-        api.look_up(CLAIMS, claims, name, known, is_meant).await?.filter(|(_, claim)| is_meant(claim));
+    // Read later, because what is used of a claim has no uid that is too long for one.
+    let found = api.look_up(CLAIMS, claims, name, known, std::convert::identity, is_meant).await?;
+    let meant = found.filter(|(_, claim)| is_meant(claim));
     Ok(meant.map(|(version, claim)| (version, convert::claim(claim, selections))))
 }

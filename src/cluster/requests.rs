@@ -73,24 +73,25 @@ pub(super) struct ApiClient {
 
 impl ApiClient {
     /// Gets an object from the server's cache. If it is missing there, not current, or older than the known version, it is read
-    /// once more without a resource version: that answer is the truth.
-    pub(super) async fn look_up<T>(
+    /// once more without a resource version: that answer is the truth. `read` takes from it what is used.
+    pub(super) async fn look_up<K, T>(
         &self,
         resource: ApiResource,
-        api: Api<T>,
+        api: Api<K>,
         name: &str,
         known: Option<u64>,
+        read: impl Fn(K) -> T,
         is_current: impl Fn(&T) -> bool,
     ) -> Outcome<T>
     where
-        T: kube::Resource + Clone + DeserializeOwned + Debug,
+        K: kube::Resource + Clone + DeserializeOwned + Debug,
     {
         let get = async |params: GetParams| match self.send(resource, api.get_with(name, &params)).await {
             Ok(object) if object.name_any() != name => {
                 Err(RequestError::new(RequestErrorKind::Decode, "it is of another object"))
             }
             Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
-            answer => answer.map(|object| Some((resource_version(object.meta()), object))),
+            answer => answer.map(|object| Some((resource_version(object.meta()), read(object)))),
         };
         // What is not current is dropped before the next answer comes: either may be large.
         let cached = get(GetParams::any()).await?;

@@ -4,7 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -16,8 +16,12 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat}
 use nix::sys::stat::Mode;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
+use crate::input_limits::read_limited;
+
 /// A file of the kubelet's that is larger is none.
 const MAX_FILE_BYTES: u64 = 64 << 10;
+/// A larger file holds no token.
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
 /// The permission to write of the group, which with an ACL bounds that of all it names, and of others.
 const WRITABLE_BY_OTHERS: u16 = 0o022;
@@ -34,15 +38,22 @@ pub struct HostPath {
 /// Reads a small regular file.
 pub(crate) fn read(rootfs: &Path, path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = regular(open_in(rootfs, path, flags)?.into())?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+    read_limited(regular(open_in(rootfs, path, flags)?.into())?, MAX_FILE_BYTES)
 }
 
 /// Opens a regular file that the user named, as this process sees it.
 pub(crate) fn open_named(path: &Path) -> io::Result<File> {
     regular(OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?)
+}
+
+/// Reads a regular file that the user named and that is not larger than a limit.
+pub(crate) fn read_named(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    read_limited(open_named(path)?, max_bytes)
+}
+
+/// Reads the file of a bearer token.
+pub(crate) fn read_token(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_named(path, MAX_TOKEN_BYTES)?).map_err(io::Error::other)
 }
 
 /// Opening a pipe waits for its writer, unless it is opened with `O_NONBLOCK`, as this one was.

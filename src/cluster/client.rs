@@ -1,6 +1,5 @@
 //! The connection to the API server: kube's client with limits on what a server may send.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,8 +20,8 @@ use tower::{BoxError, Layer, service_fn};
 
 use super::access::{Access, AccessError};
 use super::request_error::{RetryLater, is_tls};
+use crate::host_files;
 use crate::http_body::LimitedBody;
-use crate::input_limits::read_file;
 
 /// How long a response may take, or its head if it is a stream.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,8 +29,6 @@ pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const MAX_CONCURRENT_LOOKUPS: usize = 4;
 /// Objects are smaller: etcd stores at most 1.5 MB of one.
 const MAX_OBJECT_BYTES: usize = 4 << 20;
-/// A larger file holds no token.
-const MAX_TOKEN_BYTES: u64 = 64 << 10;
 /// No `Retry-After` beyond this is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,8 +84,7 @@ fn open(access: &Access) -> Result<HttpService, AccessError> {
     // kube takes a line end for a part of the token: such a token is read again when it is refused. Others it reads again
     // every minute.
     if let Some(path) = &config.auth_info.token_file {
-        let token = read_file(path.as_ref(), MAX_TOKEN_BYTES);
-        let token = token.and_then(|token| String::from_utf8(token).map_err(io::Error::other));
+        let token = host_files::read_token(path.as_ref());
         let token = token.map_err(|error| AccessError::Token(path.clone(), error))?;
         if token.trim() != token && config.auth_info.token.is_none() {
             config.auth_info.token = Some(token.trim().to_owned().into());

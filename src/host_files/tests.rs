@@ -124,3 +124,13 @@ fn a_directory_is_roots_if_nobody_else_can_make_anything_on_the_way() {
     chown(rootfs.path(), Some(65534), None).unwrap();
     assert_eq!(check("/dir"), Ok(()));
 }
+
+#[test]
+fn a_file_that_the_user_named_is_read_up_to_a_limit() {
+    let rootfs = rootfs();
+    let file = rootfs.path().join("dir/file");
+    assert_eq!(read_named(&file, 4).unwrap(), b"text");
+    assert_eq!(read_named(&file, 3).unwrap_err().to_string(), "larger than 3 bytes");
+    assert_eq!(read_named(Path::new("/dev/zero"), 4).unwrap_err().to_string(), "not a file");
+    assert_eq!(read_named(Path::new("/nonexistent"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
+}

@@ -1,6 +1,5 @@
 //! The kubelet's pages, and a request for one, on a connection of its own.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,8 +17,7 @@ use super::error::KubeletError;
 use super::tls;
 use crate::config::KubeletArgs;
 use crate::error_text::{error_chain, truncated};
-use crate::host_files::HostPath;
-use crate::input_limits::read_file;
+use crate::host_files::{HostPath, read_token};
 use crate::runtime::BlockingWorker;
 
 /// For the whole exchange: connection, handshake, request and answer.
@@ -30,8 +28,6 @@ const MAX_BODY_BYTES: usize = 16 << 20;
 pub(super) const MAX_ENTRIES: usize = 10_000;
 /// How much of an error's body is read.
 const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
-/// A larger file holds no token.
-const MAX_TOKEN_BYTES: u64 = 64 << 10;
 /// hyper's buffer would grow to 400 KiB.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
@@ -123,8 +119,7 @@ impl KubeletClient {
     /// The value of the header `Authorization`; `None` where there is no token: a kubelet may take requests without.
     fn authorization(&self) -> Result<Option<HeaderValue>, KubeletError> {
         let path = self.args.token_path.display();
-        let read = read_file(&self.args.token_path, MAX_TOKEN_BYTES);
-        let read = read.and_then(|token| String::from_utf8(token).map_err(io::Error::other));
+        let read = read_token(&self.args.token_path);
         let token = read.as_ref().map(|token| token.trim()).unwrap_or_default();
         let is_missing = token.is_empty();
         if is_missing != self.is_token_missing.swap(is_missing, Ordering::Relaxed) {

@@ -11,7 +11,6 @@ use rustls::pki_types::pem::PemObject;
 use super::error::KubeletError;
 use crate::config::KubeletArgs;
 use crate::host_files::{self, HostPath};
-use crate::input_limits::read_file;
 
 /// The cluster's authority, as every pod with a service account has it.
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -67,7 +66,7 @@ pub(super) fn root_certificates(
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
-    parse_ca_certificates(&read_file(path, MAX_CA_FILE_BYTES)?)
+    parse_ca_certificates(&host_files::read_named(path, MAX_CA_FILE_BYTES)?)
 }
 
 /// The last certificate of the kubelet's own file.

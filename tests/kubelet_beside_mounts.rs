@@ -1,11 +1,11 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
-use crate::support::kubelet::{Fault, Kubelet, SUMMARY, claims, recorded_summary};
+use crate::support::kubelet::{ERRORS, Fault, Kubelet, SUMMARY, claims, recorded_summary};
 use crate::support::namespace::{Needs, in_namespace};
 
 #[test]
@@ -15,15 +15,14 @@ fn a_kubelet_that_hangs_does_not_delay_what_mounts_tell() {
         node.tmpfs_volume("pv-1", "size=1m");
         let endpoint = kubelet.endpoint();
         let args = ["--rootfs=/", "--sources=mounts,kubelet", &endpoint];
-        // Within so long of a timeout of 10 s.
+        // A request that hangs fails after 10 s: a scrape that waited for it would tell.
         let scrape_fast = |exporter: &Exporter| {
-            let start = Instant::now();
             let scrape = exporter.scrape();
-            assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+            assert_eq!(scrape.value(ERRORS, &[]), Some(0.0), "the kubelet was waited for");
             assert_eq!(scrape.label("pv_disk_usage_bytes_total", "pv_name"), ["pv-1"]);
             scrape
         };
-        let with = |more: &[&str]| Exporter::start(&[&args[..], &["--stat-timeout=10s"], more].concat());
+        let with = |more: &[&str]| Exporter::start(&[&args[..], &["--stat-timeout=1h"], more].concat());
         // An answer that can be used serves until there is another.
         let exporter = with(&["--scrape-interval=2s"]);
         exporter.scrape_until("the kubelet's answer", |scrape| claims(scrape).len() == 3);
@@ -34,13 +33,11 @@ fn a_kubelet_that_hangs_does_not_delay_what_mounts_tell() {
             std::thread::sleep(Duration::from_millis(100));
         }
         assert_eq!(claims(&scrape_fast(&exporter)).len(), 3);
-        // Where there is none, the first collection waits for it, and no other.
-        let exporter = Exporter::start(&[&args[..], &["--stat-timeout=2s"]].concat());
+        // Where there is none, the first collection waits for it, and no other: three of them would outlast the request.
+        let exporter = Exporter::start(&[&args[..], &["--stat-timeout=4s"]].concat());
         exporter.wait_until_ready();
         for _ in 0..3 {
-            let start = Instant::now();
-            assert_eq!(claims(&exporter.scrape()), [""; 0]);
-            assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+            assert_eq!(claims(&scrape_fast(&exporter)), [""; 0]);
         }
         // Its figures are there again when it answers.
         kubelet.clear_faults();

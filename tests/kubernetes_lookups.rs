@@ -141,6 +141,18 @@ async fn labels_change_within_one_refresh_and_survive_deletion() {
     assert_eq!(node.tiers("pv-1", "app"), "second second");
 }
 
+/// The longest interval may hold two of the shortest.
+async fn pass_one_refresh(node: &VirtualNode) {
+    let before = node.gets().len();
+    let refreshed = async {
+        while node.gets().len() == before {
+            pass(SECOND).await;
+        }
+    };
+    tokio::time::timeout(MAX_REFRESH, refreshed).await.expect("a refresh");
+    pass(SECOND).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn older_response_from_the_cache_is_ignored_unless_the_store_confirms_it() {
     let node = VirtualNode::with_volumes(&["pv-1"]).await;
@@ -148,7 +160,7 @@ async fn older_response_from_the_cache_is_ignored_unless_the_store_confirms_it()
     for (uid, gets) in [("uid-of-pv-1", 2 + 3), ("uid-of-another", 2 + 3 + 3)] {
         let old = of_version(pv("pv-1", &claim_of("pv-1"), "old"), uid, 0);
         node.server.fault(PVS, Fault::Body(old.to_string()), 1);
-        pass(MAX_REFRESH).await;
+        pass_one_refresh(&node).await;
         assert_eq!((node.tiers("pv-1", "app").as_str(), node.gets().len()), ("first first", gets), "{uid}");
     }
     // etcd was restored from a backup: the objects have smaller versions.
@@ -158,7 +170,7 @@ async fn older_response_from_the_cache_is_ignored_unless_the_store_confirms_it()
         node.server.fault(target, Fault::Body(restored.to_string()), usize::MAX);
     }
     let before = node.gets().len();
-    pass(MAX_REFRESH).await;
+    pass_one_refresh(&node).await;
     assert_eq!(node.tiers("pv-1", "app"), "restored restored");
     let gets = &node.gets()[before..];
     let from_cache: Vec<_> = gets.iter().map(|get| get.query("resourceVersion").is_some()).collect();

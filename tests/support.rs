@@ -28,8 +28,29 @@ pub(crate) mod subject;
 pub(crate) mod tool;
 pub(crate) mod virtual_node;
 
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
 /// How long a test waits for an event before it fails.
-pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Asks until the answer is as wanted, where nothing tells of news.
+pub(crate) fn ask_until<T: Debug>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> T,
+    is_wanted: impl Fn(&T) -> bool,
+) -> T {
+    let start = Instant::now();
+    loop {
+        let answer = ask();
+        if is_wanted(&answer) {
+            return answer;
+        }
+        assert!(start.elapsed() < patience, "{what}: {answer:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// The full name of the test that this thread runs: libtest gives each a thread of that name.
 pub(crate) fn current_test() -> String {

@@ -1,16 +1,16 @@
 //! A cluster and a node of it: an API server, and a mount table that names its volumes.
 
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::PATIENCE;
 use super::apiserver::ApiServer;
 use super::exporter::{Exporter, run};
 use super::exposition::Exposition;
 use super::fixture::{Fixture, POD, answering};
 use super::objects::{NODE, bound, pod};
+use super::{PATIENCE, ask_until};
 
 pub(crate) struct Cluster {
     pub(crate) server: ApiServer,
@@ -86,23 +86,11 @@ impl Exporter {
         what: &str,
         is_so: impl Fn(&Exposition) -> bool,
     ) -> Exposition {
-        let start = Instant::now();
-        loop {
-            let scrape = self.scrape();
-            if is_so(&scrape) {
-                return scrape;
-            }
-            assert!(start.elapsed() < patience, "{what}: {scrape:#?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        ask_until(patience, what, || self.scrape(), is_so)
     }
 
     pub(crate) fn wait_until_ready(&self) {
-        let start = Instant::now();
-        while self.get("/readyz").status != 200 {
-            assert!(start.elapsed() < PATIENCE, "it is never ready");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        ask_until(PATIENCE, "it is ready", || self.get("/readyz").status, |status| *status == 200);
     }
 }
 

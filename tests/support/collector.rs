@@ -1,6 +1,6 @@
 //! The program's part that collects, in this process: the kubelet as its only source.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk_usage_exporter::collect::{Collector, CollectorInputs};
 use disk_usage_exporter::config::{Args, Config};
@@ -9,7 +9,7 @@ use disk_usage_exporter::kubelet::Kubelet;
 use disk_usage_exporter::runtime::{BlockingWorker, Clients, Deadline};
 use disk_usage_exporter::snapshot::Snapshot;
 
-use super::PATIENCE;
+use super::{PATIENCE, ask_until};
 
 /// A collector, and how long each collection may take.
 pub(crate) struct KubeletCollector(Collector, Duration);
@@ -38,15 +38,7 @@ impl KubeletCollector {
 
     /// Collects until this is so.
     pub(crate) fn collect_until(&mut self, what: &str, is_so: impl Fn(&Snapshot) -> bool) -> Snapshot {
-        let start = Instant::now();
-        loop {
-            let snapshot = self.collect();
-            if is_so(&snapshot) {
-                return snapshot;
-            }
-            assert!(start.elapsed() < PATIENCE, "{what}: {snapshot:#?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        ask_until(PATIENCE, what, || self.collect(), is_so)
     }
 }
 

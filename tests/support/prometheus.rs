@@ -3,13 +3,12 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::document::read;
-use super::{PATIENCE, http};
+use super::{PATIENCE, ask_until, http};
 
 /// A server that is killed when dropped.
 struct Daemon {
@@ -47,19 +46,6 @@ impl Drop for Daemon {
     }
 }
 
-/// Asks until the answer is as wanted: neither program tells of news.
-fn poll(ask: impl Fn() -> Vec<Value>, is_wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-    let start = Instant::now();
-    loop {
-        let answer = ask();
-        if is_wanted(&answer) {
-            return answer;
-        }
-        assert!(start.elapsed() < PATIENCE, "{answer:#?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 pub(crate) struct Prometheus(Daemon);
 
 impl Prometheus {
@@ -88,7 +74,7 @@ impl Prometheus {
     }
 
     pub(crate) fn wait_until(&self, query: &str, is_wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        poll(|| self.query(query), is_wanted)
+        ask_until(PATIENCE, query, || self.query(query), |result| is_wanted(result))
     }
 }
 
@@ -113,7 +99,8 @@ impl Alertmanager {
 
     /// Waits until the alerts that are not resolved are as wanted.
     pub(crate) fn wait_until(&self, is_wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        poll(|| self.0.get("/api/v2/alerts").as_array().unwrap().clone(), is_wanted)
+        let alerts = || self.0.get("/api/v2/alerts").as_array().unwrap().clone();
+        ask_until(PATIENCE, "alerts", alerts, |alerts| is_wanted(alerts))
     }
 }
 

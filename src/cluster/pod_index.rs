@@ -65,7 +65,7 @@ impl PodIndex {
         for uid in path_uids {
             let entries = self.by_uid.entry(uid.clone()).or_default();
             let before = resolve(&uid, entries).cloned();
-            // What is gone makes room, but for the pod of that very uid.
+            // Pods that are gone are replaced, except the one whose own uid this is.
             entries.retain(|entry| {
                 entry.owner != owner
                     && (entry.presence != Presence::Gone || entry.owner.as_ref() == Some(&uid))
@@ -108,7 +108,7 @@ impl PodIndex {
     }
 }
 
-/// Of the pods that claim a uid, the one that has it: the pod of that very uid, else the only one that is there, else the only
+/// Of the pods that claim a uid, the one that has it: the pod whose own uid it is, else the only one that is there, else the only
 /// one that was.
 fn resolve<'a>(uid: &str, entries: &'a [IndexedPod]) -> Option<&'a Arc<Pod>> {
     let own = entries.iter().find(|entry| entry.owner.as_deref() == Some(uid));

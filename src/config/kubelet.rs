@@ -55,7 +55,7 @@ pub struct KubeletArgs {
     #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_SERVER_NAME", value_name = "NAME", value_parser = server_name)]
     pub kubelet_server_name: Option<String>,
 
-    /// Take any certificate of the kubelet's: whoever answers in its place gets the token.
+    /// Take any certificate of the kubelet's: an impostor would receive the token.
     #[arg(long, env = "DISK_USAGE_EXPORTER_INSECURE_SKIP_TLS_VERIFY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = flag, action = ArgAction::Set)]
     pub insecure_skip_tls_verify: bool,
 

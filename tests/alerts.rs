@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::rules::shipped;
 use crate::support::document::read;
@@ -10,7 +10,7 @@ use crate::support::exporter::Exporter;
 use crate::support::kubelet::{Certificate, Kubelet};
 use crate::support::manifest::{Manifest, text};
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace, tmpfs};
-use crate::support::objects::{bound_volume, nfs};
+use crate::support::objects::objects_flag;
 use crate::support::prometheus::{Alertmanager, Prometheus, job};
 use crate::support::tool::is_there;
 
@@ -21,14 +21,6 @@ const FIRING: &str = r#"ALERTS{alertstate="firing"}"#;
 /// Leaves 1 % of a volume.
 fn fill(volume: &Path) {
     fs::write(volume.join("file"), vec![0; SIZE - SIZE / 100]).unwrap();
-}
-
-/// The flag for a file with these volumes, and their claims in the namespace `shop`.
-fn objects(node: &Node, volumes: [(&str, &str); 3]) -> String {
-    let objects = volumes.map(|(pv_name, claim)| bound_volume(pv_name, nfs(pv_name), claim, PODS[0]));
-    let file = node.path().join("objects.json");
-    fs::write(&file, json!({"kind": "List", "items": objects.concat()}).to_string()).unwrap();
-    format!("--objects={}", file.display())
 }
 
 /// A Prometheus with the job of a manifest and these rules, which wait for a second in place of a minute.
@@ -80,7 +72,7 @@ fn full_volume_reaches_alertmanager_once() {
             fs::create_dir(disk.join(pv_name)).unwrap();
             bind(&disk.join(pv_name), &node.volume(PODS[0], "nfs", pv_name));
         }
-        let objects = objects(node, [("pv-1", "data"), ("pv-2", "a"), ("pv-3", "b")]);
+        let objects = objects_flag(node, &[("pv-1", "data"), ("pv-2", "a"), ("pv-3", "b")]);
         let exporter = Exporter::start(&["--rootfs=/", &objects, "--kubelet-volume-stats=all"]);
         let alertmanager = Alertmanager::start();
         let manifest = "manifests/prometheus-scrape.yaml";
@@ -116,7 +108,7 @@ fn stock_alerts_fire_once_per_claim_and_resolve() {
             .map(|name| node.tmpfs_volume(name, &format!("size={SIZE},nr_inodes=100")));
         // Two pods use this claim.
         bind(&full, &node.volume(PODS[1], "nfs", "pv-1"));
-        let objects = objects(node, [("pv-1", "data"), ("pv-2", "other"), ("pv-3", "exposed")]);
+        let objects = objects_flag(node, &[("pv-1", "data"), ("pv-2", "other"), ("pv-3", "exposed")]);
         let kubelet = Kubelet::start_with(Certificate::OwnMade);
         kubelet.expose(&[("shop", "exposed")]);
         fs::create_dir(node.kubelet().join("pki")).unwrap();

@@ -7,8 +7,8 @@ use crate::support::exposition::Exposition;
 use crate::support::fixture::Fixture;
 use crate::support::fuse::{Behaviour, Figures};
 use crate::support::kubelet::{Kubelet, summary as measured_now};
-use crate::support::namespace::{Needs, PODS, in_namespace};
-use crate::support::objects::{bound_volume, nfs};
+use crate::support::namespace::{Needs, in_namespace};
+use crate::support::objects::objects_flag;
 use crate::support::subject::Subject;
 
 /// A field that is not known.
@@ -91,15 +91,11 @@ fn volumes() -> Vec<(String, Behaviour)> {
 fn the_kubelets_names_have_what_either_source_knows() {
     in_namespace(Needs::Fuse, |node| {
         let volumes = volumes();
-        let objects = volumes
-            .iter()
-            .flat_map(|(name, _)| bound_volume(name, nfs(name), &format!("of-{name}"), PODS[0]));
-        let objects = json!({"kind": "List", "items": objects.collect::<Vec<_>>()});
-        let file = node.path().join("objects.json");
-        std::fs::write(&file, objects.to_string()).unwrap();
+        let claims: Vec<_> = volumes.iter().map(|(name, _)| (name.clone(), format!("of-{name}"))).collect();
+        let objects = objects_flag(node, &claims);
         let kubelet = Kubelet::start();
         kubelet.set_summary(&summary());
-        let (objects, endpoint) = (format!("--objects={}", file.display()), kubelet.endpoint());
+        let endpoint = kubelet.endpoint();
         let it = Subject::start(node, &volumes, &["--sources=mounts,kubelet", &objects, &endpoint]);
         assert_what_either_knows(&it.exporter.scrape());
     });

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::kubelet_names::objects_flag;
 use crate::real_mounts::assert_as_the_kernel_says;
 use crate::support::env_number;
 use crate::support::exporter::Exporter;
@@ -15,6 +14,7 @@ use crate::support::fixture::{Fixture, answering};
 use crate::support::hostile::ATTACKS;
 use crate::support::http::{self, Response};
 use crate::support::namespace::{Needs, in_namespace};
+use crate::support::objects::objects_flag;
 use crate::support::resources::Resources;
 
 /// A debug build takes ten times as long for a scrape.

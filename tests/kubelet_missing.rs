@@ -1,11 +1,11 @@
 use std::time::{Duration, Instant};
 
-use crate::kubelet_names::objects_flag;
 use crate::support::collector::{KubeletCollector, claims};
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
 use crate::support::kubelet::{self, CAPACITY, ERRORS, Fault, Kubelet, METRICS};
 use crate::support::namespace::{Needs, in_namespace};
+use crate::support::objects::objects_flag;
 
 const MISSING: &str = "--kubelet-volume-stats=missing";
 

@@ -8,21 +8,11 @@ use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::fuse::Behaviour;
 use crate::support::kubelet::{CAPACITY, Kubelet, claims, recorded_summary};
-use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace};
-use crate::support::objects::{bound_volume, nfs};
+use crate::support::namespace::{Needs, PODS, bind, in_namespace};
+use crate::support::objects::objects_flag;
 use crate::support::subject::{Subject, healthy};
 
 const SUCCESS: &str = "disk_usage_exporter_source_success";
-
-/// `--objects` with a file of volumes that are bound to these claims, in the first pod.
-pub(crate) fn objects_flag<T: AsRef<str>>(node: &Node, volumes: &[(T, T)]) -> String {
-    let objects = volumes.iter().flat_map(|(pv_name, claim)| {
-        bound_volume(pv_name.as_ref(), nfs(pv_name.as_ref()), claim.as_ref(), PODS[0])
-    });
-    let path = node.path().join("objects.json");
-    std::fs::write(&path, json!({"items": objects.collect::<Vec<_>>()}).to_string()).unwrap();
-    format!("--objects={}", path.display())
-}
 
 /// The labels and the value of each series of a family.
 fn series(scrape: &Exposition, family: &str) -> Vec<(String, f64)> {

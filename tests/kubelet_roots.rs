@@ -10,6 +10,7 @@ use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
 use crate::support::fuse::{Behaviour, Fuse, Opcode};
 use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace, tmpfs};
+use crate::support::objects::write_objects;
 
 const REFUSED: &str = "disk_usage_exporter_refused_kubelet_roots";
 
@@ -203,9 +204,7 @@ fn flexvolume_drivers_may_have_any_name() {
                 serde_json::json!({"kind": "PersistentVolume", "metadata": {"name": name}, "spec": {"flexVolume": {"driver": driver}}})
             })
             .collect();
-        let file = node.path().join("objects.json");
-        fs::write(&file, serde_json::json!({ "items": objects }).to_string()).unwrap();
-        let exporter = Exporter::start(&["--rootfs=/", &format!("--objects={}", file.display())]);
+        let exporter = Exporter::start(&["--rootfs=/", &write_objects(node, &objects)]);
         let scrape = exporter.scrape();
         assert_eq!(names(&scrape), ["none", "own", "vendor"]);
         assert_eq!(

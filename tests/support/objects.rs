@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::namespace::{Node, PODS};
+
 /// The name of the tests' node.
 pub(crate) const NODE: &str = "node-1";
 
@@ -20,6 +22,21 @@ pub(crate) fn bound_volume(pv_name: &str, source: Value, claim: &str, pod_uid: &
         json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": format!("pod-of-{claim}"), "uid": pod_uid},
             "spec": {}}),
     ]
+}
+
+/// `--objects` with a file of volumes that are bound to these claims, in the first pod.
+pub(crate) fn objects_flag<T: AsRef<str>>(node: &Node, volumes: &[(T, T)]) -> String {
+    let objects = volumes.iter().flat_map(|(pv_name, claim)| {
+        bound_volume(pv_name.as_ref(), nfs(pv_name.as_ref()), claim.as_ref(), PODS[0])
+    });
+    write_objects(node, &objects.collect::<Vec<_>>())
+}
+
+/// `--objects` with a file of these.
+pub(crate) fn write_objects(node: &Node, objects: &[Value]) -> String {
+    let path = node.path().join("objects.json");
+    std::fs::write(&path, json!({"items": objects}).to_string()).unwrap();
+    format!("--objects={}", path.display())
 }
 
 /// A source.

@@ -3,7 +3,7 @@
 #![no_main]
 
 use disk_usage_exporter::fuzzing::{VolData, vol_data};
-use disk_usage_exporter::volume::CsiVolume;
+use disk_usage_exporter::volume::{CsiVolume, MAX_LABEL_VALUE_BYTES, MAX_NAME_BYTES};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
@@ -48,7 +48,10 @@ fn generic(value: &Value) -> Option<VolData> {
     let name = text("specVolID")?;
     let lifecycle = text("volumeLifecycleMode")?;
     let csi = CsiVolume { driver: text("driverName")??, handle: text("volumeHandle")?? };
-    (!csi.driver.is_empty() && !csi.handle.is_empty()).then(|| VolData {
+    let is_allowed = (1..=MAX_NAME_BYTES).contains(&csi.driver.len())
+        && (1..=MAX_LABEL_VALUE_BYTES).contains(&csi.handle.len())
+        && name.as_ref().is_none_or(|name| name.len() <= MAX_NAME_BYTES);
+    is_allowed.then(|| VolData {
         name: name.filter(|name| !name.is_empty()),
         csi,
         ephemeral: lifecycle.as_deref() == Some("Ephemeral"),

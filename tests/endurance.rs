@@ -256,7 +256,7 @@ pub(crate) fn random_below(state: &mut u64, end: usize) -> usize {
 }
 
 /// Waits while the volume is being measured, and so busy.
-fn unmount(path: &Path) {
+pub(crate) fn unmount(path: &Path) {
     while let Err(error) = umount2(path, MntFlags::empty()) {
         assert_eq!(error, Errno::EBUSY, "{}", path.display());
         yield_now();

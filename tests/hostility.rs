@@ -24,13 +24,13 @@ const SECONDS: usize = 15;
 /// How long the well-behaved client waits: Prometheus' default.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two requests of a client, so that other tests can run too.
-const INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
 /// The program's memory at any time, without pages of its own code: hyper has two buffers of 8 KiB for each of 1,100
 /// connections. Responses are small here.
 const MAX_PEAK_KIB: u64 = (6 << 10) + 1_100 * 18;
 
 /// Every series that names a volume.
-type Series = BTreeMap<(String, Labels), String>;
+pub(crate) type Series = BTreeMap<(String, Labels), String>;
 
 #[test]
 fn well_behaved_scraper_misses_nothing_during_attacks() {
@@ -79,7 +79,12 @@ fn well_behaved_scraper_misses_nothing_during_attacks() {
 }
 
 /// Sends requests for this time. Every exposition must be as expected.
-fn missed_requests(mut client: Client, path: &str, time: Duration, expected: &Series) -> Vec<String> {
+pub(crate) fn missed_requests(
+    mut client: Client,
+    path: &str,
+    time: Duration,
+    expected: &Series,
+) -> Vec<String> {
     let start = Instant::now();
     let mut missed = Vec::new();
     while start.elapsed() < time {
@@ -96,22 +101,24 @@ fn missed_requests(mut client: Client, path: &str, time: Duration, expected: &Se
     missed
 }
 
-fn series_of_volumes(response: &Response) -> Series {
+/// Of those whose name begins as this test's do.
+pub(crate) fn series_of_volumes(response: &Response) -> Series {
     let samples = Exposition::parse(&response.text()).samples.into_iter();
-    let of_volumes = samples.filter(|(_, labels, _)| labels.iter().any(|(key, _)| key == "pv_name"));
+    let is_ours = |(key, value): &(String, String)| key == "pv_name" && value.starts_with("pv-");
+    let of_volumes = samples.filter(|(_, labels, _)| labels.iter().any(is_ours));
     of_volumes.map(|(name, labels, value)| ((name, labels), value.to_string())).collect()
 }
 
 /// A client on another address than the attackers.
-struct Client {
-    address: SocketAddr,
-    stream: Option<BufReader<TcpStream>>,
-    keeps_connection: bool,
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) stream: Option<BufReader<TcpStream>>,
+    pub(crate) keeps_connection: bool,
 }
 
 impl Client {
     /// One request. Like every HTTP client it repeats one whose kept connection the server has closed meanwhile.
-    fn get(&mut self, path: &str) -> io::Result<Response> {
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
         if let Some(mut stream) = self.stream.take().filter(|_| self.keeps_connection) {
             match exchange(&mut stream, path) {
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}

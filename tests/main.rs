@@ -7,6 +7,8 @@
 mod absurd_figures;
 /// Shipped and stock alerts on a real Prometheus, with an Alertmanager.
 mod alerts;
+/// A well-behaved scraper, while clients, tenants, users of the node and servers attack together.
+mod all_attacks;
 /// How `CephFS` is asked.
 mod cephfs;
 /// The chart: refused values, names, notes, monitors, rules and dashboards.

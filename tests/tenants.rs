@@ -13,10 +13,10 @@ use crate::support::namespace::{Needs, Node, in_namespace, tmpfs};
 use crate::support::objects::{NODE, claim, claim_of, pod, pv};
 
 /// How many labels fit into an object that etcd stores.
-const MOST_LABELS: usize = 20_000;
+pub(crate) const MOST_LABELS: usize = 20_000;
 
 /// The event of a pod with so many inline volumes.
-fn pod_event(number: usize, volumes: usize) -> String {
+pub(crate) fn pod_event(number: usize, volumes: usize) -> String {
     let mut list = String::new();
     for volume in 0..volumes {
         let separator = if volume == 0 { "" } else { "," };
@@ -60,7 +60,7 @@ fn a_hundred_pods_of_fifty_thousand_inline_volumes_do_not_end_the_program() {
     assert_eq!(scrape.value("disk_usage_exporter_ambiguous_volumes", &[]), Some(1.0));
 }
 
-fn labels(count: usize) -> Map<String, Value> {
+pub(crate) fn labels(count: usize) -> Map<String, Value> {
     (0..count).map(|number| (format!("label-{number:05}"), "v".repeat(63).into())).collect()
 }
 

@@ -47,7 +47,8 @@ pub(super) fn open_sources(config: &Config) -> Result<(CollectorInputs, Option<A
         let (metadata, server) = open_metadata(config, &clients, &host_files)?;
         (mounts, api) = (Some((node, metadata)), server);
     }
-    let inputs = CollectorInputs { mounts, kubelet, host_files, names: config.sources.kubelet_series };
+    let (names, exclusions) = (config.sources.kubelet_series, config.exclusions.clone());
+    let inputs = CollectorInputs { mounts, kubelet, host_files, names, exclusions };
     Ok((inputs, api))
 }
 

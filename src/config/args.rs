@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::aot::Shell;
 
 use super::duration;
+use super::exclusions::ExclusionArgs;
 use super::kubelet::KubeletArgs;
 use super::kubernetes::KubernetesArgs;
 use super::log::LogArgs;
@@ -32,6 +33,9 @@ pub struct Args {
 
     #[command(flatten)]
     pub(super) node: NodeArgs,
+
+    #[command(flatten)]
+    pub(super) exclusions: ExclusionArgs,
 
     #[command(flatten)]
     pub(super) kubelet: KubeletArgs,

@@ -5,6 +5,10 @@ use crate::volume::{Claim, CsiVolume, Lookup, PersistentVolume, Pod, VolumeMode}
 mod identity;
 mod objects;
 
+fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
+    super::group(mounts, metadata, &Exclusions::default())
+}
+
 fn grouped(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>, usize) {
     let grouped = group(&mounts.iter().cloned().map(Arc::new).collect::<Vec<_>>(), metadata);
     let volumes = grouped.volumes.iter();

@@ -26,7 +26,7 @@ pub(super) struct JoinedVolumes {
     pub(super) pending: usize,
     /// Names left out because the settings exclude them, and their claims as far as they are known.
     pub(super) excluded: HashMap<String, Option<Arc<ClaimKey>>>,
-    /// The pods of the mounts that are left out for any other reason.
+    /// The pods of the mounts that are left out and of which the claim is not known.
     pub(super) left_out_pods: HashSet<String>,
     /// All mounts of the volumes, volume by volume.
     pub(super) mounts: Vec<Arc<VolumeMount>>,
@@ -113,6 +113,10 @@ fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata, exclusions: &Exclusio
         let is_excluded = |mount: &VolumeMount| exclusions.matches(mount, known, metadata);
         if !mounts.is_empty() && mounts.iter().all(|mount| is_excluded(mount)) {
             let claim = known.and_then(|known| bound_claim(known).current_key().cloned());
+            if claim.is_none() {
+                // The kubelet must not stand in for it: any claim of these pods may be its.
+                grouped.leave_out(&mounts);
+            }
             grouped.excluded.insert(pv_name.to_owned(), claim);
             continue;
         }

@@ -2,6 +2,7 @@ use super::*;
 use crate::volume::samples::mount;
 use crate::volume::{Claim, CsiVolume, Lookup, PersistentVolume, Pod, VolumeMode};
 
+mod exclusions;
 mod identity;
 mod objects;
 

@@ -40,11 +40,10 @@ fn df(args: &[&str]) -> (Vec<String>, String) {
 #[test]
 fn mounts_of_an_excluded_type_are_never_asked_and_do_not_count_as_hung() {
     in_namespace(Needs::Fuse, |node| {
-        let hung = vec![("hung".to_owned(), Behaviour::Silent), ("deaf".to_owned(), Behaviour::Deaf)];
-        let subject = Subject::start(node, &[], &["--fs-types-exclude=nfs4,fus*", "--stat-timeout=1h"]);
         node.tmpfs_volume("kept", "size=1m");
-        subject.mount(&hung);
-        subject.mount(&[("well".to_owned(), healthy())]);
+        let fuse = [("silent", Behaviour::Silent), ("deaf", Behaviour::Deaf), ("well", healthy())];
+        let fuse = fuse.map(|(name, behaviour)| (name.to_owned(), behaviour));
+        let subject = Subject::start(node, &fuse, &["--fs-types-exclude=nfs4,fus*", "--stat-timeout=1h"]);
         for _ in 0..3 {
             let scrape = subject.exporter.scrape_within(60.0);
             assert_eq!(shown(&scrape), ["kept"]);
@@ -78,6 +77,10 @@ fn tmpfs_is_excluded_by_a_variable_and_a_type_is_no_part_of_another() {
         for list in ["tmpfs", "ext4, tmp*", "*"] {
             assert_eq!(scrape(list), (0, 0.0, 1.0), "{list}");
         }
+        // Without the API server nothing tells these, and the log says so.
+        let exporter =
+            Exporter::start(&["--rootfs=/", "--storage-classes-exclude=*", "--namespaces-exclude=*"]);
+        assert_eq!((shown(&exporter.scrape()).len(), exporter.logged("exclusions_unknown").len()), (1, 1));
     });
 }
 
@@ -118,6 +121,7 @@ fn volumes_are_excluded_by_class_and_namespace_as_soon_as_these_are_known() {
         let args = [&flags[..], &[&*file]].concat();
         let exporter = Exporter::start(&[&args[..], &["--kubelet-volume-stats=all"]].concat());
         let scrape = exporter.scrape();
+        assert_eq!(exporter.logged("exclusions_unknown").len(), 0);
         assert_eq!(shown(&scrape), ["kept", "no-class", "unknown"], "what is not known is measured");
         assert_eq!(claims(&scrape), ["kept", "no-class"]);
         assert_eq!((volumes(&scrape, "measured"), volumes(&scrape, "excluded")), (3.0, 3.0));

@@ -147,16 +147,10 @@ impl Collector {
         let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
-        let mounts = self.mounts.as_ref().map(|mounts| &mounts.joined);
-        let of_excluded_mounts: HashSet<_> =
-            mounts.into_iter().flat_map(|mounts| mounts.excluded.values().flatten()).collect();
-        let is_excluded = |volume: &ReportedVolume| {
-            self.exclusions.matches_claim(&volume.claim) || of_excluded_mounts.contains(&volume.claim)
-        };
-        let reported = summary.iter().flat_map(|volumes| volumes.iter().cloned());
-        let (excluded, reported): (Vec<_>, Vec<_>) = reported.partition(is_excluded);
-        if mounts.is_none() {
-            snapshot.excluded = excluded.iter().map(|volume| &volume.claim).collect::<HashSet<_>>().len();
+        let mut reported = summary.as_deref().cloned().unwrap_or_default();
+        let excluded_claims = self.remove_excluded(&mut reported);
+        if self.mounts.is_none() {
+            snapshot.excluded = excluded_claims;
         }
         let max_age = kubelet.map(Kubelet::max_age).unwrap_or_default();
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
@@ -171,7 +165,7 @@ impl Collector {
                 .map(|delay| self.settling.update(&snapshot.volumes, &reported, delay, start));
             let sources = claims::ClaimStatsInputs {
                 volumes: &snapshot.volumes,
-                left_out_pods: mounts.map_or(&nothing, |mounts| &mounts.left_out_pods),
+                left_out_pods: self.mounts.as_ref().map_or(&nothing, |mounts| &mounts.joined.left_out_pods),
                 reported: &reported,
                 max_age,
                 exposed: exposed.as_ref(),
@@ -179,5 +173,15 @@ impl Collector {
             };
             snapshot.claims = claims::claim_stats(names, sources, time);
         }
+    }
+
+    /// Removes the kubelet's stats of excluded claims; returns how many claims these are.
+    fn remove_excluded(&self, reported: &mut Vec<ReportedVolume>) -> usize {
+        let of_mounts = self.mounts.iter().flat_map(|mounts| mounts.joined.excluded.values().flatten());
+        let of_mounts: HashSet<_> = of_mounts.collect();
+        let is_excluded = |volume: &mut ReportedVolume| {
+            self.exclusions.matches_claim(&volume.claim) || of_mounts.contains(&volume.claim)
+        };
+        reported.extract_if(.., is_excluded).map(|volume| volume.claim).collect::<HashSet<_>>().len()
     }
 }

@@ -4,7 +4,6 @@ mod args;
 mod duration;
 mod endpoint;
 mod error;
-mod exclusions;
 mod kubelet;
 mod kubernetes;
 mod log;
@@ -60,8 +59,9 @@ impl TryFrom<Args> for Config {
         let is_df = matches!(args.command, Some(Command::Df { .. }));
         let sources = args.kubelet.check(is_df, args.command.is_none())?;
         check_combinations(&args, sources)?;
-        let Args { command, serving, log, node, exclusions, kubelet, kubernetes } = args;
-        let (stat_timeout, fixture) = (node.stat_timeout, node.fixture.clone());
+        let Args { command, serving, log, node, kubelet, kubernetes } = args;
+        let (stat_timeout, fixture, exclusions) =
+            (node.stat_timeout, node.fixture.clone(), node.exclusions());
         let (node, recorded_objects) = node.settings();
         Ok(Self {
             log: log.check(command.is_some(), is_df),
@@ -70,7 +70,7 @@ impl TryFrom<Args> for Config {
             stat_timeout,
             node,
             fixture,
-            exclusions: exclusions.into(),
+            exclusions,
             objects: recorded_objects.or_else(|| kubernetes.objects.clone()),
             sources,
             kubelet,
@@ -81,15 +81,16 @@ impl TryFrom<Args> for Config {
 
 /// Refuses flags of which one would be ignored.
 fn check_combinations(args: &Args, sources: Sources) -> Result<(), ConfigError> {
-    let Args { node, exclusions, kubernetes, .. } = args;
+    let Args { node, kubernetes, .. } = args;
+    let exclusions = node.exclusions();
     let is_required = kubernetes.kubernetes == KubernetesMode::Required;
     let (fixture, objects) = (node.fixture.is_some(), kubernetes.objects.is_some());
     let about_mounts = [
         ("fixture", fixture),
         ("mount-table", node.mount_table.is_some()),
         ("volume-regex", node.volume_regex.is_some()),
-        ("fs-types-exclude", !exclusions.fs_types_exclude.is_empty()),
-        ("storage-classes-exclude", !exclusions.storage_classes_exclude.is_empty()),
+        ("fs-types-exclude", !exclusions.fs_types.is_empty()),
+        ("storage-classes-exclude", !exclusions.storage_classes.is_empty()),
         ("objects", objects),
         ("kubernetes=required", is_required),
     ];

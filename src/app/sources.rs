@@ -93,7 +93,7 @@ fn open_metadata(
         if !storage_classes.is_empty() || !namespaces.is_empty() {
             tracing::warn!(
                 event = "exclusions_unknown",
-                "without the Kubernetes API or --objects no volume is known to be excluded by storage class or namespace"
+                "without the Kubernetes API or --objects, storage classes and namespaces exclude no mounted volume: they are not known"
             );
         }
         return Ok((MetadataHandle::none(), None));

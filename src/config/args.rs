@@ -9,7 +9,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::aot::Shell;
 
 use super::duration;
-use super::exclusions::ExclusionArgs;
 use super::kubelet::KubeletArgs;
 use super::kubernetes::KubernetesArgs;
 use super::log::LogArgs;
@@ -33,9 +32,6 @@ pub struct Args {
 
     #[command(flatten)]
     pub(super) node: NodeArgs,
-
-    #[command(flatten)]
-    pub(super) exclusions: ExclusionArgs,
 
     #[command(flatten)]
     pub(super) kubelet: KubeletArgs,

@@ -143,6 +143,21 @@ fn volumes_are_excluded_by_class_and_namespace_as_soon_as_these_are_known() {
 }
 
 #[test]
+fn a_hung_volume_is_no_failure_any_more_once_its_exclusion_is_known() {
+    in_namespace(Needs::Fuse, |node| {
+        let file = write_objects(node, &bound("other", Some("scratch"), "shop"));
+        let args = [&*file, "--storage-classes-exclude=scratch", "--stat-timeout=200ms"];
+        let subject = Subject::start(node, &[("pv".to_owned(), Behaviour::Silent)], &args);
+        let scrape = subject.exporter.scrape();
+        assert_eq!((states(&scrape), volumes(&scrape, "excluded")), ([0.0, 0.0, 1.0, 0.0], 0.0));
+        write_objects(node, &bound("pv", Some("scratch"), "shop"));
+        let scrape = subject.exporter.scrape_until("its class", |scrape| volumes(scrape, "excluded") == 1.0);
+        assert_eq!((shown(&scrape).len(), states(&scrape)), (0, [0.0; 4]));
+        subject.exporter.wait_for_log("failing_volume_unmounted");
+    });
+}
+
+#[test]
 fn volumes_of_an_excluded_namespace_are_pending_until_the_api_server_tells_it() {
     let cluster = Cluster::of(&["pv-a", "pv-b"]);
     let exporter = cluster.start(&["--namespaces-exclude=shop"]);

@@ -11,7 +11,7 @@ use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::report::Page;
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
-use disk_usage_exporter::volume::{Inodes, Measurement, Probe, ProbeResult, Usage, VolumeMount};
+use disk_usage_exporter::volume::{Exclusions, Inodes, Measurement, Probe, ProbeResult, Usage, VolumeMount};
 use serde_json::json;
 
 /// Volumes and mounts of a node.
@@ -90,6 +90,7 @@ fn collector(directory: &Path, size: (usize, usize)) -> Collector {
         kubelet: None,
         host_files: worker,
         names: None,
+        exclusions: Exclusions::default(),
     })
 }
 

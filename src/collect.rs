@@ -26,7 +26,7 @@ use crate::kubelet::Kubelet;
 use crate::node::Node;
 use crate::runtime::{BlockingWorker, Deadline, age};
 use crate::snapshot::{KubeletStatus, Snapshot, SourceStatus};
-use crate::volume::KubeletSeriesOptions;
+use crate::volume::{Exclusions, KubeletSeriesOptions, ReportedVolume};
 use metrics::CollectorMetrics;
 use mounts::Mounts;
 use settling_claims::SettlingClaims;
@@ -42,6 +42,8 @@ pub struct CollectorInputs {
     pub host_files: BlockingWorker,
     /// The series of the kubelet's names, if there are any.
     pub names: Option<KubeletSeriesOptions>,
+    /// The volumes that are not measured.
+    pub exclusions: Exclusions,
 }
 
 /// Makes snapshots; keeps what lasts from one to the next.
@@ -50,6 +52,7 @@ pub struct Collector {
     kubelet: Option<Kubelet>,
     host_files: BlockingWorker,
     names: Option<KubeletSeriesOptions>,
+    exclusions: Exclusions,
     settling: SettlingClaims,
     log: TransitionLog,
     metrics: CollectorMetrics,
@@ -58,13 +61,14 @@ pub struct Collector {
 impl Collector {
     /// A collector of these sources.
     pub fn new(inputs: CollectorInputs) -> Self {
-        let CollectorInputs { mounts, kubelet, host_files, names } = inputs;
-        let mounts = mounts.map(|(node, metadata)| Mounts::new(node, metadata));
+        let CollectorInputs { mounts, kubelet, host_files, names, exclusions } = inputs;
+        let mounts = mounts.map(|(node, metadata)| Mounts::new(node, metadata, exclusions.clone()));
         Self {
             mounts,
             kubelet,
             host_files,
             names,
+            exclusions,
             settling: SettlingClaims::default(),
             log: TransitionLog::default(),
             metrics: CollectorMetrics::default(),
@@ -107,6 +111,7 @@ impl Collector {
             complete: all_measured && has_answered,
             ambiguous: mounts.map_or(0, |mounts| mounts.joined.ambiguous),
             pending: mounts.map_or(0, |mounts| mounts.joined.pending),
+            excluded: mounts.map_or(0, |mounts| mounts.joined.excluded.len()),
             table: mounts.map(|mounts| mounts.node.status()),
             sources: [self.source_status(), metadata.sources.clone()].concat(),
             metadata_age: metadata.oldest.and_then(|oldest| age(oldest, SystemTime::now())),
@@ -142,27 +147,41 @@ impl Collector {
         let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
-        let reported = summary.as_ref().map(|summary| summary.as_slice()).unwrap_or_default();
+        let mut reported = summary.as_deref().cloned().unwrap_or_default();
+        let excluded_claims = self.remove_excluded(&mut reported);
+        if self.mounts.is_none() {
+            snapshot.excluded = excluded_claims;
+        }
         let max_age = kubelet.map(Kubelet::max_age).unwrap_or_default();
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             answered: status.answered,
-            stale: summary.is_some().then(|| claims::count_stale(reported, max_age, time)),
+            stale: summary.is_some().then(|| claims::count_stale(&reported, max_age, time)),
         });
         if let Some(names) = self.names {
             let exposed = kubelet.and_then(|kubelet| kubelet.exposed_claims(start));
             let nothing = HashSet::new();
             let settling = names
                 .only_missing_after
-                .map(|delay| self.settling.update(&snapshot.volumes, reported, delay, start));
+                .map(|delay| self.settling.update(&snapshot.volumes, &reported, delay, start));
             let sources = claims::ClaimStatsInputs {
                 volumes: &snapshot.volumes,
                 left_out_pods: self.mounts.as_ref().map_or(&nothing, |mounts| &mounts.joined.left_out_pods),
-                reported,
+                reported: &reported,
                 max_age,
                 exposed: exposed.as_ref(),
                 settling: &settling.unwrap_or_default(),
             };
             snapshot.claims = claims::claim_stats(names, sources, time);
         }
+    }
+
+    /// Removes the kubelet's stats of excluded claims; returns how many claims these are.
+    fn remove_excluded(&self, reported: &mut Vec<ReportedVolume>) -> usize {
+        let of_mounts = self.mounts.iter().flat_map(|mounts| mounts.joined.excluded.values().flatten());
+        let of_mounts: HashSet<_> = of_mounts.collect();
+        let is_excluded = |volume: &mut ReportedVolume| {
+            self.exclusions.matches_claim(&volume.claim) || of_mounts.contains(&volume.claim)
+        };
+        reported.extract_if(.., is_excluded).map(|volume| volume.claim).collect::<HashSet<_>>().len()
     }
 }

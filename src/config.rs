@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::node::NodeSettings;
+use crate::volume::Exclusions;
 
 pub use args::{Args, Command, ServingArgs};
 pub use error::ConfigError;
@@ -39,6 +40,8 @@ pub struct Config {
     pub fixture: Option<PathBuf>,
     /// A file of Kubernetes objects: the one that was named, or that of the recorded node.
     pub objects: Option<PathBuf>,
+    /// Which volumes are not measured.
+    pub exclusions: Exclusions,
     /// How long one scrape waits for mounts that do not answer.
     pub stat_timeout: Duration,
     /// Which sources there are.
@@ -57,7 +60,8 @@ impl TryFrom<Args> for Config {
         let sources = args.kubelet.check(is_df, args.command.is_none())?;
         check_combinations(&args, sources)?;
         let Args { command, serving, log, node, kubelet, kubernetes } = args;
-        let (stat_timeout, fixture) = (node.stat_timeout, node.fixture.clone());
+        let (stat_timeout, fixture, exclusions) =
+            (node.stat_timeout, node.fixture.clone(), node.exclusions());
         let (node, recorded_objects) = node.settings();
         Ok(Self {
             log: log.check(command.is_some(), is_df),
@@ -66,6 +70,7 @@ impl TryFrom<Args> for Config {
             stat_timeout,
             node,
             fixture,
+            exclusions,
             objects: recorded_objects.or_else(|| kubernetes.objects.clone()),
             sources,
             kubelet,
@@ -77,12 +82,15 @@ impl TryFrom<Args> for Config {
 /// Refuses flags of which one would be ignored.
 fn check_combinations(args: &Args, sources: Sources) -> Result<(), ConfigError> {
     let Args { node, kubernetes, .. } = args;
+    let exclusions = node.exclusions();
     let is_required = kubernetes.kubernetes == KubernetesMode::Required;
     let (fixture, objects) = (node.fixture.is_some(), kubernetes.objects.is_some());
     let about_mounts = [
         ("fixture", fixture),
         ("mount-table", node.mount_table.is_some()),
         ("volume-regex", node.volume_regex.is_some()),
+        ("fs-types-exclude", !exclusions.fs_types.is_empty()),
+        ("storage-classes-exclude", !exclusions.storage_classes.is_empty()),
         ("objects", objects),
         ("kubernetes=required", is_required),
     ];

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub ambiguous: usize,
     /// Volumes left out while their metadata is not answered yet.
     pub pending: usize,
+    /// Volumes that are not measured, because the settings exclude them; of claims where the kubelet is the only source.
+    pub excluded: usize,
     /// The `kubelet_volume_stats_*` series, sorted.
     pub claims: Vec<ClaimStats>,
     /// About the mount table, if that is a source.

@@ -1,11 +1,13 @@
 //! The domain: volumes, their mounts, what was measured of them and what the cluster knows about them.
 
+mod exclusions;
 mod identity;
 mod kubelet_stats;
 mod label_filter;
 mod measurement;
 mod metadata;
 mod mount;
+mod name_patterns;
 mod quantity;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -13,6 +15,7 @@ pub(crate) mod samples;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use exclusions::Exclusions;
 pub use kubelet_stats::{KubeletSeriesOptions, ReportedVolume};
 pub use label_filter::{
     LabelFilter, MAX_LABEL_SET_BYTES, MAX_LABEL_VALUE_BYTES, MAX_OBJECT_LABELS, Selections,
@@ -24,6 +27,7 @@ pub use metadata::{
 };
 pub(crate) use mount::are_same;
 pub use mount::{CsiVolume, VolumeMode, VolumeMount};
+pub use name_patterns::NamePatterns;
 pub(crate) use quantity::parse_quantity;
 
 /// A mount of a volume and the pod that uses it.

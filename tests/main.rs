@@ -31,6 +31,8 @@ mod doubtful_figures;
 mod endurance;
 /// Labels of claims: which become labels of series, and which say something by themselves.
 mod excluded_claims;
+/// Volumes that the settings exclude from being measured.
+mod excluded_volumes;
 /// Fixture nodes against their golden expositions, `promtool`, reference parsers and the real Prometheus.
 mod fixtures;
 /// The pods of `manifests/overlays/hardened`, as a kernel has them.

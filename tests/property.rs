@@ -8,7 +8,7 @@ use disk_usage_exporter::exposition::{Encoder, Encoding, Format};
 use disk_usage_exporter::node::{Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::volume::{
-    Inodes, KubeletSeriesOptions, Measurement, Probe, ProbeResult, Reason, Usage, VolumeMount,
+    Exclusions, Inodes, KubeletSeriesOptions, Measurement, Probe, ProbeResult, Reason, Usage, VolumeMount,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -130,6 +130,7 @@ proptest! {
             kubelet: None,
             host_files: worker,
             names: Some(KubeletSeriesOptions { only_missing_after: None, per_pod }),
+            exclusions: Exclusions::default(),
         });
         let snapshot = collector.collect(&Deadline::after(Duration::from_mins(1)));
         let volumes = snapshot.volumes.len();

@@ -8,7 +8,7 @@ use disk_usage_exporter::collect::{Collector, CollectorInputs};
 use disk_usage_exporter::node::{KernelProbe, MountRootProof, Node, NodeSettings, VolumeMatcher};
 use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::snapshot::Snapshot;
-use disk_usage_exporter::volume::{Measurement, Probe, ProbeResult, VolumeMount};
+use disk_usage_exporter::volume::{Exclusions, Measurement, Probe, ProbeResult, VolumeMount};
 
 use nix::mount::{MntFlags, umount2};
 use prometheus_client::encoding::text::encode;
@@ -45,6 +45,7 @@ fn collector(mount_table: Option<&Path>, measure: impl Probe + 'static) -> Colle
         kubelet: None,
         host_files,
         names: None,
+        exclusions: Exclusions::default(),
     })
 }
 

@@ -11,7 +11,7 @@ use crate::host_files::HostPath;
 use crate::kubelet::{Kubelet, validate_ca_file};
 use crate::node::{DEFAULT_KUBELET_ROOT, Fixture, KernelProbe, MountRootProof, Node, NodeSettings};
 use crate::runtime::{BlockingWorker, Clients};
-use crate::volume::Probe;
+use crate::volume::{Exclusions, Probe};
 
 /// The API server that metadata comes from.
 pub(super) struct ApiConnection {
@@ -47,7 +47,8 @@ pub(super) fn open_sources(config: &Config) -> Result<(CollectorInputs, Option<A
         let (metadata, server) = open_metadata(config, &clients, &host_files)?;
         (mounts, api) = (Some((node, metadata)), server);
     }
-    let inputs = CollectorInputs { mounts, kubelet, host_files, names: config.sources.kubelet_series };
+    let (names, exclusions) = (config.sources.kubelet_series, config.exclusions.clone());
+    let inputs = CollectorInputs { mounts, kubelet, host_files, names, exclusions };
     Ok((inputs, api))
 }
 
@@ -88,6 +89,13 @@ fn open_metadata(
         return Ok((MetadataHandle::objects(file), None));
     }
     let Some(access) = access(config)? else {
+        let Exclusions { fs_types: _, storage_classes, namespaces } = &config.exclusions;
+        if !storage_classes.is_empty() || !namespaces.is_empty() {
+            tracing::warn!(
+                event = "exclusions_unknown",
+                "without the Kubernetes API or --objects, storage classes and namespaces exclude no mounted volume: they are not known"
+            );
+        }
         return Ok((MetadataHandle::none(), None));
     };
     let KubernetesArgs { node_name, label_refresh, .. } = &config.kubernetes;

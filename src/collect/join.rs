@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use super::hold_back::HoldBack;
 use crate::snapshot::MeasuredVolume;
-use crate::volume::{self, BoundClaim, Metadata, PodMount, ProbeResult, Volume, VolumeMetadata, VolumeMount};
+use crate::volume::{
+    self, BoundClaim, ClaimKey, Exclusions, Metadata, PodMount, ProbeResult, Volume, VolumeMetadata,
+    VolumeMount,
+};
 
 /// The volumes that are certainly `PersistentVolume`s, kept while neither mounts nor metadata change.
 #[derive(Debug, Default)]
@@ -14,19 +17,26 @@ pub(super) struct JoinedVolumes {
     /// What they were made from.
     from: (Vec<Arc<VolumeMount>>, Arc<Metadata>),
     hold_back: HoldBack,
+    exclusions: Exclusions,
     /// Sorted by name.
     pub(super) volumes: Vec<Arc<Volume>>,
     /// Names of which a mount is left out, because it cannot be told whose it is.
     pub(super) ambiguous: usize,
     /// Names left out until the cluster has answered.
     pub(super) pending: usize,
-    /// The pods of the mounts that are left out for either reason.
+    /// Names left out because the settings exclude them, and their claims as far as they are known.
+    pub(super) excluded: HashMap<String, Option<Arc<ClaimKey>>>,
+    /// The pods of the mounts that are left out and of which the claim is not known.
     pub(super) left_out_pods: HashSet<String>,
     /// All mounts of the volumes, volume by volume.
     pub(super) mounts: Vec<Arc<VolumeMount>>,
 }
 
 impl JoinedVolumes {
+    pub(super) fn new(exclusions: Exclusions) -> Self {
+        Self { exclusions, ..Self::default() }
+    }
+
     /// Takes what is known now. A volume about which nothing changed stays the same one, so that what others made of it
     /// stays good.
     pub(super) fn update(&mut self, mounts: Vec<Arc<VolumeMount>>, metadata: Arc<Metadata>, now: Instant) {
@@ -43,20 +53,22 @@ impl JoinedVolumes {
             mounts.iter().map(Arc::clone).partition(|mount| self.hold_back.holds(mount));
         let before: HashMap<&str, &Arc<Volume>> =
             self.volumes.iter().map(|volume| (volume.pv_name.as_str(), volume)).collect();
-        let mut grouped = group(&shown, &metadata);
+        let mut grouped = group(&shown, &metadata, &self.exclusions);
         for volume in &mut grouped.volumes {
             if let Some(before) = before.get(volume.pv_name.as_str()).filter(|before| **before == volume) {
                 *volume = Arc::clone(before);
             }
         }
-        let names: HashSet<&str> = grouped.volumes.iter().map(|volume| volume.pv_name.as_str()).collect();
+        let names = grouped.volumes.iter().map(|volume| &volume.pv_name).chain(grouped.excluded.keys());
+        let names: HashSet<&str> = names.map(String::as_str).collect();
         let pending: HashSet<&str> = held.iter().map(|mount| mount.name.as_str()).collect();
         self.pending = pending.difference(&names).count();
         grouped.leave_out(&held);
-        let Grouped { volumes, ambiguous, left_out_pods } = grouped;
+        let Grouped { volumes, ambiguous, excluded, left_out_pods } = grouped;
         self.mounts =
             volumes.iter().flat_map(|volume| &volume.mounts).map(|of| Arc::clone(&of.mount)).collect();
         (self.volumes, self.ambiguous, self.left_out_pods) = (volumes, ambiguous, left_out_pods);
+        self.excluded = excluded;
         self.from = (mounts, metadata);
     }
 
@@ -75,6 +87,7 @@ impl JoinedVolumes {
 struct Grouped {
     pub(super) volumes: Vec<Arc<Volume>>,
     ambiguous: usize,
+    excluded: HashMap<String, Option<Arc<ClaimKey>>>,
     left_out_pods: HashSet<String>,
 }
 
@@ -85,8 +98,9 @@ impl Grouped {
 }
 
 /// Groups mounts by the name of their volume, and adds what is known of it. Left out are pods' own volumes, mounts that are
-/// not of the volume that has their name, and names whose mounts are, as far as can be told, of several volumes.
-fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
+/// not of the volume that has their name, names whose mounts are, as far as can be told, of several volumes, and those that
+/// are excluded.
+fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata, exclusions: &Exclusions) -> Grouped {
     let mut by_name: BTreeMap<&str, Vec<Arc<VolumeMount>>> = BTreeMap::new();
     for mount in mounts.iter().filter(|mount| !metadata.is_inline(mount)) {
         by_name.entry(&mount.name).or_default().push(Arc::clone(mount));
@@ -95,14 +109,26 @@ fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
     for (pv_name, mounts) in by_name {
         let known = mounts.iter().find_map(|mount| metadata.volume(mount));
         let (mounts, others) = of_volume(mounts, known, metadata);
+        grouped.leave_out(&others);
+        let is_excluded = |mount: &VolumeMount| exclusions.matches(mount, known, metadata);
+        if !mounts.is_empty() && mounts.iter().all(|mount| is_excluded(mount)) {
+            let claim = known.and_then(|known| bound_claim(known).current_key().cloned());
+            if claim.is_none() {
+                // The kubelet must not stand in for it: any claim of these pods may be its.
+                grouped.leave_out(&mounts);
+            }
+            grouped.excluded.insert(pv_name.to_owned(), claim);
+            continue;
+        }
         let (mut mounts, unlisted): (Vec<_>, Vec<_>) =
             mounts.into_iter().partition(|mount| !may_be_unlisted(mount, metadata));
         // One that is known well tells about the others, and gives the figures if it can.
         mounts.sort_by_key(|mount| mount.csi.is_none());
         let is_one_volume = mounts.iter().all(|mount| is_same_volume(mount, &mounts[0]));
         grouped.ambiguous += usize::from(!is_one_volume || !unlisted.is_empty());
-        grouped.leave_out(&others);
         grouped.leave_out(&unlisted);
+        // Mounts of one export can be of two types, as nfs and nfs4.
+        mounts.retain(|mount| !is_excluded(mount));
         if !is_one_volume {
             grouped.leave_out(&mounts);
         } else if !mounts.is_empty() {

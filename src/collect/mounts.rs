@@ -9,7 +9,7 @@ use crate::cluster::MetadataHandle;
 use crate::node::Node;
 use crate::runtime::Deadline;
 use crate::snapshot::MeasuredVolume;
-use crate::volume::{Measurement, ProbeResult, Reason, VolumeMount};
+use crate::volume::{Exclusions, Measurement, ProbeResult, Reason, VolumeMount};
 
 /// A node, the metadata of its volumes, and both joined.
 pub(super) struct Mounts {
@@ -21,8 +21,8 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    pub(super) fn new(node: Node, metadata: MetadataHandle) -> Self {
-        Self { node, metadata, joined: JoinedVolumes::default(), sizes: HashMap::new() }
+    pub(super) fn new(node: Node, metadata: MetadataHandle, exclusions: Exclusions) -> Self {
+        Self { node, metadata, joined: JoinedVolumes::new(exclusions), sizes: HashMap::new() }
     }
 
     /// Finds the volumes that are mounted now.

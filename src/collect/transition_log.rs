@@ -30,7 +30,7 @@ impl TransitionLog {
         if !std::mem::replace(&mut self.has_recorded, true) {
             let volumes = snapshot.volumes.len();
             let measured = snapshot.volumes.iter().filter(|volume| volume.measurement().is_some()).count();
-            let (claims, pending) = (snapshot.claims.len(), snapshot.pending);
+            let (claims, pending, excluded) = (snapshot.claims.len(), snapshot.pending, snapshot.excluded);
             let mounts = snapshot.table.as_ref().map(|table| table.rows);
             let next = if pending > 0 { ": waiting for Kubernetes metadata of the others" } else { "" };
             tracing::info!(
@@ -39,6 +39,7 @@ impl TransitionLog {
                 volumes,
                 measured,
                 pending,
+                excluded,
                 claims,
                 "completed the first collection{next}"
             );
@@ -60,7 +61,7 @@ impl TransitionLog {
                 Change::Gone(pv_name) => tracing::info!(
                     event = "failing_volume_unmounted",
                     pv_name,
-                    "the failing volume is no longer mounted"
+                    "the failing volume is no longer mounted, or is excluded"
                 ),
             }
         }

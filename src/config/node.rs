@@ -12,11 +12,12 @@ use regex::bytes::Regex;
 use super::duration;
 use super::values::{absolute_path, volume_regex};
 use crate::node::{NodeSettings, VolumeMatcher};
+use crate::volume::{Exclusions, NamePatterns};
 
 /// Where containers have the node's root by convention.
 const CONTAINER_ROOTFS: &str = "/rootfs";
 
-/// Which node to read, and which of its mounts are volumes.
+/// Which node to read, and which of its mounts are volumes that are measured.
 #[derive(Debug, Clone, Args)]
 pub(super) struct NodeArgs {
     /// Directory where the node's root file system is mounted [default: /rootfs where that exists, else /].
@@ -42,12 +43,34 @@ pub(super) struct NodeArgs {
     /// How long one scrape waits for mounts that do not answer.
     #[arg(long, env = "DISK_USAGE_EXPORTER_STAT_TIMEOUT", value_name = "DURATION", default_value = "2s", value_parser = duration::parse_positive)]
     pub stat_timeout: Duration,
+
+    /// Types of file systems, as the mount table names them, that are not measured: a comma list of names and prefix*.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_FS_TYPES_EXCLUDE", value_name = "LIST")]
+    pub fs_types_exclude: Option<NamePatterns>,
+
+    /// Storage classes whose volumes are not measured, where the PersistentVolume is known: a list as above.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_STORAGE_CLASSES_EXCLUDE", value_name = "LIST")]
+    pub storage_classes_exclude: Option<NamePatterns>,
+
+    /// Namespaces whose claims are not measured, where the claim or a pod is known: a list as above.
+    #[arg(long, env = "DISK_USAGE_EXPORTER_NAMESPACES_EXCLUDE", value_name = "LIST")]
+    pub namespaces_exclude: Option<NamePatterns>,
 }
 
 impl NodeArgs {
+    /// Which volumes are not measured.
+    pub(super) fn exclusions(&self) -> Exclusions {
+        let Self { fs_types_exclude, storage_classes_exclude, namespaces_exclude, .. } = self.clone();
+        Exclusions {
+            fs_types: fs_types_exclude.unwrap_or_default(),
+            storage_classes: storage_classes_exclude.unwrap_or_default(),
+            namespaces: namespaces_exclude.unwrap_or_default(),
+        }
+    }
+
     /// Where the node is read, and the file of objects of a recorded one.
     pub(super) fn settings(self) -> (NodeSettings, Option<PathBuf>) {
-        let Self { rootfs, kubelet_root, mount_table, volume_regex, fixture, stat_timeout: _ } = self;
+        let Self { rootfs, kubelet_root, mount_table, volume_regex, fixture, .. } = self;
         let matcher = VolumeMatcher { kubelet_root, volume_regex };
         if let Some(fixture) = fixture {
             let (rootfs, mount_table) = (fixture.join("rootfs"), recorded_mount_table(&fixture));

@@ -172,12 +172,44 @@ fn a_bad_value_names_flag_value_and_remedy() {
         (&["--kubelet-volume-stats=missing", FIXTURE], &["--fixture", "missing", "leave one"]),
         (&["--sources=kubelet", "--kubernetes=required"], &["--kubernetes=required", "--sources=mounts"]),
         (&["--pv-labels=a b"], &["a b", "--pv-labels", "comma list"]),
+        (&["--fs-types-exclude=nfs,,ext4"], &["'nfs,,ext4'", "--fs-types-exclude", "\"\" is no name; give"]),
+        (&["--fs-types-exclude=n*s"], &["'n*s'", "--fs-types-exclude", "comma list of names and `prefix*`"]),
+        (
+            &["--storage-classes-exclude=a,!b"],
+            &["'a,!b'", "--storage-classes-exclude", "\"!b\" is no name; give"],
+        ),
+        (&["--namespaces-exclude=dev-*,"], &["'dev-*,'", "--namespaces-exclude", "\"\" is no name; give"]),
+        (
+            &["--sources=kubelet", "--fs-types-exclude=nfs"],
+            &["--fs-types-exclude", "--sources=mounts,kubelet"],
+        ),
+        (
+            &["--sources=kubelet", "--storage-classes-exclude=a"],
+            &["--storage-classes-exclude", "--sources=mounts,kubelet"],
+        ),
         (&["--listen-host=no such"], &["no such", "--listen-host", "give an IP address"]),
     ];
     for (args, parts) in cases {
         let error = config(args).unwrap_err();
         assert!(parts.iter().all(|part| error.contains(part)), "{args:?}: {error}");
     }
+}
+
+#[test]
+fn volumes_are_excluded_by_lists_of_which_none_is_needed() {
+    let exclusions = |args: &[&str]| config(args).unwrap().exclusions;
+    let is_empty = |args: &[&str]| {
+        let Exclusions { fs_types, storage_classes, namespaces } = exclusions(args);
+        [fs_types, storage_classes, namespaces].map(|patterns| patterns.is_empty())
+    };
+    assert_eq!(is_empty(&["--rootfs=/"]), [true; 3]);
+    // As a variable that is set to nothing.
+    assert_eq!(
+        is_empty(&["--sources=kubelet", "--fs-types-exclude=", "--storage-classes-exclude="]),
+        [true; 3]
+    );
+    assert_eq!(is_empty(&["--rootfs=/", "--storage-classes-exclude=a"]), [true, false, true]);
+    assert!(exclusions(&["--sources=kubelet", "--namespaces-exclude=a,dev-*"]).namespaces.matches("dev-1"));
 }
 
 #[test]

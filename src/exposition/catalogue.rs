@@ -53,7 +53,7 @@ catalogue! {
     TIMING_COLLECT = "pv_disk_usage_timing_collect_seconds" "Seconds that this collection took: reading the mount table, measuring and joining.";
     TIMING_TOTAL = "pv_disk_usage_timing_total_seconds" "Seconds that the last finished scrape before this one took, from the request to the written answer.";
     SOURCE_SUCCESS = "disk_usage_exporter_source_success" "1 if the source could be read the last time, else 0.";
-    VOLUMES = "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s; unsupported: a file system without capacity, as an object store.";
+    VOLUMES = "disk_usage_exporter_volumes" "Volumes by state; each is in one. hung: a mount did not answer in time; skipped: not asked before the deadline; pending: not exposed until the Kubernetes API has answered, or 10 s; unsupported: a file system without capacity, as an object store; excluded: not measured, because of --fs-types-exclude, --storage-classes-exclude or --namespaces-exclude.";
     AMBIGUOUS_VOLUMES = "disk_usage_exporter_ambiguous_volumes" "Names of which a mount is left out because it cannot be told which of several volumes it is of.";
     DROPPED_LABELS = "disk_usage_exporter_dropped_labels" "Labels of volumes left out because they are too many or too large; the log names the volumes.";
     MOUNTS = "disk_usage_exporter_mounts" "Rows of the mount table at its last reading.";

@@ -149,12 +149,14 @@ fn of_exporter(snapshot: &Snapshot, dropped_labels: usize) -> Vec<OwnFamily> {
         ("skipped", VolumeState::Skipped),
         ("unsupported", VolumeState::Unsupported),
     ];
-    let volumes = |state| count(snapshot.volumes.iter().filter(|volume| volume.state() == state).count());
-    let states = states.into_iter().map(|(name, state)| (labelled("state", name), volumes(state)));
-    let states = states.chain([(labelled("state", "pending"), count(snapshot.pending))]);
-    // Without a table nothing is known of volumes, not that there are none.
+    let volumes = |state| snapshot.volumes.iter().filter(|volume| volume.state() == state).count();
+    let states = states.into_iter().map(|(name, state)| (name, volumes(state)));
+    let states = states.chain([("pending", snapshot.pending), ("excluded", snapshot.excluded)]);
+    // Without a table nothing is known of volumes, not that there are none; but claims of the kubelet may be excluded.
     let table = snapshot.table.as_ref();
     let readable = table.filter(|table| table.readable);
+    let states = states.filter(|(name, volumes)| readable.is_some() || (*name == "excluded" && *volumes > 0));
+    let states = states.map(|(name, volumes)| (labelled("state", name), count(volumes)));
     let in_table = |value: fn(&MountTableStatus) -> usize| readable.map(value).map(count);
     let kubelet = snapshot.kubelet;
     let build = [("version", env!("CARGO_PKG_VERSION").into()), ("revision", crate::REVISION.into())];
@@ -163,7 +165,7 @@ fn of_exporter(snapshot: &Snapshot, dropped_labels: usize) -> Vec<OwnFamily> {
         one(c::TIMING_COLLECT, Some(seconds(snapshot.collect_time))),
         one(c::TIMING_TOTAL, snapshot.previous_total_time.map(seconds)),
         (c::SOURCE_SUCCESS, sources.collect()),
-        (c::VOLUMES, states.filter(|_| readable.is_some()).collect()),
+        (c::VOLUMES, states.collect()),
         one(c::AMBIGUOUS_VOLUMES, readable.map(|_| count(snapshot.ambiguous))),
         one(c::DROPPED_LABELS, readable.map(|_| count(dropped_labels))),
         one(c::MOUNTS, in_table(|table| table.rows)),

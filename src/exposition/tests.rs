@@ -139,12 +139,13 @@ fn families_come_in_the_catalogues_order() {
 }
 
 #[test]
-fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
+fn volumes_that_are_pending_or_excluded_are_counted_where_there_is_a_table() {
     let states = |readable| {
         let table = MountTableStatus { readable, ..MountTableStatus::default() };
         let snapshot = Snapshot {
             volumes: vec![status("pv", &[BLOCK]), status("store", &[Err(Reason::NoFigures.into())])],
             pending: 3,
+            excluded: 2,
             table: Some(table),
             ..Snapshot::default()
         };
@@ -152,10 +153,11 @@ fn volumes_that_are_pending_are_counted_where_there_is_a_table() {
         let samples = text.lines().filter(|line| line.starts_with("disk_usage_exporter_volumes{"));
         samples.map(|line| line.rsplit_once('{').unwrap().1.to_owned()).collect::<Vec<_>>()
     };
-    let expected = ["measured 1", "failed 0", "hung 0", "skipped 0", "unsupported 1", "pending 3"];
+    let expected =
+        ["measured 1", "failed 0", "hung 0", "skipped 0", "unsupported 1", "pending 3", "excluded 2"];
     let expected = expected.map(|state| format!("state=\"{}", state.replace(' ', "\"} ")));
     assert_eq!(states(true), expected);
-    assert_eq!(states(false), [""; 0]);
+    assert_eq!(states(false), expected[6..], "claims of the kubelet");
 }
 
 #[test]

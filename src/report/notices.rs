@@ -31,6 +31,11 @@ pub(super) fn notices(snapshot: &Snapshot) -> Vec<String> {
             "ignored: others than root may write there, see --kubelet-root",
         ),
         (snapshot.pending, "volume", "hidden: waiting for Kubernetes metadata"),
+        (
+            snapshot.excluded,
+            "volume",
+            "not measured: excluded by --fs-types-exclude, --storage-classes-exclude or --namespaces-exclude",
+        ),
         (snapshot.ambiguous, "PV name", "hidden: not unique on this node"),
         (
             snapshot.kubelet.and_then(|kubelet| kubelet.stale).unwrap_or_default(),

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::Labels;
+use super::name_patterns::NamePatterns;
 
 /// No more labels than this are used of one object. Kubernetes limits their size, and not their number.
 pub const MAX_OBJECT_LABELS: usize = 64;
@@ -14,13 +15,13 @@ pub const MAX_LABEL_SET_BYTES: usize = 16 << 10;
 /// A comma list of names and `prefix*`, and of `!name` and `!prefix*`, which exclude; by default `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelFilter {
-    included: Vec<String>,
-    excluded: Vec<String>,
+    included: NamePatterns,
+    excluded: NamePatterns,
 }
 
 impl Default for LabelFilter {
     fn default() -> Self {
-        Self { included: vec!["*".into()], excluded: Vec::new() }
+        Self { included: NamePatterns::all(), excluded: NamePatterns::default() }
     }
 }
 
@@ -28,24 +29,22 @@ impl FromStr for LabelFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-        let mut filter = Self { included: Vec::new(), excluded: Vec::new() };
+        let mut filter = Self { included: NamePatterns::default(), excluded: NamePatterns::default() };
         for pattern in text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty()) {
             let (patterns, name) = match pattern.strip_prefix('!') {
                 Some(name) => (&mut filter.excluded, name),
                 None => (&mut filter.included, pattern),
             };
-            if name.is_empty() || !name.strip_suffix('*').unwrap_or(name).chars().all(is_known) {
+            if !patterns.add(name) {
                 return Err(format!(
                     "{pattern:?} is no label name; give `*`, nothing, or a comma list of names and `prefix*`, \
                      with `!` before those to exclude"
                 ));
             }
-            patterns.push(name.to_owned());
         }
         // A list of exceptions alone is one of exceptions from all labels.
         if filter.included.is_empty() && !filter.excluded.is_empty() {
-            filter.included.push("*".into());
+            filter.included = NamePatterns::all();
         }
         Ok(filter)
     }
@@ -54,13 +53,7 @@ impl FromStr for LabelFilter {
 impl LabelFilter {
     /// Whether a label is chosen.
     pub fn matches(&self, name: &str) -> bool {
-        let is_in = |patterns: &[String]| {
-            patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(prefix) => name.starts_with(prefix),
-                None => name == pattern,
-            })
-        };
-        is_in(&self.included) && !is_in(&self.excluded)
+        self.included.matches(name) && !self.excluded.matches(name)
     }
 }
 

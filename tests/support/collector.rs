@@ -28,6 +28,7 @@ impl KubeletCollector {
             kubelet: Some(kubelet),
             host_files,
             names: config.sources.kubelet_series,
+            exclusions: config.exclusions,
         };
         Self(Collector::new(inputs), config.stat_timeout)
     }

@@ -77,6 +77,9 @@ them too. */}}
   (list "volume-labels" .Values.volumeLabels "")) }}
 {{- end }}
 {{- $flags = concat $flags (list
+  (list "fs-types-exclude" .Values.exclude.fsTypes "")
+  (list "storage-classes-exclude" .Values.exclude.storageClasses "")
+  (list "namespaces-exclude" .Values.exclude.namespaces "")
   (list "sources" $facts.sources "")
   (list "kubelet-endpoint" .Values.kubelet.endpoint "")
   (list "kubelet-volume-stats" (include "disk-usage-exporter.word" .Values.kubeletVolumeStats) "auto")

@@ -2,8 +2,13 @@ use super::*;
 use crate::volume::samples::mount;
 use crate::volume::{Claim, CsiVolume, Lookup, PersistentVolume, Pod, VolumeMode};
 
+mod exclusions;
 mod identity;
 mod objects;
+
+fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
+    super::group(mounts, metadata, &Exclusions::default())
+}
 
 fn grouped(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>, usize) {
     let grouped = group(&mounts.iter().cloned().map(Arc::new).collect::<Vec<_>>(), metadata);

@@ -36,10 +36,10 @@ const HUNG: &str = namespace::PODS[2];
 fn well_behaved_scraper_misses_nothing_under_all_attacks_at_once() {
     in_namespace(Needs::Fuse, |node| {
         let time = Duration::from_secs(env_number("DISK_USAGE_EXPORTER_TEST_SECONDS", SECONDS) as u64);
-        let attackers =
-            Attackers { node, server: ApiServer::start(), kubelet: Kubelet::start(), fuse: Fuse::start() };
-        let limit = MemoryLimit::shipped();
-        let exporter = attackers.start(&limit);
+        let (server, kubelet, limit) = (ApiServer::start(), Kubelet::start(), MemoryLimit::shipped());
+        let exporter = start(node, &server, &kubelet, &limit);
+        // Dropped before the exporter, whose threads cannot end while they hang.
+        let attackers = Attackers { node, server, kubelet, fuse: Fuse::start() };
         let client = |keeps_connection| Client { address: exporter.address, stream: None, keeps_connection };
         let expected = series_of_volumes(&client(false).get("/metrics").unwrap());
         let stop = &AtomicBool::new(false);
@@ -79,6 +79,38 @@ fn well_behaved_scraper_misses_nothing_under_all_attacks_at_once() {
     });
 }
 
+/// Mounts the healthy volumes, and starts the exporter, which knows all about them when this returns.
+fn start(node: &Node, server: &ApiServer, kubelet: &Kubelet, limit: &MemoryLimit) -> Exporter {
+    let names: Vec<String> = (0..VOLUMES).map(|number| format!("pv-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    server.put(names.iter().flat_map(|name| bound(name, "first")));
+    server.put([pod(HEALTHY, &names)]);
+    for name in &names {
+        node.tmpfs_volume(name, "size=1m");
+    }
+    // What the tenant and the hung pod will mount.
+    let mut tenant = pod(TENANT, &["evil-0", "evil-1", "evil-2", "evil-3", "evil-4"]);
+    let inline = json!({"name": "pv-0", "nfs": {"server": "nas", "path": "/pv-0"}});
+    tenant["spec"]["volumes"].as_array_mut().unwrap().push(inline);
+    server.put([tenant, pod(HUNG, &[])]);
+    let exporter = limit.start(&[
+        &server.kubeconfig(&json!({"token": "good"})),
+        &format!("--node-name={NODE}"),
+        "--rootfs=/",
+        "--sources=mounts,kubelet",
+        "--scrape-interval=1s",
+        &kubelet.endpoint(),
+    ]);
+    exporter.scrape_until("the healthy volumes' labels", |scrape| {
+        let shown =
+            |label| scrape.label("pv_disk_usage_mount_info", label).into_iter().collect::<BTreeSet<_>>();
+        let claims = scrape.label("pv_disk_usage_up", "pvc_name");
+        names.iter().all(|name| claims.contains(&&*claim_of(name)))
+            && shown("pod_name").contains(&*format!("name-of-{HEALTHY}"))
+    });
+    exporter
+}
+
 fn repeat(stop: &AtomicBool, interval: Duration, mut attack: impl FnMut(usize)) {
     for round in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -97,38 +129,6 @@ struct Attackers<'a> {
 }
 
 impl Attackers<'_> {
-    /// Mounts the healthy volumes, and starts the exporter, which knows all about them when this returns.
-    fn start(&self, limit: &MemoryLimit) -> Exporter {
-        let names: Vec<String> = (0..VOLUMES).map(|number| format!("pv-{number}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        self.server.put(names.iter().flat_map(|name| bound(name, "first")));
-        self.server.put([pod(HEALTHY, &names)]);
-        for name in &names {
-            self.node.tmpfs_volume(name, "size=1m");
-        }
-        // What the tenant and the hung pod will mount.
-        let mut tenant = pod(TENANT, &["evil-0", "evil-1", "evil-2", "evil-3", "evil-4"]);
-        let inline = json!({"name": "pv-0", "nfs": {"server": "nas", "path": "/pv-0"}});
-        tenant["spec"]["volumes"].as_array_mut().unwrap().push(inline);
-        self.server.put([tenant, pod(HUNG, &[])]);
-        let exporter = limit.start(&[
-            &self.server.kubeconfig(&json!({"token": "good"})),
-            &format!("--node-name={NODE}"),
-            "--rootfs=/",
-            "--sources=mounts,kubelet",
-            "--scrape-interval=1s",
-            &self.kubelet.endpoint(),
-        ]);
-        exporter.scrape_until("the healthy volumes' labels", |scrape| {
-            let shown =
-                |label| scrape.label("pv_disk_usage_mount_info", label).into_iter().collect::<BTreeSet<_>>();
-            let claims = scrape.label("pv_disk_usage_up", "pvc_name");
-            names.iter().all(|name| claims.contains(&&*claim_of(name)))
-                && shown("pod_name").contains(&*format!("name-of-{HEALTHY}"))
-        });
-        exporter
-    }
-
     /// Labels and pods without end, a borrowed name, and volumes that come and go.
     fn tenant_floods(&self, round: usize) {
         let name = format!("evil-{}", round % 5);

@@ -93,6 +93,8 @@ mod real_devices;
 mod real_mounts;
 /// The moment between reading the table and measuring, with real mounts.
 mod real_races;
+/// Rules give the same in Prometheus and in VictoriaMetrics.
+mod rule_portability;
 /// The shipped rules: `promtool`, runbooks, the README's table.
 mod rules;
 /// The limits of the shipped scrape jobs and monitors, and the most that there is to scrape.

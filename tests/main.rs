@@ -5,6 +5,8 @@
 
 /// Servers that answer what cannot be.
 mod absurd_figures;
+/// Alerts as the chart's values change them.
+mod alert_settings;
 /// Shipped and stock alerts on a real Prometheus, with an Alertmanager.
 mod alerts;
 /// How `CephFS` is asked.
@@ -79,6 +81,8 @@ mod migration;
 mod objects_file;
 /// The page on `/`, as it is sent and as a browser shows it.
 mod page;
+/// The PrometheusRules for Kustomize, and the examples of docs/alerts.md.
+mod prometheus_rules;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
 /// File systems that cannot be written to, and mounts.

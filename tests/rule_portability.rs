@@ -8,7 +8,8 @@ use crate::support::manifest::text;
 /// The labels that a template takes for granted: where one is absent, Go prints `<no value>`, or fails in `printf`, unless
 /// the template engine is told otherwise.
 fn bare_labels(template: &str) -> BTreeSet<String> {
-    let guarded = Regex::new(r#"\b(?:with|if) [$.][lL]abels\.\w+|\bor(?: [$.][lL]abels\.\w+)+(?: "")?"#).unwrap();
+    let guarded =
+        Regex::new(r#"\b(?:with|if) [$.][lL]abels\.\w+|\bor(?: [$.][lL]abels\.\w+)+(?: "")?"#).unwrap();
     let rest = guarded.replace_all(template, "");
     let label = Regex::new(r"[$.][lL]abels\.(\w+)").unwrap();
     label.captures_iter(&rest).map(|label| label[1].to_owned()).collect()
@@ -25,7 +26,8 @@ fn bare_labels_are_told_from_guarded_ones() {
 fn templates_need_no_label_that_may_be_absent() {
     for (name, alert) in alerts() {
         // The kubelet's series have both.
-        let claim: &[&str] = if name.starts_with("Claim") { &["namespace", "persistentvolumeclaim"] } else { &[] };
+        let claim: &[&str] =
+            if name.starts_with("Claim") { &["namespace", "persistentvolumeclaim"] } else { &[] };
         for annotation in ["summary", "description"] {
             let mut bare = bare_labels(text(&alert["annotations"][annotation]));
             // These are labels of every series that the queries of the descriptions read.

@@ -38,7 +38,7 @@ fn templates_need_no_label_that_may_be_absent() {
     }
 }
 
-/// Prometheus gives nothing for the first sample of a series, and VictoriaMetrics often that sample's value.
+/// Prometheus gives nothing for the first sample of a series, and `VictoriaMetrics` often that sample's value.
 #[test]
 fn no_rule_counts_the_first_sample_of_a_series() {
     let differing = Regex::new(r"\b(?:increase|delta|idelta|changes|rate|irate)\s*\(").unwrap();

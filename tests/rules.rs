@@ -93,11 +93,11 @@ fn lists<'a>(query: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
 #[test]
 fn queries_name_existing_metrics_and_keep_clusters_apart() {
     let recorded = recorded();
+    let label = Regex::new(r"%(\[\d\])?q").unwrap();
     for rule in rules() {
         let expr = text(&rule["expr"]);
         // An annotation's template queries what it has in backticks.
         let description = text(&rule["annotations"]["description"]).split('`').skip(1).step_by(2);
-        let label = Regex::new(r"%(\[\d\])?q").unwrap();
         let queries: Vec<_> =
             description.map(|query| label.replace_all(query, "\"\"").into_owned()).collect();
         for query in queries.iter().map(String::as_str).chain([expr]) {

@@ -81,7 +81,7 @@ mod migration;
 mod objects_file;
 /// The page on `/`, as it is sent and as a browser shows it.
 mod page;
-/// The PrometheusRules for Kustomize, and the examples of docs/alerts.md.
+/// The objects of kind `PrometheusRule` for Kustomize, and the examples of docs/alerts.md.
 mod prometheus_rules;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
@@ -97,7 +97,7 @@ mod real_devices;
 mod real_mounts;
 /// The moment between reading the table and measuring, with real mounts.
 mod real_races;
-/// Rules give the same in Prometheus and in VictoriaMetrics.
+/// Rules give the same in Prometheus and in `VictoriaMetrics`.
 mod rule_portability;
 /// The shipped rules: `promtool`, runbooks, the README's table.
 mod rules;

@@ -14,9 +14,9 @@ use crate::support::document::{blocks, commands, documents, read, root};
 use crate::support::exporter::BINARY;
 use crate::support::tool::is_there;
 
-/// The first words of commands that the test below runs, and of those that the tests of `install` run.
+/// The first words of commands that the test below runs, and of those that the tests of `install` and of `prometheus_rules` run.
 const HERE: [&str; 4] = ["disk-usage-exporter", "target/release/disk-usage-exporter", "source", "ssh"];
-const ELSEWHERE: [&str; 2] = ["kubectl", "helm"];
+const ELSEWHERE: [&str; 3] = ["kubectl", "helm", "sed"];
 
 fn first_word(command: &str) -> &str {
     command.split(' ').next().unwrap()

@@ -5,6 +5,8 @@
 
 /// Servers that answer what cannot be.
 mod absurd_figures;
+/// Alerts as the chart's values change them.
+mod alert_settings;
 /// Shipped and stock alerts on a real Prometheus, with an Alertmanager.
 mod alerts;
 /// A well-behaved scraper, while clients, tenants, users of the node and servers attack together.
@@ -83,6 +85,8 @@ mod migration;
 mod objects_file;
 /// The page on `/`, as it is sent and as a browser shows it.
 mod page;
+/// The objects of kind `PrometheusRule` for Kustomize, and the examples of docs/alerts.md.
+mod prometheus_rules;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
 /// File systems that cannot be written to, and mounts.
@@ -97,6 +101,8 @@ mod real_devices;
 mod real_mounts;
 /// The moment between reading the table and measuring, with real mounts.
 mod real_races;
+/// Rules give the same in Prometheus and in `VictoriaMetrics`.
+mod rule_portability;
 /// The shipped rules: `promtool`, runbooks, the README's table.
 mod rules;
 /// The limits of the shipped scrape jobs and monitors, and the most that there is to scrape.

@@ -40,6 +40,7 @@ fn every_object_is_of_its_type() {
         assert_eq!(manifest.the("DaemonSet")["metadata"]["namespace"], "007");
         objects.extend(manifest.0);
     }
+    objects.extend(Manifest::parse(&read("manifests/prometheus-rules/rules.yaml")).0);
     assert_known(objects);
 }
 

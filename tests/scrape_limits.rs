@@ -12,8 +12,9 @@ use disk_usage_exporter::volume::{
 };
 use serde_json::{Value, json};
 
+use crate::support::document::{files, read, root};
 use crate::support::helm::released;
-use crate::support::manifest::list;
+use crate::support::manifest::{Manifest, list};
 
 /// What the shipped limits are made for: volumes of a node, and pods that mount them.
 const VOLUMES: usize = 1_000;
@@ -132,52 +133,66 @@ fn size(snapshot: Snapshot, format: Format) -> Size {
     Size { bytes: text.len(), samples: samples().count(), labels: samples().map(label_count).max().unwrap() }
 }
 
-/// What the shipped jobs and monitors allow: samples, labels and bytes.
+/// What a job or a monitor allows: samples, labels and bytes.
+fn allowed(config: &Value, fields: [&str; 3], place: &str) -> (String, [usize; 3]) {
+    let [samples, labels] = [fields[0], fields[1]].map(|field| config[field].as_u64().unwrap_or_default());
+    // Prometheus and its operator both mean powers of two.
+    let bytes = config[fields[2]].as_str().and_then(|text| text.strip_suffix("MB")?.parse::<usize>().ok());
+    let number = |value: u64| usize::try_from(value).unwrap();
+    (place.to_owned(), [number(samples), number(labels), bytes.unwrap_or_default() << 20])
+}
+
+/// The YAML files below a directory, but not those that are templates.
+fn manifests(directory: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path());
+    let below = entries.filter(|path| path.is_dir() && !path.is_symlink() && !path.ends_with("templates"));
+    let below = below.flat_map(|path| manifests(path.strip_prefix(root()).unwrap().to_str().unwrap()));
+    files(directory, "yaml").into_iter().chain(below).collect()
+}
+
+/// What all shipped jobs and monitors allow.
 fn shipped_limits() -> Vec<(String, [usize; 3])> {
-    let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
-    let bytes = |value: &Value| {
-        let text = value.as_str().unwrap();
-        // Prometheus and its operator both mean powers of two.
-        text.strip_suffix("MB").unwrap().parse::<usize>().unwrap() << 20
+    let of_monitor = |object: &Value, place: &str| {
+        allowed(&object["spec"], ["sampleLimit", "labelLimit", "bodySizeLimit"], place)
     };
-    let read = |path: &str| -> Value {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    };
-    let jobs =
-        ["prometheus-scrape", "prometheus-kubelet-names", "overlays/kubelet-only-compat/prometheus-scrape"];
-    let jobs = jobs.map(|file| {
-        let path = format!("manifests/{file}.yaml");
-        let job = list(&read(&path)["scrape_configs"])[0].clone();
-        (path, [number(&job["sample_limit"]), number(&job["label_limit"]), bytes(&job["body_size_limit"])])
-    });
-    let of_monitor = |monitor: &Value| {
-        let spec = &monitor["spec"];
-        [number(&spec["sampleLimit"]), number(&spec["labelLimit"]), bytes(&spec["bodySizeLimit"])]
-    };
-    let path = "manifests/prometheus-podmonitor.yaml";
-    let mut all = Vec::from(jobs);
-    all.push((path.into(), of_monitor(&read(path))));
     let kinds = ["PodMonitor", "ServiceMonitor"];
+    let mut all = Vec::new();
+    for path in manifests("manifests") {
+        for object in Manifest::parse(&read(&path)).0 {
+            let jobs = list(&object["scrape_configs"]).iter();
+            all.extend(
+                jobs.map(|job| allowed(job, ["sample_limit", "label_limit", "body_size_limit"], &path)),
+            );
+            if kinds.contains(&object["kind"].as_str().unwrap_or_default()) {
+                all.push(of_monitor(&object, &path));
+            }
+        }
+    }
+    assert_eq!(all.len(), 4, "{all:?}");
     let releases = released(&kinds.map(|kind| json!({"monitor": {"kind": kind}}))).into_iter().flatten();
     let monitors = kinds.iter().zip(releases);
     all.extend(
         monitors
-            .map(|(kind, release)| (format!("the chart's {kind}"), of_monitor(release.manifest.the(kind)))),
+            .map(|(kind, release)| of_monitor(release.manifest.the(kind), &format!("the chart's {kind}"))),
     );
     all
 }
 
 #[test]
 fn no_tenant_can_make_a_whole_scrape_exceed_the_shipped_limits() {
-    // A node of so many volumes has no room for labels of objects besides names that are as long as can be.
-    let formats = [Format::Text, Format::OpenMetrics];
-    let sizes = formats.map(|format| size(largest(VOLUMES, &Labels::new()), format));
+    // Labels of objects cost nothing more: a node of so many volumes has no room for them, besides names that are as long
+    // as can be.
+    let of_objects = labels(MAX_OBJECT_LABELS, 10);
+    let sizes = [(Format::Text, &Labels::new()), (Format::OpenMetrics, &of_objects)]
+        .map(|(format, labels)| size(largest(VOLUMES, labels), format));
+    assert!(sizes[0].bytes.abs_diff(sizes[1].bytes) < 100_000, "{sizes:?}");
     let most = Size {
         bytes: sizes.iter().map(|size| size.bytes).max().unwrap(),
         samples: sizes.iter().map(|size| size.samples).max().unwrap(),
-        labels: size(largest(1, &labels(MAX_OBJECT_LABELS, 10)), Format::Text).labels,
+        labels: size(largest(1, &of_objects), Format::Text).labels,
     };
+    // Three resources, and as many statuses as HTTP has; the rest is there from the start.
+    assert!(size(Snapshot::default(), Format::Text).samples + 3 * 900 < OWN_SAMPLES);
     assert_eq!(most.labels, 3 * MAX_OBJECT_LABELS + 7);
     println!("{VOLUMES} volumes, {} mounts: {most:?}", VOLUMES * PODS_OF_A_VOLUME);
     let needed = [most.samples + OWN_SAMPLES, most.labels + TARGET_LABELS, most.bytes + OWN_SAMPLES * 200];

@@ -11,7 +11,7 @@ use super::fuse::{Behaviour, Figures, Fuse};
 use super::namespace::{Node, PODS};
 
 /// Threads of the program besides one for each mount that hangs.
-pub(crate) const FEW_THREADS: usize = 8;
+pub(crate) const FEW_THREADS: usize = 10;
 
 pub(crate) type Volumes = Vec<(String, Behaviour)>;
 

@@ -18,11 +18,16 @@ pub(super) const MAX_HUNG: usize = 1024;
 /// All threads, these trials included.
 const MAX_THREADS: usize = 2 * MAX_HUNG;
 
+/// Threads that mounts which may hang leave to others, or half of the threads if there are fewer: the system may give no
+/// more. The last one is for mounts that answered, the rest also for new ones that come while others wait for a thread.
+pub(super) const RESERVED: usize = 4;
+
 /// How a mount answered the last time, in the order in which mounts are probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Answered,
     New,
+    NeverProbed,
     TimedOut,
 }
 
@@ -32,6 +37,8 @@ struct Target {
     standing: Standing,
     /// Rounds that skipped it since it was probed last.
     skipped: u32,
+    /// How many mounts of its server come before it that did not answer either: they are likely to hang together.
+    turn: usize,
     /// The number of its probe that a thread waits for, in this round or since an earlier one.
     in_flight: Option<u64>,
 }
@@ -42,15 +49,19 @@ impl Target {
         self.standing == Standing::Answered
     }
 
-    /// Those that answered come first, then new ones; within these, the ones that were skipped most often.
-    fn rank(&self) -> (Standing, Reverse<u32>) {
-        (self.standing, Reverse(self.skipped))
+    /// Those that answered come first, then new ones; within these, the ones that were skipped most often, and one of each
+    /// server.
+    fn rank(&self) -> (Standing, Reverse<u32>, usize) {
+        (self.standing, Reverse(self.skipped), self.turn)
     }
 
     fn record(&mut self, result: ProbeResult) {
         self.standing = match result {
             Err(ProbeError { reason: Reason::Skipped, .. }) => {
                 self.skipped = self.skipped.saturating_add(1);
+                if self.standing == Standing::New {
+                    self.standing = Standing::NeverProbed;
+                }
                 return;
             }
             // With an error number it is an answer: of a client that itself gave up.
@@ -92,6 +103,8 @@ pub(super) struct Schedule {
     collecting: Option<Thread>,
     /// A mount of the round answered the last time.
     has_proven: bool,
+    /// A mount of the round has had no thread in rounds before.
+    is_short: bool,
     /// Probes that workers have begun, with the time: those that wait longest come first.
     pub(super) in_flight: BTreeMap<u64, (Instant, Arc<VolumeMount>)>,
     /// Probes begun so far.
@@ -123,6 +136,7 @@ impl Schedule {
             None => Target {
                 standing: Standing::New,
                 skipped: 0,
+                turn: 0,
                 in_flight: in_flight.get(&mount.identity()).copied(),
             },
         };
@@ -136,6 +150,14 @@ impl Schedule {
         self.collecting = Some(collecting);
         self.results = vec![None; self.targets.len()];
         self.has_proven = self.targets.iter().any(Target::is_proven);
+        self.is_short = self.targets.iter().any(|target| target.standing == Standing::NeverProbed);
+        let mut unproven = HashMap::new();
+        for (mount, target) in
+            self.mounts.iter().zip(&mut self.targets).filter(|(_, target)| !target.is_proven())
+        {
+            let count = mount.server().map(|server| unproven.entry(server).or_insert(0_usize));
+            target.turn = count.map_or(0, |count| std::mem::replace(count, *count + 1));
+        }
         self.queue = self.order().into();
         self.queue.retain(|position| self.targets[*position].in_flight.is_none());
         self.outstanding = self.queue.len();
@@ -174,7 +196,7 @@ impl Schedule {
             return 0;
         }
         let at_work = self.in_flight.len() - self.hung(now);
-        let spare = usize::from(self.is_next_unproven());
+        let spare = if self.is_next_unproven() { RESERVED } else { 0 };
         let missing = wanted.saturating_sub(at_work).min(self.queue.len()) + spare;
         missing.min(self.idle + MAX_THREADS.saturating_sub(self.threads))
     }
@@ -186,9 +208,7 @@ impl Schedule {
 
     /// The next mount for a worker.
     pub(super) fn next(&mut self, now: Instant) -> Option<InFlight> {
-        // The system may give no more threads: the last one is for mounts that answer.
-        let is_last = self.has_proven && self.threads < self.in_flight.len() + 2;
-        if self.is_blocked(now) || (is_last && self.is_next_unproven()) {
+        if self.is_blocked(now) || self.is_next_out_of_threads() {
             return None;
         }
         let position = self.queue.pop_front()?;
@@ -218,6 +238,23 @@ impl Schedule {
 
     fn is_next_unproven(&self) -> bool {
         self.queue.front().is_some_and(|position| !self.targets[*position].is_proven())
+    }
+
+    /// Whether the threads that do not hang are kept for others than the next mount.
+    fn is_next_out_of_threads(&self) -> bool {
+        let Some(next) = self.queue.front().map(|position| &self.targets[*position]) else { return false };
+        let for_proven = usize::from(self.has_proven);
+        let reserved = match next.standing {
+            Standing::Answered => 0,
+            Standing::New if self.is_short && next.turn == 0 => for_proven,
+            _ => for_proven.max(RESERVED.min(self.threads / 2)),
+        };
+        self.threads <= self.in_flight.len() + reserved
+    }
+
+    /// Whether the round waits for nothing but threads that others' probes have.
+    pub(super) fn is_out_of_threads(&self) -> bool {
+        self.outstanding == self.queue.len() && self.is_next_out_of_threads()
     }
 
     /// Takes a result; if it is the last of its round, returns the thread that waits for it.

@@ -232,6 +232,36 @@ fn beyond_the_limit_mounts_that_never_answered_are_tried_one_by_one() {
     scripted.set_hanging([""; 0]);
 }
 
+#[test]
+fn hung_mounts_leave_a_thread_to_each_server_and_some_to_mounts_that_come_later() {
+    let mut schedule = Schedule::new(MAX_HUNG);
+    schedule.threads = 10;
+    let mut servers = vec!["a"; 20];
+    servers.extend(["b", "c"]);
+    assert_eq!(probed_of(&mut schedule, &servers), [0, 20, 21, 1, 2, 3], "4 threads are left");
+    assert_eq!(probed_of(&mut schedule, &servers), [0; 0], "and stay so");
+    servers.extend(["a", "d", "d"]);
+    assert_eq!(probed_of(&mut schedule, &servers), [23], "of servers that do not hang, one");
+    servers.extend(["e", "f", "g", "h"]);
+    assert_eq!(probed_of(&mut schedule, &servers), [25, 26, 27], "until none is left");
+}
+
+/// A round of these servers' mounts by a pool that is given no more threads, and in which every mount hangs: those that
+/// are probed, by number.
+fn probed_of(schedule: &mut Schedule, servers: &[&str]) -> Vec<usize> {
+    let mount = |(number, server): (usize, &&str)| {
+        let name = number.to_string();
+        Arc::new(VolumeMount { device: format!("{server}:/{name}").into(), ..mount(&name, "nfs", "uid") })
+    };
+    let mounts: Vec<_> = servers.iter().enumerate().map(mount).collect();
+    schedule.set_mounts(&mounts);
+    schedule.begin_round(thread::current());
+    let number = |probe: schedule::InFlight| probe.mount.name.parse().unwrap();
+    let probed = std::iter::from_fn(|| schedule.next(Instant::now())).map(number).collect();
+    schedule.end_round();
+    probed
+}
+
 /// What a mount does from some round on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behaviour {

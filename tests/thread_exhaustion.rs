@@ -11,7 +11,7 @@ use crate::support::fuse::Behaviour;
 use crate::support::http;
 use crate::support::namespace::{Needs, Node, in_namespace};
 use crate::support::subject::{
-    FEW_THREADS, HANGING, Subject, Volumes, healthy, outcomes, volumes, wait_until,
+    FEW_THREADS, HANGING, Subject, Volumes, healthy, measured_and, outcomes, volumes, wait_until,
 };
 use crate::support::{PATIENCE, ask_until, skip};
 
@@ -100,6 +100,28 @@ fn volumes_that_come_after_a_start_among_hung_mounts_are_measured() {
         let new = volumes("new", 5, healthy());
         short.subject.mount(&new);
         short.assert_measured(&new);
+    });
+}
+
+#[test]
+fn server_that_dies_with_more_mounts_than_threads_hides_no_other() {
+    in_namespace(Needs::Fuse, |node| {
+        let ill = volumes("ill", HUNG, healthy());
+        let short = ShortNode::start(node, &Vec::new(), ill, "--stat-timeout=1s");
+        short.subject.mount_of("nas", &short.ill);
+        let mut well = volumes("well", 5, healthy());
+        short.subject.mount(&well[..3]);
+        short.subject.mount_of("other", &well[3..]);
+        assert_eq!(short.subject.outcomes(), measured_and(&well, &short.ill, "measured"));
+        short.subject.set(&short.ill, Behaviour::Deaf);
+        short.assert_measured(&well);
+        for name in ["one", "two", "three"] {
+            let new = volumes(name, 3, healthy());
+            short.subject.mount(&new[..2]);
+            short.subject.mount_of("other", &new[2..]);
+            well.extend(new);
+            short.assert_measured(&well);
+        }
     });
 }
 

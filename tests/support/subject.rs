@@ -67,6 +67,13 @@ impl<'a> Subject<'a> {
         mount(self.node, &self.fuse, volumes);
     }
 
+    /// The same of a server, as the mount table shows it.
+    pub(crate) fn mount_of(&self, server: &str, volumes: &[(String, Behaviour)]) {
+        for (name, behaviour) in volumes {
+            self.fuse.mount_of(server, name, &self.node.volume(PODS[0], "glusterfs", name), *behaviour);
+        }
+    }
+
     pub(crate) fn set(&self, volumes: &[(String, Behaviour)], behaviour: Behaviour) {
         for (name, _) in volumes {
             self.fuse.set(name, behaviour);

@@ -1,7 +1,7 @@
 //! Which mount is probed next, and by how many threads; pure but for the clock that its caller reads.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -18,8 +18,8 @@ pub(super) const MAX_HUNG: usize = 1024;
 /// All threads, these trials included.
 const MAX_THREADS: usize = 2 * MAX_HUNG;
 
-/// Threads that mounts which may hang leave to others, or half of the threads if there are fewer: the system may give no
-/// more. The last one is for mounts that answered, the rest also for new ones that come while others wait for a thread.
+/// Threads that mounts which are likely to hang leave to others, or half of the threads if there are fewer: the system may
+/// give no more.
 pub(super) const RESERVED: usize = 4;
 
 /// How a mount answered the last time, in the order in which mounts are probed.
@@ -37,8 +37,6 @@ struct Target {
     standing: Standing,
     /// Rounds that skipped it since it was probed last.
     skipped: u32,
-    /// How many mounts of its server come before it that did not answer either: they are likely to hang together.
-    turn: usize,
     /// The number of its probe that a thread waits for, in this round or since an earlier one.
     in_flight: Option<u64>,
 }
@@ -49,10 +47,9 @@ impl Target {
         self.standing == Standing::Answered
     }
 
-    /// Those that answered come first, then new ones; within these, the ones that were skipped most often, and one of each
-    /// server.
-    fn rank(&self) -> (Standing, Reverse<u32>, usize) {
-        (self.standing, Reverse(self.skipped), self.turn)
+    /// Those that answered come first, then new ones; within these, the ones that were skipped most often.
+    fn rank(&self) -> (Standing, Reverse<u32>) {
+        (self.standing, Reverse(self.skipped))
     }
 
     fn record(&mut self, result: ProbeResult) {
@@ -136,7 +133,6 @@ impl Schedule {
             None => Target {
                 standing: Standing::New,
                 skipped: 0,
-                turn: 0,
                 in_flight: in_flight.get(&mount.identity()).copied(),
             },
         };
@@ -151,13 +147,6 @@ impl Schedule {
         self.results = vec![None; self.targets.len()];
         self.has_proven = self.targets.iter().any(Target::is_proven);
         self.is_short = self.targets.iter().any(|target| target.standing == Standing::NeverProbed);
-        let mut unproven = HashMap::new();
-        for (mount, target) in
-            self.mounts.iter().zip(&mut self.targets).filter(|(_, target)| !target.is_proven())
-        {
-            let count = mount.server().map(|server| unproven.entry(server).or_insert(0_usize));
-            target.turn = count.map_or(0, |count| std::mem::replace(count, *count + 1));
-        }
         self.queue = self.order().into();
         self.queue.retain(|position| self.targets[*position].in_flight.is_none());
         self.outstanding = self.queue.len();
@@ -196,7 +185,7 @@ impl Schedule {
             return 0;
         }
         let at_work = self.in_flight.len() - self.hung(now);
-        let spare = if self.is_next_unproven() { RESERVED } else { 0 };
+        let spare = if at_work > 0 || self.is_next_unproven() { RESERVED } else { 0 };
         let missing = wanted.saturating_sub(at_work).min(self.queue.len()) + spare;
         missing.min(self.idle + MAX_THREADS.saturating_sub(self.threads))
     }
@@ -208,10 +197,10 @@ impl Schedule {
 
     /// The next mount for a worker.
     pub(super) fn next(&mut self, now: Instant) -> Option<InFlight> {
-        if self.is_blocked(now) || self.is_next_out_of_threads() {
+        if self.is_blocked(now) {
             return None;
         }
-        let position = self.queue.pop_front()?;
+        let position = self.queue.remove(self.next_with_thread()?)?;
         self.probes += 1;
         let (number, round) = (self.probes, self.round);
         let target = &mut self.targets[position];
@@ -240,21 +229,32 @@ impl Schedule {
         self.queue.front().is_some_and(|position| !self.targets[*position].is_proven())
     }
 
-    /// Whether the threads that do not hang are kept for others than the next mount.
-    fn is_next_out_of_threads(&self) -> bool {
-        let Some(next) = self.queue.front().map(|position| &self.targets[*position]) else { return false };
+    /// Where the first mount is in the queue that may have one of the threads that are left. The last one is for mounts that
+    /// answered, the others that are reserved also for new ones that come while others are skipped, or of another server:
+    /// the mounts of one server hang together.
+    fn next_with_thread(&self) -> Option<usize> {
+        let free = self.threads.saturating_sub(self.in_flight.len());
         let for_proven = usize::from(self.has_proven);
-        let reserved = match next.standing {
-            Standing::Answered => 0,
-            Standing::New if self.is_short && next.turn == 0 => for_proven,
-            _ => for_proven.max(RESERVED.min(self.threads / 2)),
+        let reserved = for_proven.max(RESERVED.min(self.threads / 2));
+        if free > reserved {
+            return (!self.queue.is_empty()).then_some(0);
+        }
+        let busy: HashSet<_> = self.in_flight.values().filter_map(|(_, mount)| mount.server()).collect();
+        let left_to_others = |position: usize| {
+            let server = if busy.is_empty() { None } else { self.mounts[position].server() };
+            match self.targets[position].standing {
+                _ if server.as_ref().is_some_and(|server| busy.contains(server)) => reserved,
+                Standing::Answered => 0,
+                Standing::New if self.is_short || server.is_some() => for_proven,
+                _ => reserved,
+            }
         };
-        self.threads <= self.in_flight.len() + reserved
+        self.queue.iter().position(|position| free > left_to_others(*position))
     }
 
     /// Whether the round waits for nothing but threads that others' probes have.
     pub(super) fn is_out_of_threads(&self) -> bool {
-        self.outstanding == self.queue.len() && self.is_next_out_of_threads()
+        self.outstanding == self.queue.len() && self.next_with_thread().is_none()
     }
 
     /// Takes a result; if it is the last of its round, returns the thread that waits for it.

@@ -84,7 +84,7 @@ impl Node {
             .flatten();
         tracing::info!(
             event = "mount_table_watched",
-            rootfs = %rootfs.display(), table = %table.path.display(), "watching the mount table"
+            rootfs = %rootfs.path.display(), table = %table.path.display(), "watching the mount table"
         );
         Ok(Self {
             mounts: ResolvedMounts::new(rootfs.clone(), host_files.clone()),
@@ -113,7 +113,7 @@ impl Node {
     pub fn status(&self) -> MountTableStatus {
         MountTableStatus {
             refused_kubelet_roots: self.kubelet_roots.refused(),
-            is_kubelet_root_missing: self.kubelet_roots.is_missing(),
+            is_kubelet_root_missing: self.kubelet_roots.is_missing,
             ..self.status.clone()
         }
     }

@@ -21,7 +21,7 @@ pub(super) use statvfs::{Statvfs, probe_error};
 
 use crate::runtime::Deadline;
 use crate::volume::{Probe, Reason, VolumeMount};
-use schedule::{MAX_HUNG, MAX_WORKERS, RESERVED, Schedule};
+use schedule::{MAX_THREADS, MAX_WORKERS, RESERVED, Schedule};
 
 /// How long the first worker is alone: it probes a healthy node's mounts in a few microseconds each, and a second one that
 /// is not needed would cost more than it helps.
@@ -49,7 +49,7 @@ struct PoolShared {
 impl ProbePool {
     /// Starts one thread, which stays for mounts that never hung, however few threads the system gives later.
     pub(super) fn new(probe: Arc<dyn Probe>) -> Self {
-        let schedule = Mutex::new(Schedule::new(MAX_HUNG));
+        let schedule = Mutex::new(Schedule::default());
         let shared = Arc::new(PoolShared { probe, schedule, work: Condvar::new() });
         shared.start_workers(&mut shared.lock(), 1);
         Self { shared }
@@ -105,9 +105,12 @@ impl PoolShared {
         }
     }
 
-    /// Starts threads; whether the system gave all of them.
+    /// Starts threads; whether there may be so many.
     fn start_workers(self: &Arc<Self>, schedule: &mut Schedule, count: usize) -> bool {
         for _ in 0..count {
+            if schedule.threads >= MAX_THREADS {
+                return false;
+            }
             let shared = Arc::clone(self);
             let thread = thread::Builder::new().name("probe".into()).stack_size(STACK_BYTES);
             // Without another thread the mounts wait for those there are: they may be skipped, not lost.

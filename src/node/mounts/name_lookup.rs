@@ -120,7 +120,7 @@ fn look_up(mount: &VolumeMount, rootfs: &Rootfs) -> Option<ResolvedMount> {
     let (name, csi, state) = if mount.name.is_empty() {
         (Some(name_by_device_links(mount, rootfs)?), None, LookupState::Named)
     } else {
-        let data = vol_data::parse(&host_files::read(rootfs.path(), &vol_data::path(mount)?).ok()?)?;
+        let data = vol_data::parse(&host_files::read(&rootfs.path, &vol_data::path(mount)?).ok()?)?;
         let state = if data.is_ephemeral() { LookupState::Inline } else { LookupState::Named };
         let csi = CsiVolume { driver: data.driver_name, handle: data.volume_handle };
         (data.name.filter(|name| !name.is_empty()), Some(csi), state)
@@ -137,7 +137,7 @@ fn name_by_device_links(mount: &VolumeMount, rootfs: &Rootfs) -> Option<String> 
     let kubelet_root = mountpoint.ancestors().find(|path| path.ends_with(&devices))?.ancestors().nth(4)?;
     let links = format!("pods/{}/volumeDevices/kubernetes.io~{plugin}", pod_uid.as_deref()?);
     let links = kubelet_root.join(links);
-    let (rootfs, root) = (rootfs.path(), mount.root.as_deref().map(OsStrExt::as_bytes));
+    let (rootfs, root) = (&rootfs.path, mount.root.as_deref().map(OsStrExt::as_bytes));
     let number = host_files::device_number(rootfs, mountpoint);
     let is_device = |name: &OsString| match (number, host_files::device_number(rootfs, &links.join(name))) {
         (Some(number), Some(target)) => number == target,

@@ -214,27 +214,8 @@ fn cancelling_ends_the_round_with_the_results_of_healthy_mounts() {
 }
 
 #[test]
-fn beyond_the_limit_mounts_that_never_answered_are_tried_one_by_one() {
-    let (mut pool, scripted) = pool();
-    pool.shared.lock().max_hung = 10;
-    let hung: Vec<String> = (0..200).map(|number| format!("hung-{number}")).collect();
-    scripted.set_hanging(&hung);
-    let all = [mounts(&hung), healthy(1)].concat();
-    assert_eq!(pool.results(&all, &soon())[200], SKIPPED, "it is not its turn yet");
-    // Before any of them counted as hung, as many as the workers were probed.
-    assert!(pool.stats().threads < MAX_WORKERS + 20, "{:?}", pool.stats());
-    // What was skipped is still new, and comes before what timed out.
-    assert_eq!(
-        pool.results(&all[190..], &Deadline::after(Duration::from_secs(5))).last(),
-        Some(&SIZE),
-        "its turn comes"
-    );
-    scripted.set_hanging([""; 0]);
-}
-
-#[test]
 fn mounts_that_hang_leave_threads_to_other_servers_and_to_mounts_that_come_later() {
-    let mut schedule = Schedule::new(MAX_HUNG);
+    let mut schedule = Schedule::default();
     schedule.threads = 10;
     let mut servers = vec!["a"; 20];
     servers.push("b");

@@ -184,10 +184,7 @@ impl Node {
     }
 
     fn refresh_host_table(&mut self, now: Instant, deadline: &Deadline) {
-        let Some(table) = &mut self.host_table else {
-            return;
-        };
-        let Some(reading) = table.refresh(now) else {
+        let Some(reading) = self.host_table.as_mut().and_then(|table| table.refresh(now)) else {
             return;
         };
         let host = Rootfs::new("/".into());
@@ -195,7 +192,7 @@ impl Node {
         let mounts =
             reading.map(|bytes| read_table(&bytes, &host, self.volume_regex.as_ref(), true, roots).mounts);
         if self.kubelet_roots.is_pending() {
-            table.expire();
+            self.host_table.iter_mut().for_each(MountTable::expire);
         }
         let mountpoints = mounts.map(|mounts| mounts.into_iter().map(|mount| mount.mountpoint).collect());
         self.host_mountpoints = mountpoints.ok();

@@ -12,7 +12,7 @@ mod statvfs;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub use kernel::{KernelProbe, MountRootProof};
@@ -145,7 +145,7 @@ impl PoolShared {
             schedule = self.lock();
             if let Some(collecting) = schedule.finish(&in_flight, result) {
                 drop(schedule);
-                Thread::unpark(&collecting);
+                collecting.unpark();
                 schedule = self.lock();
             }
         }

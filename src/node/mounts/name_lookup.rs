@@ -65,13 +65,10 @@ impl ResolvedMounts {
         let is_any_pending = !pending.is_empty();
         let look_up_all = move || pending.iter().filter_map(|mount| look_up(mount, &rootfs)).collect();
         let start = || is_any_pending.then(|| self.host_files.run(look_up_all));
-        if let Some(found) = self.lookups.wait(deadline, start) {
-            self.apply(&found);
-        }
-    }
-
-    fn apply(&mut self, found: &[ResolvedMount]) {
-        let found = by_identity(found);
+        let Some(found) = self.lookups.wait(deadline, start) else {
+            return;
+        };
+        let found = by_identity(&found);
         for entry in self.entries.iter_mut().filter(|entry| entry.state == LookupState::Pending) {
             if let Some(found) = found.get(&entry.mount.identity()) {
                 // The row may have changed meanwhile.

@@ -36,16 +36,6 @@ struct Target {
 }
 
 impl Target {
-    /// Whether it answered the last time: it may be waited for without fear.
-    fn is_proven(&self) -> bool {
-        self.standing == Standing::Answered
-    }
-
-    /// Those that answered come first, then new ones; within these, the ones that were skipped most often.
-    fn rank(&self) -> (Standing, Reverse<u32>) {
-        (self.standing, Reverse(self.skipped))
-    }
-
     fn record(&mut self, result: ProbeResult) {
         self.standing = match result {
             Err(ProbeError { reason: Reason::Skipped, .. }) => {
@@ -129,17 +119,21 @@ impl Schedule {
         self.round += 1;
         self.collecting = Some(collecting);
         self.results = vec![None; self.targets.len()];
-        self.has_proven = self.targets.iter().any(Target::is_proven);
+        self.has_proven = self.targets.iter().any(|target| target.standing == Standing::Answered);
         self.is_short = self.targets.iter().any(|target| target.skipped > 0);
         self.queue = self.order().into();
         self.queue.retain(|position| self.targets[*position].in_flight.is_none());
         self.outstanding = self.queue.len();
     }
 
-    /// The positions of all mounts in the order in which they are probed.
+    /// The positions of all mounts in the order in which they are probed: those that answered come first, then new ones;
+    /// within these, the ones that were skipped most often.
     pub(super) fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.targets.len()).collect();
-        order.sort_by_key(|position| self.targets[*position].rank());
+        order.sort_by_key(|position| {
+            let Target { standing, skipped, .. } = self.targets[*position];
+            (standing, Reverse(skipped))
+        });
         order
     }
 
@@ -168,8 +162,8 @@ impl Schedule {
         let is_hung = |since: Instant| now.saturating_duration_since(since) >= HUNG_AFTER;
         let hung = self.in_flight.values().take_while(|(since, _)| is_hung(*since)).count();
         let at_work = self.in_flight.len() - hung;
-        let is_next_proven = self.queue.front().is_some_and(|next| self.targets[*next].is_proven());
-        let spare = if at_work == 0 && is_next_proven { 0 } else { RESERVED };
+        // What is at work may hang, and leaves these threads to others.
+        let spare = if at_work > 0 { RESERVED } else { 0 };
         wanted.saturating_sub(at_work).min(self.queue.len()) + spare
     }
 

@@ -214,6 +214,19 @@ fn cancelling_ends_the_round_with_the_results_of_healthy_mounts() {
 }
 
 #[test]
+fn beyond_the_limit_no_thread_is_started() {
+    let (mut pool, scripted) = pool();
+    // As if so many hung.
+    pool.shared.lock().threads += MAX_THREADS - 2;
+    let hung: Vec<String> = (0..5).map(|number| format!("hung-{number}")).collect();
+    scripted.set_hanging(&hung);
+    let results = pool.results(&mounts(&hung), &soon());
+    assert_eq!(results, [TIMEOUT, TIMEOUT, SKIPPED, SKIPPED, SKIPPED]);
+    assert_eq!(pool.stats(), PoolStats { threads: MAX_THREADS, in_flight: 2 });
+    scripted.set_hanging([""; 0]);
+}
+
+#[test]
 fn mounts_that_hang_leave_threads_to_other_servers_and_to_mounts_that_come_later() {
     let mut schedule = Schedule::default();
     schedule.threads = 10;

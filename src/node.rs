@@ -84,7 +84,7 @@ impl Node {
             .flatten();
         tracing::info!(
             event = "mount_table_watched",
-            rootfs = %rootfs.display(), table = %table.path.display(), "watching the mount table"
+            rootfs = %rootfs.path.display(), table = %table.path.display(), "watching the mount table"
         );
         Ok(Self {
             mounts: ResolvedMounts::new(rootfs.clone(), host_files.clone()),
@@ -113,7 +113,7 @@ impl Node {
     pub fn status(&self) -> MountTableStatus {
         MountTableStatus {
             refused_kubelet_roots: self.kubelet_roots.refused(),
-            is_kubelet_root_missing: self.kubelet_roots.is_missing(),
+            is_kubelet_root_missing: self.kubelet_roots.is_missing,
             ..self.status.clone()
         }
     }
@@ -184,10 +184,7 @@ impl Node {
     }
 
     fn refresh_host_table(&mut self, now: Instant, deadline: &Deadline) {
-        let Some(table) = &mut self.host_table else {
-            return;
-        };
-        let Some(reading) = table.refresh(now) else {
+        let Some(reading) = self.host_table.as_mut().and_then(|table| table.refresh(now)) else {
             return;
         };
         let host = Rootfs::new("/".into());
@@ -195,7 +192,7 @@ impl Node {
         let mounts =
             reading.map(|bytes| read_table(&bytes, &host, self.volume_regex.as_ref(), true, roots).mounts);
         if self.kubelet_roots.is_pending() {
-            table.expire();
+            self.host_table.iter_mut().for_each(MountTable::expire);
         }
         let mountpoints = mounts.map(|mounts| mounts.into_iter().map(|mount| mount.mountpoint).collect());
         self.host_mountpoints = mountpoints.ok();

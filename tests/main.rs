@@ -114,6 +114,8 @@ mod server_limits;
 mod support;
 /// What whoever may make pods, claims and labels can do to the exporter: nothing.
 mod tenants;
+/// Fewer threads than mounts that hang, and hardly any.
+mod thread_exhaustion;
 /// Volumes unmount as if the program were not there.
 mod unmounts;
 /// Which mounts are of the volume that has their name.

@@ -2,6 +2,7 @@
 
 pub(crate) mod apiserver;
 pub(crate) mod browser;
+pub(crate) mod cgroup;
 pub(crate) mod cluster;
 pub(crate) mod collector;
 pub(crate) mod document;

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::PATIENCE;
+use super::cgroup::Cgroup;
 use super::exposition::Exposition;
 use super::http;
 use super::namespace::{Node, bind};
@@ -86,6 +87,12 @@ impl Exporter {
         let is_system = std::fs::read_to_string("/proc/self/uid_map").unwrap().trim().ends_with("4294967295");
         let user = if is_system { "setpriv --reuid=65534 --clear-groups" } else { "" };
         Self::spawn_limited(&format!("-u {most}"), user, &binary, args)
+    }
+
+    /// The same, by a cgroup where one can be made.
+    pub(crate) fn start_with_pids(cgroup: Option<&Cgroup>, most: usize, node: &Node, args: &[&str]) -> Self {
+        let Some(cgroup) = cgroup else { return Self::start_with_threads(most, node, args) };
+        Self::spawn(cgroup.command(BINARY).arg("--listen-host=127.0.0.1").args(args))
     }
 
     /// Starts it as the user 1000, who may do nothing that others may not; only root can.

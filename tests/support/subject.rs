@@ -11,7 +11,7 @@ use super::fuse::{Behaviour, Figures, Fuse};
 use super::namespace::{Node, PODS};
 
 /// Threads of the program besides one for each mount that hangs.
-pub(crate) const FEW_THREADS: usize = 8;
+pub(crate) const FEW_THREADS: usize = 10;
 
 pub(crate) type Volumes = Vec<(String, Behaviour)>;
 
@@ -65,6 +65,13 @@ impl<'a> Subject<'a> {
 
     pub(crate) fn mount(&self, volumes: &[(String, Behaviour)]) {
         mount(self.node, &self.fuse, volumes);
+    }
+
+    /// The same of a server, as the mount table shows it.
+    pub(crate) fn mount_of(&self, server: &str, volumes: &[(String, Behaviour)]) {
+        for (name, behaviour) in volumes {
+            self.fuse.mount_of(server, name, &self.node.volume(PODS[0], "glusterfs", name), *behaviour);
+        }
     }
 
     pub(crate) fn set(&self, volumes: &[(String, Behaviour)], behaviour: Behaviour) {

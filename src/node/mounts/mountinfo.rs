@@ -27,14 +27,13 @@ pub(crate) fn has_option(options: &[u8], wanted: &[&str]) -> bool {
 /// The rows of a table of either format, and the number of lines that are none. Such a line costs itself only.
 pub(crate) fn parse(bytes: &[u8]) -> (Vec<Row<'_>>, usize) {
     let lines = bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty());
-    let (mut rows, mut malformed) = (Vec::new(), 0);
-    for line in lines {
-        match parse_mountinfo(line).or_else(|| parse_mounts(line)) {
-            Some(row) => rows.push(row),
-            None => malformed += 1,
-        }
-    }
-    (rows, malformed)
+    let mut malformed = 0;
+    let rows = lines.filter_map(|line| {
+        let row = parse_mountinfo(line).or_else(|| parse_mounts(line));
+        malformed += usize::from(row.is_none());
+        row
+    });
+    (rows.collect(), malformed)
 }
 
 /// `36 35 98:0 /root /mountpoint rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue`

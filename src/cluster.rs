@@ -34,8 +34,10 @@ use crate::runtime::catch_panic;
 use crate::volume::{self, Metadata, VolumeMount};
 use pods::PodWatcher;
 use requests::{ApiClient, ApiMetrics};
-use store::{MAX_EVENTS, ServerStatus, Store, StoreChannels};
+use store::{ServerStatus, Store};
 
+/// Names of resized volumes that are queued.
+const MAX_RESIZED: usize = 16;
 /// The pause before what panicked runs again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
@@ -127,32 +129,38 @@ pub fn follow(
     settings: ApiSettings,
     connect: impl FnOnce() -> kube::Client + Send + 'static,
 ) -> (MetadataHandle, ApiStatus, impl Future<Output = ()> + Send) {
-    let awaits_pods = settings.node_name.is_some();
-    let first = Metadata { awaits_volumes: true, awaits_pods, ..Metadata::default() };
-    let (metadata, receiver) = watch::channel(Arc::new(first));
-    let (server, server_status) = watch::channel(Err(None));
     let metrics = ApiMetrics::default();
-    let (resized, names_of_resized) = mpsc::channel(MAX_EVENTS);
-    let handle = MetadataHandle {
-        metrics: Some(metrics.clone()),
-        resized: Some(resized),
-        ..MetadataHandle::new(receiver.clone())
+    let mounted = watch::Sender::default();
+    let (resized, names_of_resized) = mpsc::channel(MAX_RESIZED);
+    let node_name = settings.node_name.clone();
+    let mut store = Store::new(settings, mounted.subscribe(), names_of_resized);
+    let metadata = store.metadata.subscribe();
+    let status = ApiStatus {
+        mounted: mounted.subscribe(),
+        metadata: metadata.clone(),
+        server: store.server.subscribe(),
     };
-    let mounted = handle.mounted.subscribe();
-    let status = ApiStatus { mounted: mounted.clone(), metadata: receiver, server: server_status };
+    let handle = MetadataHandle {
+        mounted,
+        metadata,
+        resized: Some(resized),
+        metrics: Some(metrics.clone()),
+        objects_file: None,
+    };
     let work = async move {
         let api = ApiClient { kube: connect(), metrics };
-        let (events, pod_events) = mpsc::channel(MAX_EVENTS);
-        let mut watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
-        let mut store = Store::new(
-            api,
-            settings,
-            StoreChannels { mounted, resized: names_of_resized, pod_events, metadata, server },
-        );
+        let mut watcher = node_name.map(|node_name| PodWatcher {
+            api: api.clone(),
+            node_name,
+            pods: store.pods.clone(),
+            mounted: store.mounted.clone(),
+            version: None,
+            is_open: false,
+        });
         // A panic is logged and counted by the panic hook. Both then start again, with what the store knew.
         let mut run = async || {
             tokio::select! {
-                () = store.run() => {}
+                () = store.run(&api) => {}
                 Some(()) = OptionFuture::from(watcher.as_mut().map(PodWatcher::run)) => {}
             }
         };

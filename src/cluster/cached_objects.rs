@@ -9,15 +9,13 @@ use tokio::time::Instant;
 use super::convert;
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
-use crate::volume::{
-    Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, Pod, Selections, VolumeMount, is_valid_object_name,
-};
+use crate::volume::{Claim, ClaimKey, ClaimRef, Lookup, PersistentVolume, Selections, is_valid_object_name};
 
 /// An object, as far as it is known.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct CachedObject<T> {
     /// Its last state. Kept when the object is gone, so that labels do not flap.
-    contents: Option<Arc<T>>,
+    pub(super) contents: Option<Arc<T>>,
     version: Option<u64>,
     /// The last answer that was no object.
     pub(super) missing: Option<Lookup<T>>,
@@ -25,16 +23,9 @@ pub(super) struct CachedObject<T> {
     pub(super) is_failing: bool,
 }
 
-impl<T: PartialEq> CachedObject<T> {
-    const UNKNOWN: Self =
-        Self { contents: None, version: None, missing: None, confirmed: None, is_failing: false };
-
+impl<T: Clone + Default + PartialEq> CachedObject<T> {
     pub(super) fn lookup(&self) -> Option<Lookup<T>> {
-        match (&self.contents, &self.missing) {
-            (Some(contents), _) => Some(Lookup::Found(Arc::clone(contents))),
-            (None, Some(Lookup::Forbidden)) => Some(Lookup::Forbidden),
-            (None, missing) => missing.as_ref().map(|_| Lookup::Absent),
-        }
+        self.contents.clone().map(Lookup::Found).or_else(|| self.missing.clone())
     }
 
     /// Whether the last request came to something, if there was any.
@@ -50,61 +41,34 @@ impl<T: PartialEq> CachedObject<T> {
             Ok(Some((version, found))) => {
                 let known = self.contents.take().filter(|known| **known == found);
                 let contents = Some(known.unwrap_or_else(|| Arc::new(found)));
-                *self = Self { contents, version, confirmed: Some(Instant::now()), ..Self::UNKNOWN };
+                *self = Self { contents, version, confirmed: Some(Instant::now()), ..Self::default() };
                 return None;
             }
             Ok(None) => self.missing = Some(Lookup::Absent),
-            Err(error) => {
-                if error.is_forbidden() {
-                    self.missing = Some(Lookup::Forbidden);
-                } else {
-                    self.is_failing = true;
-                }
-                return Some(error);
-            }
+            Err(ref error) if error.is_forbidden() => self.missing = Some(Lookup::Forbidden),
+            Err(_) => self.is_failing = true,
         }
-        None
+        outcome.err()
     }
 }
 
 /// A `PersistentVolume` and the claim that it names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct CachedObjects {
     pub(super) pv: CachedObject<PersistentVolume>,
     pub(super) claim: CachedObject<Claim>,
 }
 
 impl CachedObjects {
-    pub(super) const UNKNOWN: Self = Self { pv: CachedObject::UNKNOWN, claim: CachedObject::UNKNOWN };
-
     /// The claim that the last known state names.
     pub(super) fn claim_ref(&self) -> Option<&ClaimRef> {
         self.pv.contents.as_ref()?.claim.as_ref()
     }
 
-    /// The claim, as it was last seen.
-    pub(super) fn claim_contents(&self) -> Option<&Claim> {
-        self.claim.contents.as_deref()
-    }
-
-    /// The uid of the `PersistentVolume`, as it was last seen.
-    pub(super) fn pv_uid(&self) -> Option<&String> {
-        self.pv.contents.as_ref()?.uid.as_ref()
-    }
-
-    /// Whether a mount is certainly not of the volume that is known.
-    pub(super) fn contradict(&self, mount: &VolumeMount, pod: Option<&Pod>) -> bool {
-        self.pv.contents.as_ref().is_some_and(|pv| pv.contradicts(mount, pod))
-    }
-
-    pub(super) fn is_failing(&self) -> bool {
-        self.pv.is_failing || self.claim.is_failing
-    }
-
     /// Forgets what is known, but for the last answer: it is of an earlier volume of that name.
     pub(super) fn forget_earlier_volume(&mut self) {
         let missing = self.pv.missing.take();
-        *self = Self { pv: CachedObject { missing, ..CachedObject::UNKNOWN }, ..Self::UNKNOWN };
+        *self = Self { pv: CachedObject { missing, ..CachedObject::default() }, ..Self::default() };
     }
 
     /// Gets the `PersistentVolume`, then its claim; returns the errors, refusals included. Where it cannot be what is mounted,
@@ -124,7 +88,7 @@ impl CachedObjects {
         let mut failures: Vec<_> = failure.map(|error| (PVS, error)).into_iter().collect();
         let claim_ref = self.claim_ref().cloned();
         if claim_ref != claim_before {
-            self.claim = CachedObject::UNKNOWN;
+            self.claim = CachedObject::default();
         }
         // Where the volume is gone or forbidden, its last known state stays in use.
         if let Some(reference) = claim_ref.filter(|_| !self.pv.is_failing) {

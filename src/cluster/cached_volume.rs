@@ -1,6 +1,6 @@
 //! The cache entry of one `PersistentVolume` name: its objects, the pods that mount it, and when it is due again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use super::pod_index::PodIndex;
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource};
 use crate::runtime::backoff::{Backoff, jittered};
-use crate::volume::{Claim, ClaimRef, PersistentVolume, Pod, Selections, VolumeMetadata, VolumeMount};
+use crate::volume::{
+    Claim, ClaimRef, MountedVolume, PersistentVolume, Selections, VolumeMetadata, VolumeMount,
+};
 
 /// The pause before an absent or forbidden object is looked up again; it doubles each time.
 const ABSENT_PAUSE: Duration = Duration::from_mins(1);
@@ -30,12 +32,8 @@ pub(super) struct CachedVolume {
     pub(super) objects: CachedObjects,
     /// Its mounts; none once it is unmounted.
     mounts: Vec<Arc<VolumeMount>>,
-    /// The pods of these.
-    pods: BTreeSet<String>,
-    /// Those of them for which the answers hold.
-    answered: Arc<BTreeSet<String>>,
-    /// Those of them that still have an earlier volume of the name: unmounting it hangs.
-    earlier: Arc<BTreeSet<String>>,
+    /// Of which volume the mounts of their pods are, as far as that is answered.
+    pods: Arc<BTreeMap<String, MountedVolume>>,
     pub(super) backoff: Backoff,
     /// Of answers that an object is absent or forbidden.
     absences: Backoff,
@@ -58,11 +56,9 @@ pub(super) struct Answers {
 impl CachedVolume {
     pub(super) fn new(now: Instant, label_refresh: Duration) -> Self {
         Self {
-            objects: CachedObjects::UNKNOWN,
+            objects: CachedObjects::default(),
             mounts: Vec::new(),
-            pods: BTreeSet::new(),
-            answered: Arc::default(),
-            earlier: Arc::default(),
+            pods: Arc::default(),
             backoff: Backoff::new(Duration::from_secs(1), MAX_OBJECT_BACKOFF_WINDOW),
             absences: Backoff::new(ABSENT_PAUSE, label_refresh.max(ABSENT_PAUSE)),
             awaits_pods: false,
@@ -73,7 +69,7 @@ impl CachedVolume {
     }
 
     pub(super) fn is_mounted(&self) -> bool {
-        !self.pods.is_empty()
+        !self.mounts.is_empty()
     }
 
     /// Whether something about its mounts was never answered.
@@ -82,41 +78,50 @@ impl CachedVolume {
     }
 
     fn has_unanswered_pods(&self) -> bool {
-        self.pods.iter().any(|uid| !self.answered.contains(uid) && !self.earlier.contains(uid))
+        self.mounts.iter().any(|mount| !self.pods.contains_key(pod_uid(mount)))
+    }
+
+    fn has_current_pods(&self) -> bool {
+        self.pods.values().any(|volume| *volume == MountedVolume::Current)
     }
 
     /// Sets what is mounted now. Answers also hold for a pod that shares the volume with one for which they hold. A volume that
     /// is mounted again may be another one with the same name: it is looked up at once.
-    pub(super) fn set_mounts(&mut self, mounts: Vec<Arc<VolumeMount>>, pods_known: &PodIndex, now: Instant) {
-        let pods: BTreeSet<String> = mounts.iter().map(|mount| pod_uid(mount).to_owned()).collect();
-        if pods.is_empty() && self.is_mounted() {
+    pub(super) fn set_mounts(&mut self, mounts: Vec<Arc<VolumeMount>>, index: &PodIndex, now: Instant) {
+        if mounts.is_empty() && self.is_mounted() {
             self.due = now + RETENTION;
         }
-        let is_shared = pods.iter().any(|uid| self.answered.contains(uid));
-        let uses_claim =
-            |pod: &Pod| self.objects.claim_ref().is_none_or(|claim| pod.uses(&claim.key) != Some(false));
-        let shares = |uid: &str| {
-            let pod = pods_known.get(uid);
-            let is_contradicted = |mount: &VolumeMount| self.objects.contradict(mount, pod.map(|pod| &**pod));
-            let mut mounts_of_pod = mounts.iter().filter(|mount| pod_uid(mount) == uid);
-            is_shared
-                && pod.is_some_and(|pod| uses_claim(pod))
-                && !mounts_of_pod.any(|mount| is_contradicted(mount))
+        let uids = |mounts: &[Arc<VolumeMount>]| {
+            mounts.iter().map(|mount| pod_uid(mount).to_owned()).collect::<BTreeSet<_>>()
         };
-        let holds =
-            |uid: &&String| self.answered.contains(*uid) || (!self.earlier.contains(*uid) && shares(uid));
-        let answered = Arc::new(pods.iter().filter(holds).cloned().collect());
-        let is_new = !pods.is_subset(&self.pods);
-        let earlier = Arc::new(self.earlier.intersection(&pods).cloned().collect());
-        (self.mounts, self.pods, self.answered, self.earlier) = (mounts, pods, answered, earlier);
-        let is_pod_known = |uid: &String| uid.is_empty() || pods_known.get(uid).is_some();
-        let is_known = !pods_known.is_awaited || self.pods.iter().all(is_pod_known);
-        if is_new && self.is_unanswered() {
+        let (before, uids) = (uids(&self.mounts), uids(&mounts));
+        self.mounts = mounts;
+        Arc::make_mut(&mut self.pods).retain(|uid, _| uids.contains(uid));
+        if self.has_current_pods() {
+            let sharing: Vec<_> = uids.iter().filter(|uid| self.is_shared_with(uid, index)).collect();
+            let pods = Arc::make_mut(&mut self.pods);
+            for uid in sharing {
+                pods.entry(uid.clone()).or_insert(MountedVolume::Current);
+            }
+        }
+        let is_pod_known = |uid: &String| uid.is_empty() || index.get(uid).is_some();
+        let is_known = !index.is_awaited || uids.iter().all(is_pod_known);
+        if !uids.is_subset(&before) && self.is_unanswered() {
             self.awaits_pods = !is_known;
             self.due = if is_known { now } else { now + POD_WAIT };
         } else if is_known && std::mem::take(&mut self.awaits_pods) {
             self.due = now;
         }
+    }
+
+    /// Whether a pod uses the known claim, and none of its mounts contradicts the known volume.
+    fn is_shared_with(&self, uid: &str, index: &PodIndex) -> bool {
+        let Some(pod) = index.get(uid) else { return false };
+        let contradicts = |mount: &VolumeMount| {
+            self.objects.pv.contents.as_ref().is_some_and(|pv| pv.contradicts(mount, Some(pod)))
+        };
+        self.objects.claim_ref().is_none_or(|claim| pod.uses(&claim.key) != Some(false))
+            && !self.mounts.iter().any(|mount| pod_uid(mount) == uid && contradicts(mount))
     }
 
     /// Its size has changed: its claim may ask for more. Some file systems, as shares of a pool, have another size at each
@@ -132,17 +137,16 @@ impl CachedVolume {
     pub(super) fn look_up(
         &mut self,
         name: String,
-        pods_known: &PodIndex,
+        index: &PodIndex,
         api: ApiClient,
         selections: Selections,
     ) -> impl Future<Output = Answers> + Send + use<> {
         (self.awaits_pods, self.is_looked_up) = (false, true);
         // Pods that were asked about before cannot tell anything new.
-        let is_new = |uid: &str| !self.answered.contains(uid) && !self.earlier.contains(uid);
-        let users = self.mounts.iter().filter(|mount| is_new(pod_uid(mount)));
+        let users = self.mounts.iter().filter(|mount| !self.pods.contains_key(pod_uid(mount)));
         let users: Vec<_> =
-            users.map(|mount| (Arc::clone(mount), pods_known.get(pod_uid(mount)).cloned())).collect();
-        let is_awaited = pods_known.is_awaited;
+            users.map(|mount| (Arc::clone(mount), index.get(pod_uid(mount)).cloned())).collect();
+        let is_awaited = index.is_awaited;
         let may_be_mounted = move |pv: &PersistentVolume| {
             users.iter().all(|(mount, pod)| {
                 let may_claim = |claim: &ClaimRef| match pod {
@@ -152,7 +156,8 @@ impl CachedVolume {
                 pv.claim.as_ref().is_none_or(may_claim) && !pv.contradicts(mount, pod.as_deref())
             })
         };
-        let (pods, mut objects) = (self.pods.clone(), self.objects.clone());
+        let pods = self.mounts.iter().map(|mount| pod_uid(mount).to_owned()).collect();
+        let mut objects = self.objects.clone();
         async move {
             let failures = objects.look_up(&name, &may_be_mounted, &api, &selections).await;
             Answers { pods, objects, failures }
@@ -160,45 +165,49 @@ impl CachedVolume {
     }
 
     /// Records the outcome of a lookup.
-    pub(super) fn record(&mut self, answers: Answers, pods_known: &PodIndex) {
-        let Answers { pods, objects, failures: _ } = answers;
-        let before = std::mem::replace(&mut self.objects, objects);
+    pub(super) fn record(&mut self, answers: Answers, index: &PodIndex) {
+        let before = std::mem::replace(&mut self.objects, answers.objects);
         if self.objects.pv.is_failing {
             return;
         }
-        if self.objects.pv.missing.is_some() && !self.is_about_mounts(pods_known) {
+        if self.objects.pv.missing.is_some() && !self.is_about_mounts(index) {
             self.objects.forget_earlier_volume();
         }
-        if before.pv_uid().zip(self.objects.pv_uid()).is_some_and(|(before, now)| before != now) {
-            self.set_earlier(pods_known);
+        let pv_uid = |objects: &CachedObjects| objects.pv.contents.as_ref()?.uid.clone();
+        if pv_uid(&before).zip(pv_uid(&self.objects)).is_some_and(|(before, now)| before != now) {
+            self.set_earlier(index);
         }
-        let requested = |objects: &CachedObjects| objects.claim_contents()?.requested_bytes;
+        let requested = |objects: &CachedObjects| objects.claim.contents.as_ref()?.requested_bytes;
         if requested(&before) != requested(&self.objects) {
             self.heeds_resize_from = Instant::now();
         }
-        let holds = |uid: &&String| {
-            (pods.contains(*uid) || self.answered.contains(*uid)) && !self.earlier.contains(*uid)
-        };
-        self.answered = Arc::new(self.pods.iter().filter(holds).cloned().collect());
+        let pods = Arc::make_mut(&mut self.pods);
+        let uids = self.mounts.iter().map(|mount| pod_uid(mount));
+        for uid in uids.filter(|uid| answers.pods.contains(*uid)) {
+            pods.entry(uid.to_owned()).or_insert(MountedVolume::Current);
+        }
     }
 
     /// Another volume has the name now: pods that had the one before, and do not use the claim of the new one, still have that.
     /// Where a pod is not known, it tells that another one has mounted the name since.
-    fn set_earlier(&mut self, pods_known: &PodIndex) {
+    fn set_earlier(&mut self, index: &PodIndex) {
         let claim = self.objects.claim_ref().map(|claim| &claim.key);
         let has_new = self.has_unanswered_pods();
-        let uses_no = |uid: &&String| match pods_known.get(uid) {
-            Some(pod) => claim.is_none_or(|claim| pod.uses(claim) == Some(false)),
-            None => has_new,
-        };
-        let earlier = self.answered.iter().filter(uses_no).chain(&*self.earlier).cloned();
-        self.earlier = Arc::new(earlier.collect());
+        for (uid, volume) in Arc::make_mut(&mut self.pods) {
+            let uses_no = match index.get(uid) {
+                Some(pod) => claim.is_none_or(|claim| pod.uses(claim) == Some(false)),
+                None => has_new,
+            };
+            if uses_no {
+                *volume = MountedVolume::Earlier;
+            }
+        }
     }
 
     /// Whether the cached objects are of the volume that is mounted now.
-    fn is_about_mounts(&self, pods_known: &PodIndex) -> bool {
-        let uses = |uid: &String| pods_known.get(uid)?.uses(&self.objects.claim_ref()?.key);
-        !self.answered.is_empty() || self.pods.iter().any(|uid| uses(uid) == Some(true))
+    fn is_about_mounts(&self, index: &PodIndex) -> bool {
+        let uses = |mount: &VolumeMount| index.get(pod_uid(mount))?.uses(&self.objects.claim_ref()?.key);
+        self.has_current_pods() || self.mounts.iter().any(|mount| uses(mount) == Some(true))
     }
 
     /// The pause after an answer.
@@ -211,24 +220,14 @@ impl CachedVolume {
             return jittered(self.absences.next_window());
         }
         self.absences.reset();
-        let is_resizing = self.objects.claim_contents().is_some_and(Claim::is_resizing);
+        let is_resizing = self.objects.claim.contents.as_deref().is_some_and(Claim::is_resizing);
         jittered(if is_resizing { label_refresh.min(RESIZE_REFRESH) } else { label_refresh })
-    }
-
-    /// When the older of its objects was confirmed.
-    pub(super) fn confirmed(&self) -> Option<Instant> {
-        self.objects.pv.confirmed.into_iter().chain(self.objects.claim.confirmed).min()
     }
 
     /// What is published.
     pub(super) fn metadata(&self) -> Option<VolumeMetadata> {
         let CachedObjects { pv, claim } = &self.objects;
-        Some(VolumeMetadata {
-            pv: pv.lookup()?,
-            claim: claim.lookup(),
-            pods: Some(Arc::clone(&self.answered)),
-            earlier_pods: Arc::clone(&self.earlier),
-        })
+        Some(VolumeMetadata { pv: pv.lookup()?, claim: claim.lookup(), pods: Some(Arc::clone(&self.pods)) })
     }
 }
 

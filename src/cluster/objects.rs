@@ -138,15 +138,7 @@ impl Objects {
         };
         let volume = |(name, pv): (String, PersistentVolume)| {
             let claim = claim_of(&pv);
-            (
-                name,
-                VolumeMetadata {
-                    pv: Lookup::Found(Arc::new(pv)),
-                    claim,
-                    pods: None,
-                    earlier_pods: Arc::default(),
-                },
-            )
+            (name, VolumeMetadata { pv: Lookup::Found(Arc::new(pv)), claim, pods: None })
         };
         Metadata {
             volumes: Arc::new(self.pvs.into_iter().map(volume).collect()),

@@ -3,6 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::request_error::RequestError;
 use super::slim_pod::SlimPod;
 use crate::volume::Pod;
 
@@ -32,11 +35,26 @@ pub(super) struct PodIndex {
     is_restarting: bool,
     /// Pods that are not known yet will be told.
     pub(super) is_awaited: bool,
+    /// The last outcome of the watch.
+    pub(super) outcome: Option<Result<(), RequestError>>,
+    pub(super) confirmed: Option<Instant>,
 }
 
 impl PodIndex {
     pub(super) fn new(is_awaited: bool) -> Self {
         Self { is_awaited, ..Self::default() }
+    }
+
+    /// The watch works.
+    pub(super) fn record_success(&mut self) {
+        self.is_awaited = true;
+        (self.outcome, self.confirmed) = (Some(Ok(())), Some(Instant::now()));
+    }
+
+    /// The watch failed, and will be tried again.
+    pub(super) fn record_failure(&mut self, error: RequestError) {
+        self.is_awaited &= !error.is_forbidden();
+        self.outcome = Some(Err(error));
     }
 
     /// The watch sends every pod again.
@@ -56,32 +74,27 @@ impl PodIndex {
         entries.for_each(|entry| entry.presence = to);
     }
 
-    /// Adds a pod; whether it is another than is known. What is used of it never changes, so an older state from a server
-    /// that lags behind does no harm.
-    pub(super) fn put(&mut self, pod: SlimPod) -> bool {
+    /// Adds a pod. What is used of it never changes, so an older state from a server that lags behind does no harm.
+    pub(super) fn put(&mut self, pod: SlimPod) {
         let SlimPod { uid: owner, path_uids, pod, .. } = pod;
-        let Some(pod) = pod.map(Arc::new) else { return false };
-        let mut is_changed = false;
+        let Some(pod) = pod.map(Arc::new) else { return };
         for uid in path_uids {
             let entries = self.by_uid.entry(uid.clone()).or_default();
-            let before = resolve(&uid, entries).cloned();
+            let same = resolve(&uid, entries).filter(|known| **known == pod).unwrap_or(&pod);
+            let entry = IndexedPod { owner: owner.clone(), pod: Arc::clone(same), presence: Presence::Shown };
             // Pods that are gone are replaced, except the one whose own uid this is.
             entries.retain(|entry| {
                 entry.owner != owner
                     && (entry.presence != Presence::Gone || entry.owner.as_ref() == Some(&uid))
             });
-            let same = before.as_ref().filter(|known| ***known == *pod);
-            let pod = Arc::clone(same.unwrap_or(&pod));
-            entries.push(IndexedPod { owner: owner.clone(), pod, presence: Presence::Shown });
-            is_changed |= resolve(&uid, entries) != before.as_ref();
+            entries.push(entry);
         }
-        is_changed
     }
 
-    /// The pod was deleted; whether it was known.
-    pub(super) fn remove(&mut self, pod: &SlimPod) -> bool {
+    /// The pod was deleted.
+    pub(super) fn remove(&mut self, pod: &SlimPod) {
         let entries = self.by_uid.values_mut().flatten().filter(|entry| entry.owner == pod.uid);
-        entries.map(|entry| entry.presence = Presence::Gone).count() > 0
+        entries.for_each(|entry| entry.presence = Presence::Gone);
     }
 
     /// Drops pods that are gone and mount nothing here.

@@ -192,12 +192,8 @@ mod tests {
             claims: claims.iter().map(|claim| (*claim).to_owned()).collect(),
             ..Pod::default()
         };
-        let volume = |pv: &Lookup<PersistentVolume>| VolumeMetadata {
-            pv: pv.clone(),
-            claim: None,
-            pods: None,
-            earlier_pods: Arc::default(),
-        };
+        let volume =
+            |pv: &Lookup<PersistentVolume>| VolumeMetadata { pv: pv.clone(), claim: None, pods: None };
         Metadata {
             volumes: Arc::new(pvs.iter().map(|(name, pv)| ((*name).to_owned(), volume(pv))).collect()),
             pods: Arc::new([("1".to_owned(), Arc::new(pod))].into()),

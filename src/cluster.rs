@@ -45,21 +45,16 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 pub struct MetadataHandle {
     mounted: watch::Sender<Vec<Arc<VolumeMount>>>,
     metadata: watch::Receiver<Arc<Metadata>>,
-    /// The names of volumes that were resized, if metadata comes from the API server.
-    resized: Option<mpsc::Sender<String>>,
-    /// Of the API server, if metadata comes from there.
-    metrics: Option<ApiMetrics>,
+    /// If metadata comes from the API server, the names of volumes that were resized, and the metrics of requests.
+    api: Option<(mpsc::Sender<String>, ApiMetrics)>,
     objects_file: Option<ObjectsFile>,
 }
 
 impl MetadataHandle {
-    fn new(metadata: watch::Receiver<Arc<Metadata>>) -> Self {
-        Self { mounted: watch::Sender::default(), metadata, resized: None, metrics: None, objects_file: None }
-    }
-
     /// No metadata: volumes are known by their mounts alone.
     pub fn none() -> Self {
-        Self::new(watch::Sender::default().subscribe())
+        let metadata = watch::Sender::default().subscribe();
+        Self { mounted: watch::Sender::default(), metadata, api: None, objects_file: None }
     }
 
     /// Metadata from a file of objects.
@@ -80,7 +75,7 @@ impl MetadataHandle {
 
     /// Tells that the size of a volume has changed: what its claim asks for will be read again.
     pub fn report_resize(&self, pv_name: &str) {
-        if let Some(resized) = &self.resized {
+        if let Some((resized, _)) = &self.api {
             // Where too many were resized at once, the others are refreshed when they are due.
             let _ = resized.try_send(pv_name.to_owned());
         }
@@ -94,7 +89,7 @@ impl MetadataHandle {
 
     /// Registers the metrics of requests to the API server, if that is where metadata comes from.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        if let Some(metrics) = &self.metrics {
+        if let Some((_, metrics)) = &self.api {
             metrics.register(registry);
         }
     }
@@ -129,34 +124,18 @@ pub fn follow(
     settings: ApiSettings,
     connect: impl FnOnce() -> kube::Client + Send + 'static,
 ) -> (MetadataHandle, ApiStatus, impl Future<Output = ()> + Send) {
-    let metrics = ApiMetrics::default();
-    let mounted = watch::Sender::default();
+    let (mounted, metrics) = (watch::Sender::default(), ApiMetrics::default());
     let (resized, names_of_resized) = mpsc::channel(MAX_RESIZED);
-    let node_name = settings.node_name.clone();
     let mut store = Store::new(settings, mounted.subscribe(), names_of_resized);
-    let metadata = store.metadata.subscribe();
-    let status = ApiStatus {
-        mounted: mounted.subscribe(),
-        metadata: metadata.clone(),
-        server: store.server.subscribe(),
-    };
-    let handle = MetadataHandle {
-        mounted,
-        metadata,
-        resized: Some(resized),
-        metrics: Some(metrics.clone()),
-        objects_file: None,
-    };
+    let (metadata, server) = (store.metadata.subscribe(), store.server.subscribe());
+    let status = ApiStatus { mounted: mounted.subscribe(), metadata: metadata.clone(), server };
+    let api = Some((resized, metrics.clone()));
+    let handle = MetadataHandle { mounted, metadata, api, objects_file: None };
     let work = async move {
         let api = ApiClient { kube: connect(), metrics };
-        let mut watcher = node_name.map(|node_name| PodWatcher {
-            api: api.clone(),
-            node_name,
-            pods: store.pods.clone(),
-            mounted: store.mounted.clone(),
-            version: None,
-            is_open: false,
-        });
+        let new_watcher =
+            |name| PodWatcher::new(api.clone(), name, store.pods.clone(), store.mounted.clone());
+        let mut watcher = store.settings.node_name.clone().map(new_watcher);
         // A panic is logged and counted by the panic hook. Both then start again, with what the store knew.
         let mut run = async || {
             tokio::select! {

@@ -11,9 +11,7 @@ use super::pod_index::PodIndex;
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource};
 use crate::runtime::backoff::{Backoff, jittered};
-use crate::volume::{
-    Claim, ClaimRef, MountedVolume, PersistentVolume, Selections, VolumeMetadata, VolumeMount,
-};
+use crate::volume::{Claim, MountedVolume, PersistentVolume, Selections, VolumeMetadata, VolumeMount};
 
 /// The pause before an absent or forbidden object is looked up again; it doubles each time.
 const ABSENT_PAUSE: Duration = Duration::from_mins(1);
@@ -91,18 +89,19 @@ impl CachedVolume {
         if mounts.is_empty() && self.is_mounted() {
             self.due = now + RETENTION;
         }
-        let uids = |mounts: &[Arc<VolumeMount>]| {
-            mounts.iter().map(|mount| pod_uid(mount).to_owned()).collect::<BTreeSet<_>>()
-        };
-        let (before, uids) = (uids(&self.mounts), uids(&mounts));
+        let (before, uids) = (pod_uids(&self.mounts), pod_uids(&mounts));
         self.mounts = mounts;
         Arc::make_mut(&mut self.pods).retain(|uid, _| uids.contains(uid));
         if self.has_current_pods() {
-            let sharing: Vec<_> = uids.iter().filter(|uid| self.is_shared_with(uid, index)).collect();
-            let pods = Arc::make_mut(&mut self.pods);
-            for uid in sharing {
-                pods.entry(uid.clone()).or_insert(MountedVolume::Current);
-            }
+            // Whether a pod may use the known claim, and none of its mounts contradicts the known volume.
+            let may_share = |uid: &String| {
+                let pv = self.objects.pv.contents.as_ref();
+                let mut mounts = self.mounts.iter().filter(|mount| pod_uid(mount) == uid);
+                let pod = index.get(uid).map(|pod| &**pod);
+                pod.is_some() && pv.is_none_or(|pv| mounts.all(|mount| pv.may_be_of(mount, pod)))
+            };
+            let sharing: Vec<_> = uids.iter().filter(|uid| may_share(uid)).cloned().collect();
+            self.add_current(sharing);
         }
         let is_pod_known = |uid: &String| uid.is_empty() || index.get(uid).is_some();
         let is_known = !index.is_awaited || uids.iter().all(is_pod_known);
@@ -112,16 +111,6 @@ impl CachedVolume {
         } else if is_known && std::mem::take(&mut self.awaits_pods) {
             self.due = now;
         }
-    }
-
-    /// Whether a pod uses the known claim, and none of its mounts contradicts the known volume.
-    fn is_shared_with(&self, uid: &str, index: &PodIndex) -> bool {
-        let Some(pod) = index.get(uid) else { return false };
-        let contradicts = |mount: &VolumeMount| {
-            self.objects.pv.contents.as_ref().is_some_and(|pv| pv.contradicts(mount, Some(pod)))
-        };
-        self.objects.claim_ref().is_none_or(|claim| pod.uses(&claim.key) != Some(false))
-            && !self.mounts.iter().any(|mount| pod_uid(mount) == uid && contradicts(mount))
     }
 
     /// Its size has changed: its claim may ask for more. Some file systems, as shares of a pool, have another size at each
@@ -149,14 +138,11 @@ impl CachedVolume {
         let is_awaited = index.is_awaited;
         let may_be_mounted = move |pv: &PersistentVolume| {
             users.iter().all(|(mount, pod)| {
-                let may_claim = |claim: &ClaimRef| match pod {
-                    Some(pod) => pod.uses(&claim.key) != Some(false),
-                    None => mount.pod_uid.is_none() || !is_awaited,
-                };
-                pv.claim.as_ref().is_none_or(may_claim) && !pv.contradicts(mount, pod.as_deref())
+                let is_awaited = is_awaited && pod.is_none() && mount.pod_uid.is_some();
+                (pv.claim.is_none() || !is_awaited) && pv.may_be_of(mount, pod.as_deref())
             })
         };
-        let pods = self.mounts.iter().map(|mount| pod_uid(mount).to_owned()).collect();
+        let pods = pod_uids(&self.mounts);
         let mut objects = self.objects.clone();
         async move {
             let failures = objects.look_up(&name, &may_be_mounted, &api, &selections).await;
@@ -181,11 +167,14 @@ impl CachedVolume {
         if requested(&before) != requested(&self.objects) {
             self.heeds_resize_from = Instant::now();
         }
+        let mounting = pod_uids(&self.mounts);
+        self.add_current(answers.pods.intersection(&mounting).cloned());
+    }
+
+    /// The answers hold for these pods, unless they have an earlier volume.
+    fn add_current(&mut self, uids: impl IntoIterator<Item = String>) {
         let pods = Arc::make_mut(&mut self.pods);
-        let uids = self.mounts.iter().map(|mount| pod_uid(mount));
-        for uid in uids.filter(|uid| answers.pods.contains(*uid)) {
-            pods.entry(uid.to_owned()).or_insert(MountedVolume::Current);
-        }
+        uids.into_iter().for_each(|uid| _ = pods.entry(uid).or_insert(MountedVolume::Current));
     }
 
     /// Another volume has the name now: pods that had the one before, and do not use the claim of the new one, still have that.
@@ -234,4 +223,8 @@ impl CachedVolume {
 /// A mount's pod, or `""` for none.
 fn pod_uid(mount: &VolumeMount) -> &str {
     mount.pod_uid.as_deref().unwrap_or_default()
+}
+
+fn pod_uids(mounts: &[Arc<VolumeMount>]) -> BTreeSet<String> {
+    mounts.iter().map(|mount| pod_uid(mount).to_owned()).collect()
 }

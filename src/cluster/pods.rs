@@ -33,18 +33,27 @@ const MAX_FORBIDDEN_WINDOW: Duration = Duration::from_mins(32);
 
 /// Watches the pods of one node.
 pub(super) struct PodWatcher {
-    pub(super) api: ApiClient,
-    pub(super) node_name: String,
-    pub(super) pods: watch::Sender<PodIndex>,
-    pub(super) mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
+    api: ApiClient,
+    node_name: String,
+    pods: watch::Sender<PodIndex>,
+    mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
     /// From where to go on; `None` from the beginning. A version is good only after the first bookmark: until then pods are
     /// sent in any order of their versions.
-    pub(super) version: Option<String>,
+    version: Option<String>,
     /// The watch has stayed open for a while.
-    pub(super) is_open: bool,
+    is_open: bool,
 }
 
 impl PodWatcher {
+    pub(super) fn new(
+        api: ApiClient,
+        node_name: String,
+        pods: watch::Sender<PodIndex>,
+        mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
+    ) -> Self {
+        Self { api, node_name, pods, mounted, version: None, is_open: false }
+    }
+
     /// Watches for as long as the program runs. After a panic, which may have lost an event, from the beginning.
     pub(super) async fn run(&mut self) {
         self.version = None;

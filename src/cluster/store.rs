@@ -44,7 +44,7 @@ pub(super) type ServerStatus = Result<(), Option<RequestError>>;
 
 /// The store.
 pub(super) struct Store {
-    settings: ApiSettings,
+    pub(super) settings: ApiSettings,
     pub(super) mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
     /// The names of volumes whose size has changed.
     resized: mpsc::Receiver<String>,

@@ -47,6 +47,13 @@ impl PersistentVolume {
             _ => false,
         }
     }
+
+    /// Whether a mount may be of this volume: its pod, if known, may use the claim, and nothing contradicts it.
+    pub(crate) fn may_be_of(&self, mount: &VolumeMount, pod: Option<&Pod>) -> bool {
+        let uses_another =
+            |pod: &Pod| self.claim.as_ref().is_some_and(|claim| pod.uses(&claim.key) == Some(false));
+        !pod.is_some_and(uses_another) && !self.contradicts(mount, pod)
+    }
 }
 
 /// Whether `vol_data.json` tells another driver or volume; `migrated_to` is the driver of a source that is migrated to CSI,

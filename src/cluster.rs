@@ -1,7 +1,6 @@
 //! The Kubernetes side: what the objects of the cluster say about the volumes of this node.
 
 mod access;
-mod cached_objects;
 mod cached_volume;
 mod client;
 mod convert;

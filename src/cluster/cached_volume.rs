@@ -4,14 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1;
+use kube::Api;
 use tokio::time::Instant;
 
-use super::cached_objects::CachedObjects;
+use super::convert;
 use super::pod_index::PodIndex;
 use super::request_error::RequestError;
-use super::requests::{ApiClient, ApiResource};
+use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
 use crate::runtime::backoff::{Backoff, jittered};
-use crate::volume::{Claim, MountedVolume, PersistentVolume, Selections, VolumeMetadata, VolumeMount};
+use crate::volume::{
+    Claim, ClaimKey, ClaimRef, Lookup, MountedVolume, PersistentVolume, Selections, VolumeMetadata,
+    VolumeMount, is_valid_object_name,
+};
 
 /// The pause before an absent or forbidden object is looked up again; it doubles each time.
 const ABSENT_PAUSE: Duration = Duration::from_mins(1);
@@ -24,10 +29,53 @@ const POD_WAIT: Duration = Duration::from_secs(1);
 /// How long answers are kept after the last mount is gone.
 const RETENTION: Duration = Duration::from_mins(10);
 
+/// An object, as far as it is known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CachedObject<T> {
+    /// Its last state. Kept when the object is gone, so that labels do not flap.
+    contents: Option<Arc<T>>,
+    version: Option<u64>,
+    /// The last answer that was no object.
+    missing: Option<Lookup<T>>,
+    pub(super) confirmed: Option<Instant>,
+    pub(super) is_failing: bool,
+}
+
+impl<T: Clone + Default + PartialEq> CachedObject<T> {
+    fn lookup(&self) -> Option<Lookup<T>> {
+        self.contents.clone().map(Lookup::Found).or_else(|| self.missing.clone())
+    }
+
+    /// Whether the last request came to something, if there was any.
+    pub(super) fn success(&self) -> Option<bool> {
+        let is_tried = self.is_failing || self.contents.is_some() || self.missing.is_some();
+        is_tried.then_some(!self.is_failing && !matches!(self.missing, Some(Lookup::Forbidden)))
+    }
+
+    /// Records the outcome of a request; returns its error.
+    fn record(&mut self, outcome: Outcome<T>) -> Option<RequestError> {
+        self.is_failing = false;
+        match outcome {
+            Ok(Some((version, found))) => {
+                let known = self.contents.take().filter(|known| **known == found);
+                let contents = Some(known.unwrap_or_else(|| Arc::new(found)));
+                *self = Self { contents, version, confirmed: Some(Instant::now()), ..Self::default() };
+                return None;
+            }
+            Ok(None) => self.missing = Some(Lookup::Absent),
+            Err(ref error) if error.is_forbidden() => self.missing = Some(Lookup::Forbidden),
+            Err(_) => self.is_failing = true,
+        }
+        outcome.err()
+    }
+}
+
 /// A name that is mounted here, or was a short time ago.
 #[derive(Debug)]
 pub(super) struct CachedVolume {
-    pub(super) objects: CachedObjects,
+    pub(super) pv: CachedObject<PersistentVolume>,
+    /// The claim that the last known state of the `PersistentVolume` names.
+    pub(super) claim: CachedObject<Claim>,
     /// Its mounts; none once it is unmounted.
     mounts: Vec<Arc<VolumeMount>>,
     /// Of which volume the mounts of their pods are, as far as that is answered.
@@ -46,15 +94,15 @@ pub(super) struct CachedVolume {
 /// The outcome of a lookup, and the pods that mounted the volume when it began.
 pub(super) struct Answers {
     pods: BTreeSet<String>,
-    objects: CachedObjects,
-    /// Refusals included.
-    pub(super) failures: Vec<(ApiResource, RequestError)>,
+    pv: Outcome<PersistentVolume>,
+    claim: Option<Outcome<Claim>>,
 }
 
 impl CachedVolume {
     pub(super) fn new(now: Instant, label_refresh: Duration) -> Self {
         Self {
-            objects: CachedObjects::default(),
+            pv: CachedObject::default(),
+            claim: CachedObject::default(),
             mounts: Vec::new(),
             pods: Arc::default(),
             backoff: Backoff::new(Duration::from_secs(1), MAX_OBJECT_BACKOFF_WINDOW),
@@ -73,6 +121,15 @@ impl CachedVolume {
     /// Whether something about its mounts was never answered.
     pub(super) fn is_unanswered(&self) -> bool {
         self.has_unanswered_pods() || !self.metadata().is_some_and(|volume| volume.is_answered())
+    }
+
+    /// Whether its last lookup failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.pv.is_failing || self.claim.is_failing
+    }
+
+    fn claim_ref(&self) -> Option<&ClaimRef> {
+        self.pv.contents.as_ref()?.claim.as_ref()
     }
 
     fn has_unanswered_pods(&self) -> bool {
@@ -95,7 +152,7 @@ impl CachedVolume {
         if self.has_current_pods() {
             // Whether a pod may use the known claim, and none of its mounts contradicts the known volume.
             let may_share = |uid: &String| {
-                let pv = self.objects.pv.contents.as_ref();
+                let pv = self.pv.contents.as_ref();
                 let mut mounts = self.mounts.iter().filter(|mount| pod_uid(mount) == uid);
                 let pod = index.get(uid).map(|pod| &**pod);
                 pod.is_some() && pv.is_none_or(|pv| mounts.all(|mount| pv.may_be_of(mount, pod)))
@@ -143,32 +200,58 @@ impl CachedVolume {
             })
         };
         let pods = pod_uids(&self.mounts);
-        let mut objects = self.objects.clone();
+        let (pv_version, claim_version) = (self.pv.version, self.claim.version);
+        let claim_before = self.claim_ref().cloned();
         async move {
-            let failures = objects.look_up(&name, &may_be_mounted, &api, &selections).await;
-            Answers { pods, objects, failures }
+            let read = |pv: v1::PersistentVolume| convert::persistent_volume(pv, &selections);
+            let pvs = Api::all(api.kube.clone());
+            // Where it cannot be what is mounted, the server's cache may still have an earlier volume of that name.
+            let pv = api.look_up(PVS, pvs, &name, pv_version, read, may_be_mounted).await;
+            let claim_ref = match &pv {
+                Ok(Some((_, pv))) => pv.claim.as_ref(),
+                // Where the volume is gone or forbidden, its last known state stays in use.
+                Ok(None) => claim_before.as_ref(),
+                Err(error) => claim_before.as_ref().filter(|_| error.is_forbidden()),
+            };
+            let known = claim_version.filter(|_| claim_ref == claim_before.as_ref());
+            let claim = match claim_ref {
+                Some(reference) => Some(look_up_claim(&api, &selections, reference, known).await),
+                None => None,
+            };
+            Answers { pods, pv, claim }
         }
     }
 
-    /// Records the outcome of a lookup.
-    pub(super) fn record(&mut self, answers: Answers, index: &PodIndex) {
-        let before = std::mem::replace(&mut self.objects, answers.objects);
-        if self.objects.pv.is_failing {
-            return;
+    /// Records the outcome of a lookup; returns its errors, refusals included.
+    pub(super) fn record(&mut self, answers: Answers, index: &PodIndex) -> Vec<(ApiResource, RequestError)> {
+        let pv_uid = |volume: &Self| volume.pv.contents.as_ref()?.uid.clone();
+        let requested = |volume: &Self| volume.claim.contents.as_ref()?.requested_bytes;
+        let (claim_before, uid_before, requested_before) =
+            (self.claim_ref().cloned(), pv_uid(self), requested(self));
+        let mut failures = Vec::new();
+        failures.extend(self.pv.record(answers.pv).map(|error| (PVS, error)));
+        if self.claim_ref() != claim_before.as_ref() {
+            self.claim = CachedObject::default();
         }
-        if self.objects.pv.missing.is_some() && !self.is_about_mounts(index) {
-            self.objects.forget_earlier_volume();
+        let claim_failure = answers.claim.and_then(|outcome| self.claim.record(outcome));
+        failures.extend(claim_failure.map(|error| (CLAIMS, error)));
+        if self.pv.is_failing {
+            return failures;
         }
-        let pv_uid = |objects: &CachedObjects| objects.pv.contents.as_ref()?.uid.clone();
-        if pv_uid(&before).zip(pv_uid(&self.objects)).is_some_and(|(before, now)| before != now) {
+        if self.pv.missing.is_some() && !self.is_about_mounts(index) {
+            // What is known is of an earlier volume of that name.
+            self.pv = CachedObject { missing: self.pv.missing.take(), ..CachedObject::default() };
+            self.claim = CachedObject::default();
+        }
+        if uid_before.zip(pv_uid(self)).is_some_and(|(before, now)| before != now) {
             self.set_earlier(index);
         }
-        let requested = |objects: &CachedObjects| objects.claim.contents.as_ref()?.requested_bytes;
-        if requested(&before) != requested(&self.objects) {
+        if requested_before != requested(self) {
             self.heeds_resize_from = Instant::now();
         }
         let mounting = pod_uids(&self.mounts);
         self.add_current(answers.pods.intersection(&mounting).cloned());
+        failures
     }
 
     /// The answers hold for these pods, unless they have an earlier volume.
@@ -180,11 +263,11 @@ impl CachedVolume {
     /// Another volume has the name now: pods that had the one before, and do not use the claim of the new one, still have that.
     /// Where a pod is not known, it tells that another one has mounted the name since.
     fn set_earlier(&mut self, index: &PodIndex) {
-        let claim = self.objects.claim_ref().map(|claim| &claim.key);
+        let claim = self.claim_ref().map(|claim| claim.key.clone());
         let has_new = self.has_unanswered_pods();
         for (uid, volume) in Arc::make_mut(&mut self.pods) {
             let uses_no = match index.get(uid) {
-                Some(pod) => claim.is_none_or(|claim| pod.uses(claim) == Some(false)),
+                Some(pod) => claim.as_ref().is_none_or(|claim| pod.uses(claim) == Some(false)),
                 None => has_new,
             };
             if uses_no {
@@ -195,7 +278,7 @@ impl CachedVolume {
 
     /// Whether the cached objects are of the volume that is mounted now.
     fn is_about_mounts(&self, index: &PodIndex) -> bool {
-        let uses = |mount: &VolumeMount| index.get(pod_uid(mount))?.uses(&self.objects.claim_ref()?.key);
+        let uses = |mount: &VolumeMount| index.get(pod_uid(mount))?.uses(&self.claim_ref()?.key);
         self.has_current_pods() || self.mounts.iter().any(|mount| uses(mount) == Some(true))
     }
 
@@ -205,18 +288,18 @@ impl CachedVolume {
             return Duration::ZERO;
         }
         self.backoff.reset();
-        if self.objects.pv.missing.is_some() || self.objects.claim.missing.is_some() {
+        if self.pv.missing.is_some() || self.claim.missing.is_some() {
             return jittered(self.absences.next_window());
         }
         self.absences.reset();
-        let is_resizing = self.objects.claim.contents.as_deref().is_some_and(Claim::is_resizing);
+        let is_resizing = self.claim.contents.as_deref().is_some_and(Claim::is_resizing);
         jittered(if is_resizing { label_refresh.min(RESIZE_REFRESH) } else { label_refresh })
     }
 
     /// What is published.
     pub(super) fn metadata(&self) -> Option<VolumeMetadata> {
-        let CachedObjects { pv, claim } = &self.objects;
-        Some(VolumeMetadata { pv: pv.lookup()?, claim: claim.lookup(), pods: Some(Arc::clone(&self.pods)) })
+        let pods = Some(Arc::clone(&self.pods));
+        Some(VolumeMetadata { pv: self.pv.lookup()?, claim: self.claim.lookup(), pods })
     }
 }
 
@@ -227,4 +310,22 @@ fn pod_uid(mount: &VolumeMount) -> &str {
 
 fn pod_uids(mounts: &[Arc<VolumeMount>]) -> BTreeSet<String> {
     mounts.iter().map(|mount| pod_uid(mount).to_owned()).collect()
+}
+
+async fn look_up_claim(
+    api: &ApiClient,
+    selections: &Selections,
+    reference: &ClaimRef,
+    known: Option<u64>,
+) -> Outcome<Claim> {
+    let ClaimKey { namespace, name } = &reference.key;
+    if !is_valid_object_name(namespace) || !is_valid_object_name(name) {
+        return Ok(None);
+    }
+    let is_meant = |claim: &v1::PersistentVolumeClaim| reference.matches_uid(claim.metadata.uid.as_deref());
+    let claims = Api::<v1::PersistentVolumeClaim>::namespaced(api.kube.clone(), namespace);
+    // Read later, because what is used of a claim has no uid that is too long for one.
+    let found = api.look_up(CLAIMS, claims, name, known, std::convert::identity, is_meant).await?;
+    let meant = found.filter(|(_, claim)| is_meant(claim));
+    Ok(meant.map(|(version, claim)| (version, convert::claim(claim, selections))))
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::convert;
 use super::pod_index::PodIndex;
-use super::slim_pod::{Fields, SlimPod};
+use super::slim_pod::Fields;
 use crate::volume::{
     Claim, ClaimKey, Lookup, Metadata, PersistentVolume, Selections, SourceStatus, VolumeMetadata,
 };
@@ -104,15 +104,7 @@ impl Objects {
                 let key = ClaimKey { namespace: claim.metadata.namespace.take().unwrap_or_default(), name };
                 self.claims.entry(key).or_default().push(Arc::new(convert::claim(claim, selections)));
             }
-            "Pod" => {
-                let pod: SlimPod = serde_json::from_str(json)?;
-                if pod.pod.is_none() || !pod.is_well_formed {
-                    return Err(serde_json::Error::custom(
-                        "it has no name, or no spec with a list of volumes",
-                    ));
-                }
-                self.pods.put(pod);
-            }
+            "Pod" => self.pods.put(serde_json::from_str(json)?),
             _ => return Ok(false),
         }
         Ok(true)

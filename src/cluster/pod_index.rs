@@ -31,8 +31,6 @@ struct IndexedPod {
 pub(super) struct PodIndex {
     /// Of several that claim a uid, the kubelet's own is the one that stays.
     by_uid: HashMap<String, Vec<IndexedPod>>,
-    /// The watch has started from the beginning, and has not sent every pod yet.
-    is_restarting: bool,
     /// Pods that are not known yet will be told.
     pub(super) is_awaited: bool,
     /// The last outcome of the watch.
@@ -59,14 +57,12 @@ impl PodIndex {
 
     /// The watch sends every pod again.
     pub(super) fn restart(&mut self) {
-        self.is_restarting = true;
         self.change_presence(Presence::Shown, Presence::Unconfirmed);
     }
 
-    /// The watch has sent every pod: those that it did not send are gone. Returns whether it had just restarted.
-    pub(super) fn finish_restart(&mut self) -> bool {
+    /// The watch has sent every pod: those that it did not send are gone.
+    pub(super) fn finish_restart(&mut self) {
         self.change_presence(Presence::Unconfirmed, Presence::Gone);
-        std::mem::take(&mut self.is_restarting)
     }
 
     fn change_presence(&mut self, from: Presence, to: Presence) {
@@ -77,7 +73,7 @@ impl PodIndex {
     /// Adds a pod. What is used of it never changes, so an older state from a server that lags behind does no harm.
     pub(super) fn put(&mut self, pod: SlimPod) {
         let SlimPod { uid: owner, path_uids, pod, .. } = pod;
-        let Some(pod) = pod.map(Arc::new) else { return };
+        let pod = Arc::new(pod);
         for uid in path_uids {
             let entries = self.by_uid.entry(uid.clone()).or_default();
             let same = resolve(&uid, entries).filter(|known| **known == pod).unwrap_or(&pod);

@@ -143,10 +143,11 @@ impl PodWatcher {
     }
 
     fn apply(&mut self, event: WatchEvent<SlimPod>) {
+        let has_all_pods = self.version.is_some();
         let version = match &event {
             WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version.clone()),
             WatchEvent::Added(pod) | WatchEvent::Modified(pod) | WatchEvent::Deleted(pod) => {
-                pod.resource_version.clone().filter(|_| self.version.is_some())
+                pod.resource_version.clone().filter(|_| has_all_pods)
             }
             WatchEvent::Error(_) => None,
         };
@@ -156,8 +157,9 @@ impl PodWatcher {
                 WatchEvent::Added(pod) | WatchEvent::Modified(pod) => pods.put(pod),
                 WatchEvent::Deleted(pod) => pods.remove(&pod),
                 WatchEvent::Bookmark(_) => {
+                    pods.finish_restart();
                     let has_pods = self.mounted.borrow().iter().any(|mount| mount.pod_uid.is_some());
-                    if pods.finish_restart() && pods.is_empty() && has_pods {
+                    if !has_all_pods && pods.is_empty() && has_pods {
                         let node = &self.node_name;
                         tracing::warn!(
                             event = "node_has_no_pods",

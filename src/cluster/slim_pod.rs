@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -26,18 +27,16 @@ const PLUGINS: [(&str, &str); 21] = [
     ("rbd", "rbd"), ("scaleIO", "scaleio"), ("storageos", "storageos"), ("vsphereVolume", "vsphere-volume"),
 ];
 
-/// A pod as the API server sends it. A field that is missing or of another type is absent.
-#[derive(Debug, Clone, Default)]
+/// A pod as the API server sends it. It has a name and a spec; another field of another type is absent.
+#[derive(Debug, Clone)]
 pub(super) struct SlimPod {
     /// The object's uid.
     pub(super) uid: Option<String>,
     /// The uids that the kubelet's paths may carry.
     pub(super) path_uids: Vec<String>,
     pub(super) resource_version: Option<String>,
-    /// What is used of it; `None` if it has no name.
-    pub(super) pod: Option<Pod>,
-    /// Its spec and its volumes are of the right types.
-    pub(super) is_well_formed: bool,
+    /// What is used of it.
+    pub(super) pod: Pod,
 }
 
 /// The name of a field that is used; all others are one, so that no more of them is kept however many there are.
@@ -81,10 +80,11 @@ impl<'de> Deserialize<'de> for SlimPod {
         let fields = Fields::of(&json).unwrap_or_default();
         let metadata: Fields<'_> = fields.read("metadata").unwrap_or_default();
         let annotations: Fields<'_> = metadata.read("annotations").unwrap_or_default();
-        let spec: Option<Fields<'_>> = fields.read("spec");
-        let volumes = spec.as_ref().and_then(|spec| spec.json("volumes"));
-        let volumes =
-            volumes.map(|volumes| serde_json::from_str::<Option<RawList<'_, MAX_VOLUMES>>>(volumes.get()));
+        let missing = D::Error::missing_field;
+        let name = metadata.name("name").ok_or_else(|| missing("name"))?;
+        let spec: Fields<'_> = fields.read("spec").ok_or_else(|| missing("spec"))?;
+        let volumes = spec.json("volumes").map(|volumes| serde_json::from_str(volumes.get())).transpose();
+        let volumes: Option<RawList<'_, MAX_VOLUMES>> = volumes.map_err(D::Error::custom)?.flatten();
         let uid = metadata.name("uid");
         // A static pod's directory is named after the hash that this annotation of its mirror pod has. Anybody can give a pod
         // `config.hash`, but the kubelet deletes pods with this one that are not its own.
@@ -93,11 +93,7 @@ impl<'de> Deserialize<'de> for SlimPod {
             path_uids: [uid.clone(), hash].into_iter().flatten().collect(),
             uid,
             resource_version: metadata.name("resourceVersion"),
-            is_well_formed: spec.is_some() && volumes.as_ref().is_none_or(Result::is_ok),
-            pod: metadata.name("name").map(|name| {
-                let namespace = metadata.name("namespace").unwrap_or_default();
-                pod(name, namespace, &volumes.and_then(Result::ok).flatten().unwrap_or_default())
-            }),
+            pod: pod(name, metadata.name("namespace").unwrap_or_default(), &volumes.unwrap_or_default()),
         })
     }
 }

@@ -139,9 +139,7 @@ impl Store {
         };
         let waiting = self.volumes.iter().filter(|(_, volume)| !volume.is_looked_up);
         // While the server fails, those that did not fail come first: objects that always do must not keep them waiting.
-        let comes_last = |volume: &CachedVolume| {
-            self.backoff.is_failing() && (volume.objects.pv.is_failing || volume.objects.claim.is_failing)
-        };
+        let comes_last = |volume: &CachedVolume| self.backoff.is_failing() && volume.is_failing();
         let order = |volume: &CachedVolume| {
             (time(volume).max(self.not_before), comes_last(volume), time(volume), volume.due)
         };
@@ -238,35 +236,26 @@ impl Store {
     }
 
     fn record_answers(&mut self, name: &str, answers: thread::Result<Answers>) {
-        let failures = answers.as_ref().map_or(&[][..], |answers| &answers.failures);
-        for (resource, error) in failures {
-            self.record_failure(*resource, Some(name), error);
-        }
         let now = Instant::now();
         let Some(volume) = self.volumes.get_mut(name) else { return };
         volume.is_looked_up = false;
-        let due = match answers {
-            Ok(answers) => {
-                if answers.failures.is_empty() {
-                    self.server.send_modify(|status| *status = Ok(()));
+        // Without answers it panicked, which the panic hook has logged.
+        let failures = answers.map(|answers| volume.record(answers, &self.pods.borrow()));
+        let due = match &failures {
+            Err(_) => now + volume.backoff.next_pause(None),
+            Ok(failures) => match failures.iter().map(|(_, error)| error).find(|error| !error.is_forbidden())
+            {
+                None => {
+                    // A pause that another response asked for stays.
+                    self.backoff.reset();
+                    self.failures_in_a_row = 0;
+                    now + volume.next_pause(self.settings.label_refresh)
                 }
-                let mut errors = answers.failures.iter().map(|(_, error)| error);
-                let failure = errors.find(|error| !error.is_forbidden()).cloned();
-                volume.record(answers, &self.pods.borrow());
-                self.failures_in_a_row =
-                    failure.as_ref().map_or(0, |_| self.failures_in_a_row.saturating_add(1));
-                match failure {
-                    None => {
-                        // A pause that another response asked for stays.
-                        self.backoff.reset();
-                        now + volume.next_pause(self.settings.label_refresh)
-                    }
-                    Some(failure)
-                        if failure.is_of_one_object() && self.failures_in_a_row <= MAX_FAILURES_IN_A_ROW =>
-                    {
+                Some(failure) => {
+                    self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+                    if failure.is_of_one_object() && self.failures_in_a_row <= MAX_FAILURES_IN_A_ROW {
                         now + volume.backoff.next_pause(None)
-                    }
-                    Some(failure) => {
+                    } else {
                         // The failure of a request that was in flight when another one failed is no new information.
                         if self.not_before <= now || failure.retry_after().is_some() {
                             let later = now + self.backoff.next_pause(failure.retry_after());
@@ -275,12 +264,16 @@ impl Store {
                         now
                     }
                 }
-            }
-            // A panic, which its hook has logged.
-            Err(_) => now + volume.backoff.next_pause(None),
+            },
         };
         if volume.is_mounted() {
             volume.due = due;
+        }
+        if failures.as_ref().is_ok_and(Vec::is_empty) {
+            self.server.send_modify(|status| *status = Ok(()));
+        }
+        for (resource, error) in failures.iter().flatten() {
+            self.record_failure(*resource, Some(name), error);
         }
     }
 
@@ -288,12 +281,11 @@ impl Store {
     /// allocation.
     fn publish(&mut self) {
         let pods = self.pods.borrow();
-        let objects = || self.volumes.values().map(|volume| &volume.objects);
         let all = |a, b| a && b;
         let sources = [
             (PODS, pods.outcome.as_ref().map(Result::is_ok)),
-            (PVS, objects().filter_map(|objects| objects.pv.success()).reduce(all)),
-            (CLAIMS, objects().filter_map(|objects| objects.claim.success()).reduce(all)),
+            (PVS, self.volumes.values().filter_map(|volume| volume.pv.success()).reduce(all)),
+            (CLAIMS, self.volumes.values().filter_map(|volume| volume.claim.success()).reduce(all)),
         ];
         let status = |(resource, success): (ApiResource, Option<_>)| {
             Some(SourceStatus { name: resource.name, success: success? })
@@ -304,7 +296,8 @@ impl Store {
                 tracing::info!(event = "kubernetes_recovered", resource, "the API server answers again");
             }
         }
-        let confirmed = objects().flat_map(|objects| [objects.pv.confirmed, objects.claim.confirmed]);
+        let confirmed =
+            self.volumes.values().flat_map(|volume| [volume.pv.confirmed, volume.claim.confirmed]);
         let oldest = confirmed.chain([pods.confirmed]).flatten().min();
         let known = |(name, volume): (&String, &CachedVolume)| Some((name.clone(), volume.metadata()?));
         let before = Arc::clone(&self.metadata.borrow());

@@ -22,8 +22,8 @@ pub use label_filter::{
 };
 pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage, signed_figure};
 pub use metadata::{
-    Claim, ClaimKey, ClaimRef, Labels, Lookup, MAX_NAME_BYTES, Metadata, PersistentVolume, Pod, SourceStatus,
-    VolumeMetadata, VolumeSource, is_valid_object_name,
+    Claim, ClaimKey, ClaimRef, Labels, Lookup, MAX_NAME_BYTES, Metadata, MountedVolume, PersistentVolume,
+    Pod, SourceStatus, VolumeMetadata, VolumeSource, is_valid_object_name,
 };
 pub(crate) use mount::are_same;
 pub use mount::{CsiVolume, VolumeMode, VolumeMount};

@@ -195,6 +195,39 @@ fn every_source_is_named_and_identified() {
     }
 }
 
+fn volume_with(spec: &Value) -> PersistentVolume {
+    let mut object = pv("pv");
+    object["spec"] = spec.clone();
+    PersistentVolume::clone(parsed(&object).unwrap().volumes["pv"].pv.found().unwrap())
+}
+
+#[test]
+fn text_longer_than_a_labels_is_left_out_and_counted() {
+    let text = |length: usize| "x".repeat(length);
+    let with = |more: usize| {
+        let name = text(253 + more);
+        volume_with(
+            &json!({"storageClassName": name, "volumeMode": name, "accessModes": ["ReadWriteOnce", name],
+            "csi": {"driver": "d", "volumeHandle": text(1024 + more)}}),
+        )
+    };
+    let of = |pv: PersistentVolume| {
+        let source = pv.source.unwrap();
+        let lengths = [pv.storage_class, pv.mode, source.instance].map(|text| text.map(|text| text.len()));
+        (lengths, pv.access_modes.len(), source.kind, pv.dropped_labels)
+    };
+    assert_eq!(of(with(0)), ([Some(253), Some(253), Some(1024)], 2, "d".into(), 0));
+    assert_eq!(of(with(1)), ([None; 3], 1, "d".into(), 4));
+    let nameless = volume_with(&json!({"csi": {"driver": text(254), "volumeHandle": "h"}}));
+    assert_eq!((nameless.source, nameless.dropped_labels), (None, 1));
+    assert_eq!(volume_with(&json!({"accessModes": vec!["x"; 1000]})).access_modes.len(), 8);
+    // No claim has a longer name.
+    for (namespace, name, is_claim) in [(253, 253, true), (254, 1, false), (1, 254, false)] {
+        let reference = json!({"namespace": text(namespace), "name": text(name)});
+        assert_eq!(volume_with(&json!({"claimRef": reference})).claim.is_some(), is_claim);
+    }
+}
+
 fn parsed_pod(pod: &Value) -> Option<Pod> {
     let metadata = parsed(pod).unwrap();
     Some(Pod::clone(metadata.pods.values().next()?))
@@ -290,6 +323,11 @@ fn fields_of_another_type_are_absent() {
         let is_spec = odd.is_object() && odd.get("volumes").is_none();
         assert_eq!(parsed_pod(&object).is_some(), is_spec, "{odd}");
     }
+    let many = (0..5000).map(|number| format!("\"f{number}\": 1")).collect::<Vec<_>>().join(",");
+    let json = format!(
+        "{{{many}, \"kind\": \"Pod\", \"metadata\": {{{many}, \"name\": \"p\", \"uid\": \"u\"}}, \"spec\": {{}}}}"
+    );
+    assert!(parsed_pod(&serde_json::from_str(&json).unwrap()).is_some(), "among many other fields");
     let mut long = pod("u");
     long["metadata"]["name"] = json!("x".repeat(254));
     assert_eq!(parsed_pod(&long), None);

@@ -82,12 +82,7 @@ mod tests {
                 uid: None,
             };
             let pv = PersistentVolume { claim: Some(reference), ..PersistentVolume::default() };
-            let volume = VolumeMetadata {
-                pv: Lookup::Found(Arc::new(pv)),
-                claim,
-                pods: None,
-                earlier_pods: Arc::default(),
-            };
+            let volume = VolumeMetadata { pv: Lookup::Found(Arc::new(pv)), claim, pods: None };
             Arc::make_mut(&mut self.1.volumes).insert(name.into(), volume);
         }
 

@@ -18,7 +18,7 @@ fn grouped(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>
 
 /// What the cluster says of one name.
 fn with_volume(name: &str, pv: Lookup<PersistentVolume>, claim: Option<Lookup<Claim>>) -> Metadata {
-    let volume = VolumeMetadata { pv, claim, pods: None, earlier_pods: Arc::default() };
+    let volume = VolumeMetadata { pv, claim, pods: None };
     Metadata { volumes: Arc::new([(name.to_owned(), volume)].into()), ..Metadata::default() }
 }
 

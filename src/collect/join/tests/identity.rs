@@ -3,7 +3,7 @@
 use std::slice::from_ref;
 
 use super::*;
-use crate::volume::{ClaimKey, ClaimRef, VolumeSource};
+use crate::volume::{ClaimKey, ClaimRef, MountedVolume, VolumeSource};
 
 /// Names, with their numbers of mounts, and how many are ambiguous; and the pods that are left out.
 fn shown(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>, usize, String) {
@@ -92,8 +92,8 @@ fn a_name_that_vol_data_proves_beats_one_that_only_a_path_tells() {
 fn a_mount_of_an_earlier_volume_of_the_name_is_left_out() {
     let mut metadata = with_source("nfs", "nfs", "nas:/data", None);
     let volume = Arc::make_mut(&mut metadata.volumes).get_mut("data").unwrap();
-    volume.pods = Some(Arc::new(["2".to_owned()].into()));
-    volume.earlier_pods = Arc::new(["1".to_owned()].into());
+    let pods = [("1", MountedVolume::Earlier), ("2", MountedVolume::Current)];
+    volume.pods = Some(Arc::new(pods.map(|(uid, volume)| (uid.to_owned(), volume)).into()));
     let mounts = [nfs("1", "nas:/data", 50), nfs("2", "nas:/data", 50)];
     assert_eq!(shown(&mounts, &metadata), volumes(1, 0, "1"));
     assert_eq!(shown(&mounts[..1], &metadata), volumes(0, 0, "1"));

@@ -74,15 +74,15 @@ impl Kubelet {
             registry.register(
                 "kubelet_volume_stats_scrape_errors",
                 "Attempts to read the kubelet's /stats/summary that failed, and entries of it that could not be parsed",
-                summary.errors(),
+                summary.errors.clone(),
             );
         }
     }
 
     /// Requests what is old.
     pub fn refresh_if_stale(&mut self, now: Instant) {
-        self.summary.iter().for_each(|summary| summary.refresh_if_stale(now));
-        self.exposed_claims.iter().for_each(|exposed| exposed.refresh_if_stale(now));
+        self.summary.iter_mut().for_each(|summary| summary.refresh_if_stale(now));
+        self.exposed_claims.iter_mut().for_each(|exposed| exposed.refresh_if_stale(now));
     }
 
     /// Waits for the requests that are under way; whether all of them ended.

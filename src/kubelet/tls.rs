@@ -62,7 +62,13 @@ pub(super) fn root_certificates(
         let path = directory.path.join(KUBELET_CERT_PATH);
         take(&path, kubelet_self_signed_ca(&directory.rootfs, &path).map(|authority| vec![authority]));
     }
-    if found.is_empty() { Err(KubeletError::Authority(causes.join("; "))) } else { Ok(found) }
+    if found.is_empty() { Err(unchecked_certificate(&causes.join("; "))) } else { Ok(found) }
+}
+
+/// There is nothing to check the kubelet's certificate with.
+pub(super) fn unchecked_certificate(cause: &str) -> KubeletError {
+    let remedy = "give --kubelet-ca-file, or --insecure-skip-tls-verify";
+    KubeletError::new("its certificate cannot be checked", format!(": {cause}"), remedy)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {

@@ -4,7 +4,6 @@ mod connection;
 mod connection_table;
 mod limits;
 mod listener;
-mod representation;
 mod response_memory;
 mod routes;
 mod write_timeout;
@@ -22,9 +21,8 @@ use tokio::time::Instant;
 
 pub use limits::Limits;
 pub use listener::{connections, listen};
-pub use representation::Representation;
 pub use response_memory::{ResponseMemory, SharedBody};
-pub use routes::Routes;
+pub use routes::{Representation, Routes};
 
 use connection::Server;
 

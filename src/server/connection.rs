@@ -2,12 +2,10 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection_table::{Connection, ConnectionTable};
 use super::limits::Limits;
-use super::response_memory::SharedBody;
+use super::response_memory::UnsentBody;
 use super::routes::Routes;
 use super::write_timeout::WriteTimeout;
 
@@ -70,7 +68,11 @@ impl Server {
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>, connection: Arc<Connection>) -> Response<SentBody> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: Arc<Connection>,
+    ) -> Response<Full<UnsentBody>> {
         connection.begin_request();
         let mut response = self.routes.respond(&request).await;
         // Behind a request with a body, hyper 1.12 may send an error response in the middle of this one.
@@ -78,47 +80,12 @@ impl Server {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let body = response.body();
-        connection.begin_response(body);
         while body.unsent_bytes() > self.limits.unsent_bytes && self.table.evict_slowest_reader(body) {
             // The evicted connection's task drops what it holds.
             tokio::task::yield_now().await;
         }
-        response.map(|body| SentBody { body, next_chunk: 0, connection })
-    }
-}
-
-/// A body on its way to one client.
-struct SentBody {
-    body: SharedBody,
-    next_chunk: usize,
-    connection: Arc<Connection>,
-}
-
-impl Body for SentBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let chunk = self.body.chunks().get(self.next_chunk).cloned();
-        self.next_chunk += 1;
-        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.next_chunk >= self.body.chunks().len()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let rest = self.body.chunks().iter().skip(self.next_chunk);
-        SizeHint::with_exact(rest.map(|chunk| chunk.len() as u64).sum())
-    }
-}
-
-impl Drop for SentBody {
-    fn drop(&mut self) {
-        self.connection.end_body();
+        connection.begin_response(body);
+        // hyper takes the whole body at once: when it flushes the stream, all of it is written.
+        response.map(|body| Full::new(UnsentBody::new(body)))
     }
 }

@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::response_memory::SharedBody;
+use super::response_memory::{CountedBody, SharedBody};
 
 /// All open connections.
 #[derive(Default)]
@@ -27,21 +27,19 @@ struct Row {
     peer: IpAddr,
     /// A request has come, and its response is not made yet.
     is_waiting: bool,
-    /// What has been handed over to be sent and is not with the kernel yet.
+    /// The last response, or what hyper made of a bad request, while it is not all with the kernel yet.
     unsent: Option<Unsent>,
+    /// The body of the last response.
+    body: Weak<CountedBody>,
     /// Dropped, it tells the connection's task to end.
     _eviction: oneshot::Sender<Infallible>,
 }
 
 struct Unsent {
-    /// When the last response of it was handed over.
+    /// When it was handed over.
     since: Instant,
     /// When the kernel last accepted some of it.
     progress_at: Instant,
-    /// The last response's body.
-    body: Option<SharedBody>,
-    /// hyper has not taken the whole body yet.
-    has_more: bool,
 }
 
 impl Row {
@@ -62,7 +60,8 @@ impl ConnectionTable {
         let mut rows = self.lock();
         rows.last_id += 1;
         let id = rows.last_id;
-        rows.open.insert(id, Row { peer, is_waiting: false, unsent: None, _eviction: eviction });
+        let row = Row { peer, is_waiting: false, unsent: None, body: Weak::new(), _eviction: eviction };
+        rows.open.insert(id, row);
         (Connection { table: Arc::clone(self), id }, evicted)
     }
 
@@ -84,9 +83,10 @@ impl ConnectionTable {
     /// Closes the connection whose client has read nothing of its response for longest. Those that are sent this body do
     /// not count: closing them would free nothing.
     pub(super) fn evict_slowest_reader(&self, except: &SharedBody) -> bool {
+        let except = except.identity();
         let stalled_since = |row: &Row| {
-            let unsent = row.unsent.as_ref()?;
-            (!unsent.body.as_ref()?.is_same(except)).then_some(unsent.progress_at)
+            let unsent = row.unsent.as_ref().filter(|_| !Weak::ptr_eq(&row.body, &except))?;
+            Some(unsent.progress_at)
         };
         let mut rows = self.lock();
         let slowest = rows.open.iter().filter_map(|(id, row)| Some((stalled_since(row)?, *id))).min();
@@ -119,14 +119,9 @@ impl Connection {
     pub(super) fn begin_response(&self, body: &SharedBody) {
         self.update(|row, now| {
             row.is_waiting = false;
-            row.unsent =
-                Some(Unsent { since: now, progress_at: now, body: Some(body.clone()), has_more: true });
+            row.body = body.identity();
+            row.unsent = Some(Unsent { since: now, progress_at: now });
         });
-    }
-
-    /// hyper has taken the whole body, or drops it.
-    pub(super) fn end_body(&self) {
-        self.update(|row, _| row.unsent.iter_mut().for_each(|unsent| unsent.has_more = false));
     }
 
     /// The kernel has accepted some bytes.
@@ -134,17 +129,15 @@ impl Connection {
         self.update(|row, now| row.unsent.iter_mut().for_each(|unsent| unsent.progress_at = now));
     }
 
-    /// The kernel has accepted everything that hyper has taken.
+    /// The kernel has accepted everything.
     pub(super) fn record_flush(&self) {
-        self.update(|row, _| row.unsent = row.unsent.take().filter(|unsent| unsent.has_more));
+        self.update(|row, _| row.unsent = None);
     }
 
     /// The kernel accepts no more. Since when something has been unsent: also an error response that hyper made.
     pub(super) fn unsent_since(&self) -> Instant {
-        let unsent_since = self.update(|row, now| {
-            let new = || Unsent { since: now, progress_at: now, body: None, has_more: false };
-            row.unsent.get_or_insert_with(new).since
-        });
+        let unsent_since =
+            self.update(|row, now| row.unsent.get_or_insert(Unsent { since: now, progress_at: now }).since);
         unsent_since.unwrap_or_else(Instant::now)
     }
 

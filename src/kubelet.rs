@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use cached_endpoint::EndpointStatus;
-pub use tls::{CaFileError, validate_ca_file};
+pub use tls::validate_ca_file;
 
 use prometheus_client::registry::Registry;
 

@@ -13,12 +13,12 @@ pub fn registry() -> Registry {
     registry.register(
         "disk_usage_exporter_panics",
         "Faults of this program that cost one measurement, scrape or connection; the log names the place",
-        panics::counter(),
+        panics::COUNT.clone(),
     );
     registry.register(
         "disk_usage_exporter_lost_log_lines",
         "Lines of the log that are lost because nobody read it",
-        logging::lost_lines(),
+        logging::LOST_LINES.clone(),
     );
     registry.register_collector(Box::new(ProcessCollector::default()));
     registry

@@ -9,7 +9,6 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 use hyper::Uri;
 
-use super::error::ConfigError;
 use super::values::{flag, server_name};
 use super::{duration, endpoint};
 use crate::volume::KubeletSeriesOptions;
@@ -115,18 +114,22 @@ impl KubeletArgs {
         self.sources.get_or_insert(vec![default]);
     }
 
-    pub(super) fn check(&self, is_df: bool, is_served: bool) -> Result<Sources, ConfigError> {
+    pub(super) fn check(&self, is_df: bool, is_served: bool) -> Result<Sources, String> {
         let sources = self.sources.as_deref().unwrap_or(&[Source::Mounts]);
         let kubelet = sources.contains(&Source::Kubelet);
         let has_series = match self.kubelet_volume_stats {
             KubeletVolumeStats::Auto => kubelet,
             KubeletVolumeStats::All | KubeletVolumeStats::Missing => true,
-            KubeletVolumeStats::Off if kubelet => return Err(ConfigError::KubeletSourceUnused),
+            KubeletVolumeStats::Off if kubelet => {
+                return Err("'--kubelet-volume-stats=off' cannot be used with the kubelet as a source, of which it leaves nothing; \
+                     give all or missing, or --sources=mounts".into());
+            }
             KubeletVolumeStats::Off => false,
         };
         let per_pod = self.kubelet_volume_stats_labels == KubeletVolumeStatsLabels::Pod;
         if !has_series && per_pod {
-            return Err(ConfigError::PodLabelsWithoutSeries);
+            return Err("'--kubelet-volume-stats-labels=pod' is about series that --kubelet-volume-stats leaves out; \
+                 give --kubelet-volume-stats=all or missing, or leave it out".into());
         }
         let kubelet_series = if is_df {
             // The table shows all claims of the kubelet, with their pods.

@@ -143,7 +143,7 @@ impl Collector {
         let kubelet = self.kubelet.as_ref();
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
         let reported = summary.as_ref().map(|summary| summary.as_slice()).unwrap_or_default();
-        let max_age = kubelet.map(Kubelet::max_age).unwrap_or_default();
+        let max_age = kubelet.map(|kubelet| kubelet.max_age).unwrap_or_default();
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             answered: status.answered,
             stale: summary.is_some().then(|| claims::count_stale(reported, max_age, time)),

@@ -2,7 +2,6 @@
 
 mod args;
 mod duration;
-mod endpoint;
 mod kubelet;
 mod kubernetes;
 mod log;

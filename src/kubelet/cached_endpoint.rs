@@ -8,7 +8,7 @@ use tokio::time::error::Elapsed;
 
 use super::client::{KubeletClient, KubeletPage, Parsed};
 use super::error::KubeletError;
-use crate::runtime::{Clients, Deadline, Job, JobLost};
+use crate::runtime::{Deadline, Job, JobLost};
 
 /// For the whole exchange: connection, handshake, request and answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,8 +20,6 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A page, which the collecting thread reads; tasks of the `clients` runtime make the requests, one at a time.
 pub(super) struct CachedEndpoint<T: 'static> {
     page: &'static KubeletPage<T>,
-    interval: Duration,
-    clients: Clients,
     client: Arc<KubeletClient>,
     /// The request that is under way, and when it was made.
     request: Option<(Instant, Job<Exchange<T>>)>,
@@ -60,26 +58,23 @@ enum Outcome {
 }
 
 impl<T: Send + Sync> CachedEndpoint<T> {
-    pub(super) fn new(
-        page: &'static KubeletPage<T>,
-        interval: Duration,
-        clients: &Clients,
-        client: &Arc<KubeletClient>,
-    ) -> Self {
-        let (clients, client) = (clients.clone(), Arc::clone(client));
-        let (answer, outcome, errors) = (None, None, Counter::default());
-        Self { page, interval, clients, client, request: None, is_hanging: false, answer, outcome, errors }
+    pub(super) fn new(page: &'static KubeletPage<T>, client: &Arc<KubeletClient>) -> Self {
+        let (client, errors) = (Arc::clone(client), Counter::default());
+        Self { page, client, request: None, is_hanging: false, answer: None, outcome: None, errors }
     }
 
     /// Makes a request if the answer is old and no request is under way.
     pub(super) fn refresh_if_stale(&mut self, now: Instant) {
         let age = |since: Instant| now.saturating_duration_since(since);
         let is_idle = self.has_ended(&Deadline::after(Duration::ZERO));
-        let is_fresh = self.answer.as_ref().is_some_and(|answer| age(answer.requested) < self.interval);
+        let is_fresh = self
+            .answer
+            .as_ref()
+            .is_some_and(|answer| age(answer.requested) < self.client.args.scrape_interval);
         let is_backing_off = matches!(self.outcome, Some(Outcome::Failure(_, at)) if age(at) < RETRY_DELAY);
         if is_idle && !is_fresh && !is_backing_off {
             let (page, client) = (self.page, Arc::clone(&self.client));
-            let request = self.clients.run(async move {
+            let request = self.client.clients.run(async move {
                 let result = tokio::time::timeout(REQUEST_TIMEOUT, client.get(page)).await;
                 (result, Instant::now(), SystemTime::now())
             });
@@ -158,7 +153,7 @@ impl<T: Send + Sync> CachedEndpoint<T> {
     pub(super) fn fresh_answer(&self, start: Instant) -> Option<Arc<T>> {
         let answer = self.answer.as_ref()?;
         let age = start.saturating_duration_since(answer.received);
-        (age <= self.interval * MAX_AGE_INTERVALS).then(|| Arc::clone(&answer.value))
+        (age <= self.client.args.scrape_interval * MAX_AGE_INTERVALS).then(|| Arc::clone(&answer.value))
     }
 
     /// The last answer, however old, if no request failed since: then nobody has scraped since.

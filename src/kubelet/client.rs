@@ -16,7 +16,7 @@ use super::tls;
 use crate::config::KubeletArgs;
 use crate::error_text::error_chain;
 use crate::host_files::{HostPath, read_token};
-use crate::runtime::BlockingWorker;
+use crate::runtime::{BlockingWorker, Clients};
 
 /// A summary of 1,000 claims has 1 MB; the kubelet's metrics can have a few.
 const MAX_BODY_BYTES: usize = 16 << 20;
@@ -48,27 +48,20 @@ pub(super) struct Parsed<T> {
 /// Makes requests to one kubelet.
 #[derive(Debug)]
 pub(super) struct KubeletClient {
-    args: KubeletArgs,
+    pub(super) args: KubeletArgs,
     /// Configured, and never one that the mount table shows: users of the node can put rows into that, and would choose
     /// whom to trust.
-    directory: HostPath,
-    node_name: String,
+    pub(super) directory: HostPath,
+    pub(super) node_name: String,
     /// Whether there was no token at the last request.
-    is_token_missing: AtomicBool,
+    pub(super) is_token_missing: AtomicBool,
+    /// Makes the requests.
+    pub(super) clients: Clients,
     /// Reads the kubelet's own certificate, whose directory may hang.
-    host_files: BlockingWorker,
+    pub(super) host_files: BlockingWorker,
 }
 
 impl KubeletClient {
-    pub(super) fn new(
-        args: KubeletArgs,
-        directory: HostPath,
-        node_name: String,
-        host_files: BlockingWorker,
-    ) -> Self {
-        Self { args, directory, node_name, is_token_missing: AtomicBool::new(false), host_files }
-    }
-
     /// Requests a page and parses the answer. Each request has a connection of its own, so that replaced tokens and
     /// certificates are used at once and nothing stays open in between.
     pub(super) async fn get<T>(&self, page: &KubeletPage<T>) -> Result<Parsed<T>, KubeletError> {

@@ -9,14 +9,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use error::AppError;
 
 use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
-use crate::config::{self, Command, Config, ListenHost};
+use crate::config::{self, Command, Config, ServingArgs};
 use crate::exposition::{Encoder, Encoding, Format, Series};
 use crate::health::Health;
 use crate::report::Page;
@@ -63,7 +65,7 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
 
 async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>) -> Result<(), AppError> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let listener = listen(config.serving.listen_host.as_ref(), config.serving.listen_port)?;
+    let listener = listen(&config.serving)?;
     log_listening(listener.local_addr()?, config.fixture.as_ref());
     let health = Arc::new(Health::default());
     let cancel = CancelHandle::default();
@@ -112,10 +114,8 @@ fn start_collecting(
     let collect = move |deadline: &Deadline, previous: Option<Duration>| {
         let snapshot = Snapshot { previous_total_time: previous, ..collector.collect(deadline) };
         if snapshot.has_answer() {
-            health.set_collected();
-            if snapshot.pending == 0 {
-                health.set_settled();
-            }
+            health.has_collected.store(true, Ordering::Release);
+            health.has_settled.fetch_or(snapshot.pending == 0, Ordering::Release);
         }
         encoder.prepare(snapshot)
     };
@@ -138,11 +138,11 @@ async fn become_ready(
     let started = Instant::now();
     collect_until_first_answer(scrapes, stat_timeout, health).await;
     if let Some(api) = &api {
-        if !health.has_settled() {
+        if !health.has_settled.load(Ordering::Acquire) {
             api.status.wait_until_answered(HOLD_BACK).await;
             collect_until_first_answer(scrapes, stat_timeout, health).await;
             // Volumes that came after the first collection may be held back still, and there may always be some.
-            health.set_settled();
+            health.has_settled.store(true, Ordering::Release);
         }
         api.wait_if_required(started, REQUIRED_API_TIMEOUT).await?;
     }
@@ -156,7 +156,7 @@ async fn collect_until_first_answer(scrapes: &Scrapes, measuring: Duration, heal
     let mut delay = INITIAL_RETRY_DELAY;
     loop {
         let _ = scrapes.scrape(ScrapeRequest { measuring, representation }).await;
-        if health.has_collected() {
+        if health.has_collected.load(Ordering::Acquire) {
             return;
         }
         tokio::time::sleep(delay).await;
@@ -164,14 +164,18 @@ async fn collect_until_first_answer(scrapes: &Scrapes, measuring: Duration, heal
     }
 }
 
-fn listen(host: Option<&ListenHost>, port: u16) -> Result<tokio::net::TcpListener, AppError> {
-    let addresses = host.map(|ListenHost(addresses)| addresses.as_slice());
-    server::listen(addresses, port).map_err(|source| AppError::Listen {
-        host: addresses.map_or("all interfaces".into(), |addresses| {
-            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        }),
-        port,
-        source,
+fn listen(serving: &ServingArgs) -> Result<TcpListener, AppError> {
+    let ServingArgs { listen_host, listen_port: port } = serving;
+    server::listen(listen_host.as_deref(), *port).map_err(|error| {
+        let addresses = listen_host.iter().flat_map(|addresses| addresses.iter().map(ToString::to_string));
+        let host = if listen_host.is_some() {
+            addresses.collect::<Vec<_>>().join(", ")
+        } else {
+            "all interfaces".into()
+        };
+        AppError::failure(format_args!(
+            "cannot listen on {host} port {port}: {error}; choose another by --listen-host and --listen-port"
+        ))
     })
 }
 

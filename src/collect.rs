@@ -147,12 +147,12 @@ impl Collector {
         let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
-        let mut reported = summary.as_deref().cloned().unwrap_or_default();
+        let mut reported = summary.as_ref().map(|summary| summary.as_slice().to_vec()).unwrap_or_default();
         let excluded_claims = self.remove_excluded(&mut reported);
         if self.mounts.is_none() {
             snapshot.excluded = excluded_claims;
         }
-        let max_age = kubelet.map(Kubelet::max_age).unwrap_or_default();
+        let max_age = kubelet.map(|kubelet| kubelet.max_age).unwrap_or_default();
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             answered: status.answered,
             stale: summary.is_some().then(|| claims::count_stale(&reported, max_age, time)),

@@ -111,15 +111,6 @@ impl Reader {
     }
 }
 
-/// Waits for an outcome that `Kubelet::wait` does not look at.
-fn wait_until(is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE);
-        std::thread::yield_now();
-    }
-}
-
 fn events(log: &[Value]) -> Vec<&str> {
     log.iter().map(|line| line["event"].as_str().unwrap()).collect()
 }
@@ -186,8 +177,11 @@ fn answer_is_reused_for_its_interval_and_expires_after_three_of_them() {
     let mut reader = Reader::start(kubelet::Kubelet::start(), &[]);
     let start = Instant::now();
     reader.request_at(start);
-    wait_until(|| reader.status().answered.is_some());
+    reader.server.wait_for(SUMMARY, 1);
+    reader.server.wait_until_disconnected();
+    std::thread::sleep(20 * MOMENT);
     let received = Instant::now();
+    std::thread::sleep(2 * MOMENT);
     reader.refresh_at(start + INTERVAL.saturating_sub(MOMENT));
     assert_eq!(reader.server.count(SUMMARY), 1);
     // Its age counts from when it was received, however late it is looked at and whatever the next request does.
@@ -220,8 +214,7 @@ fn failed_request_is_retried_after_a_second_from_when_it_failed() {
     let mut reader = Reader::start(kubelet::Kubelet::start(), &MISSING);
     reader.server.fault(METRICS, Fault::Raw(String::new()), 1);
     let start = Instant::now();
-    reader.request_at(start);
-    wait_until(|| reader.exposed_at(start) != Err("not yet"));
+    reader.refresh_at(start);
     let failed = Instant::now();
     reader.refresh_at(start + RETRY_DELAY.saturating_sub(MOMENT));
     assert_eq!((reader.server.count(METRICS), reader.exposed_at(start)), (1, Err("unavailable")));

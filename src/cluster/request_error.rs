@@ -10,7 +10,7 @@ use kube::client::AuthError;
 
 use super::access::AccessError;
 use crate::error_text::{causes, error_chain, truncated};
-use crate::http_body::BodyTooLong;
+use crate::input_limits::BodyTooLong;
 
 /// The server wants to be asked later.
 #[derive(Debug, thiserror::Error)]

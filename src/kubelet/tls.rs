@@ -2,7 +2,7 @@
 //! the node's name in it; signed by the cluster, with the node's addresses; or the administrator's own.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -22,21 +22,15 @@ const MAX_CA_FILE_BYTES: u64 = 1 << 20;
 /// A file that is no use.
 const NO_CA_MESSAGE: &str = "no certificate in it that can be used";
 
-/// `--kubelet-ca-file` is of no use.
-#[derive(Debug, thiserror::Error)]
-#[error("invalid value {path:?} for '--kubelet-ca-file': {cause}; give a file of certificates as PEM")]
-pub struct CaFileError {
-    path: PathBuf,
-    cause: String,
-}
-
 /// Whether the file that was named can be used.
-pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), CaFileError> {
+pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), String> {
     match &args.kubelet_ca_file {
-        Some(path) if !args.insecure_skip_tls_verify => {
-            let bad = |cause: Box<dyn Error>| CaFileError { path: path.clone(), cause: cause.to_string() };
-            certificates(path).map(drop).map_err(bad)
-        }
+        Some(path) if !args.insecure_skip_tls_verify => certificates(path).map(drop).map_err(|cause| {
+            format!(
+                "invalid value \"{}\" for '--kubelet-ca-file': {cause}; give a file of certificates as PEM",
+                path.display()
+            )
+        }),
         _ => Ok(()),
     }
 }
@@ -62,7 +56,13 @@ pub(super) fn root_certificates(
         let path = directory.path.join(KUBELET_CERT_PATH);
         take(&path, kubelet_self_signed_ca(&directory.rootfs, &path).map(|authority| vec![authority]));
     }
-    if found.is_empty() { Err(KubeletError::Authority(causes.join("; "))) } else { Ok(found) }
+    if found.is_empty() { Err(unchecked_certificate(&causes.join("; "))) } else { Ok(found) }
+}
+
+/// There is nothing to check the kubelet's certificate with.
+pub(super) fn unchecked_certificate(cause: &str) -> KubeletError {
+    let remedy = "give --kubelet-ca-file, or --insecure-skip-tls-verify";
+    KubeletError::new("its certificate cannot be checked", format!(": {cause}"), remedy)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use super::blocking_worker::Job;
 
 /// Threads for credentials and name lookups (DNS), which the system offers in a blocking form only.
 const MAX_BLOCKING_THREADS: usize = 2;
@@ -36,6 +39,18 @@ impl Clients {
     /// Runs a task on that thread.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(task);
+    }
+
+    /// Runs a task on that thread. The calling thread is woken when it ends.
+    pub fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Job<T> {
+        let (sender, result) = oneshot::channel();
+        let caller = thread::current();
+        self.0.spawn(async move {
+            // A panic drops the sender.
+            drop(catch_panic(task).await.map(|value| sender.send(value)));
+            caller.unpark();
+        });
+        Job(result)
     }
 }
 

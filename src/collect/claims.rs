@@ -158,7 +158,7 @@ fn may_be_frozen(volume: &MeasuredVolume) -> bool {
 
 /// Its inodes have no limit; old versions of its driver tell the kubelet that none is free.
 fn is_cephfs(volume: &MeasuredVolume) -> bool {
-    volume.volume.source().is_some_and(|source| source.kind.ends_with("cephfs.csi.ceph.com"))
+    volume.volume.source().is_some_and(|(kind, _)| kind.ends_with("cephfs.csi.ceph.com"))
 }
 
 /// Of several volumes that name a claim, the one whose uid is the claim's.

@@ -51,14 +51,13 @@ impl CollectorMetrics {
         mut durations: impl Iterator<Item = Option<Duration>>,
     ) {
         // Looked up once for each kind of volume, not for each volume.
-        let mut histograms: Vec<(Option<String>, Histogram)> = Vec::new();
+        let mut histograms: Vec<(Option<&str>, Histogram)> = Vec::new();
         for volume in volumes {
-            let source = volume.source();
-            let kind = source.as_ref().map(|source| &source.kind);
-            let known = histograms.iter().position(|(known, _)| known.as_ref() == kind);
+            let kind = volume.source().map(|(kind, _)| kind);
+            let known = histograms.iter().position(|(known, _)| *known == kind);
             let at = known.unwrap_or_else(|| {
-                let labels = kind.map(|kind| ("volume_type", kind.clone())).into_iter().collect();
-                histograms.push((kind.cloned(), self.probes.get_or_create_owned(&labels)));
+                let labels = kind.map(|kind| ("volume_type", kind.to_owned())).into_iter().collect();
+                histograms.push((kind, self.probes.get_or_create_owned(&labels)));
                 histograms.len() - 1
             });
             let durations = durations.by_ref().take(volume.mounts.len()).flatten();

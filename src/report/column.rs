@@ -66,8 +66,8 @@ const COLUMNS: [Column; 22] = [
         row.volume?.volume.claim.object()?.requested_bytes.map(Value::Bytes)
     }),
     label("error", "errors", |row| list(row.reasons())),
-    label("type", "type", |row| text(row.source()?.into_owned().kind)),
-    label("instance", "instance", |row| text(row.source()?.into_owned().instance?)),
+    label("type", "type", |row| text(row.source()?.0)),
+    label("instance", "instance", |row| text(row.source()?.1?)),
     label("storage-class", "storage_class", |row| {
         text(row.volume?.volume.pv.as_ref()?.storage_class.as_deref()?)
     }),

@@ -145,9 +145,8 @@ fn fstypes(measured: &MeasuredVolume) -> Visible<'_> {
 }
 
 fn kind(measured: &MeasuredVolume) -> Visible<'_> {
-    let plugin = || measured.volume.mounts.first().map(|of| of.mount.plugin.clone());
-    let kind = measured.volume.source().map(|source| source.into_owned().kind);
-    Visible::new(kind.or_else(plugin).unwrap_or_default())
+    let plugin = || measured.volume.mounts[0].mount.plugin.as_str();
+    Visible::new(measured.volume.source().map_or_else(plugin, |(kind, _)| kind))
 }
 
 fn page_mount(PodMount { mount, pod }: &PodMount, result: ProbeResult) -> PageMount<'_> {

@@ -1,11 +1,10 @@
 //! A volume as one row: what the table and the page show of it.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
 
 use crate::snapshot::{MeasuredVolume, Snapshot, VolumeState};
-use crate::volume::{ClaimKey, Inodes, Measurement, Usage, VolumeMount, VolumeSource};
+use crate::volume::{ClaimKey, Inodes, Measurement, Usage, VolumeMount};
 
 /// A mounted volume, or a claim that only the kubelet reports.
 #[derive(Default)]
@@ -76,7 +75,7 @@ impl<'a> Row<'a> {
         measured.or_else(|| mounts.clone().next()).map(|(of, _)| &*of.mount)
     }
 
-    pub(super) fn source(&self) -> Option<Cow<'a, VolumeSource>> {
+    pub(super) fn source(&self) -> Option<(&'a str, Option<&'a str>)> {
         self.volume?.volume.source()
     }
 

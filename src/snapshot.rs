@@ -49,15 +49,19 @@ impl Snapshot {
             || self.kubelet.is_some_and(|kubelet| kubelet.answered.is_some())
     }
 
+    /// How many volumes are in this state.
+    pub fn count(&self, state: VolumeState) -> usize {
+        self.volumes.iter().filter(|volume| volume.state() == state).count()
+    }
+
     /// How many volumes are in each state, by the state's name in `disk_usage_exporter_volumes`.
     pub fn volumes_by_state(&self) -> [(&'static str, usize); 6] {
-        let count = |state| self.volumes.iter().filter(|volume| volume.state() == state).count();
         [
-            ("measured", count(VolumeState::Measured)),
-            ("failed", count(VolumeState::Failed)),
-            ("hung", count(VolumeState::Hung)),
-            ("skipped", count(VolumeState::Skipped)),
-            ("unsupported", count(VolumeState::Unsupported)),
+            ("measured", self.count(VolumeState::Measured)),
+            ("failed", self.count(VolumeState::Failed)),
+            ("hung", self.count(VolumeState::Hung)),
+            ("skipped", self.count(VolumeState::Skipped)),
+            ("unsupported", self.count(VolumeState::Unsupported)),
             ("pending", self.pending),
         ]
     }

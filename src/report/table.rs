@@ -4,7 +4,7 @@ use clap::Args;
 use unicode_width::UnicodeWidthStr;
 
 use super::column::{Column, DEFAULT_COLUMNS, Output, Value};
-use super::escape::{Visible, escape_json};
+use super::escape::{escape_json, visible};
 use super::notices::notices;
 use super::row::{Row, rows, sort_by_percent};
 use crate::snapshot::Snapshot;
@@ -132,9 +132,9 @@ fn cells(columns: &[Column], row: &Row<'_>, is_exact: bool) -> Vec<Cell> {
 
 fn format_value(value: Value<'_>, is_exact: bool) -> String {
     match value {
-        Value::Text(text) => Visible::new(text).to_string(),
+        Value::Text(text) => visible(&text).into_owned(),
         Value::List(items) => {
-            let shown = Visible::new(items[..items.len().min(MAX_LISTED)].join(",")).to_string();
+            let shown = visible(&items[..items.len().min(MAX_LISTED)].join(",")).into_owned();
             let more = items.len().saturating_sub(MAX_LISTED);
             if more > 0 { format!("{shown},+{more}") } else { shown }
         }

@@ -36,12 +36,6 @@ pub struct Snapshot {
     pub previous_total_time: Option<Duration>,
 }
 
-impl AsRef<Snapshot> for Snapshot {
-    fn as_ref(&self) -> &Snapshot {
-        self
-    }
-}
-
 impl Snapshot {
     /// Whether any source of measurements has answered.
     pub fn has_answer(&self) -> bool {

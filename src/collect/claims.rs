@@ -58,7 +58,12 @@ pub(super) fn claim_stats(
     let mut mounted = MountedClaims::new(inputs);
     let fresh = || inputs.reported.iter().filter(|volume| is_fresh(volume, inputs.max_age, now));
     mounted.add_inodes(fresh());
-    let mut series = measured_series(options, &mounted);
+    let mut series: BTreeMap<SeriesKey, SeriesValue> = BTreeMap::new();
+    for (claim, volume, stats) in &mounted.measured {
+        let pods = volume.volume.pods().map(|pod| Some(pod.name.as_str().into()));
+        let pods = if options.per_pod { pods.collect() } else { vec![None] };
+        series.extend(pods.into_iter().map(|pod| ((Arc::clone(claim), pod), (Some(*stats), None))));
+    }
     for volume in fresh().filter(|volume| mounted.may_use_kubelet_stats(volume)) {
         let key = (Arc::clone(&volume.claim), options.per_pod.then(|| Arc::clone(&volume.pod)));
         if volume.stats.is_some() {
@@ -75,23 +80,6 @@ pub(super) fn claim_stats(
     series.retain(|(claim, _), _| !inputs.settling.contains(claim));
     let stats = |((claim, pod), (stats, abnormal))| ClaimStats { claim, pod, stats, abnormal };
     series.into_iter().map(stats).collect()
-}
-
-fn measured_series(
-    options: KubeletSeriesOptions,
-    mounted: &MountedClaims<'_>,
-) -> BTreeMap<SeriesKey, SeriesValue> {
-    let mut series = BTreeMap::new();
-    for (claim, volume, stats) in &mounted.measured {
-        if options.per_pod {
-            for pod in volume.volume.pods() {
-                series.insert((Arc::clone(claim), Some(pod.name.as_str().into())), (Some(*stats), None));
-            }
-        } else {
-            series.insert((Arc::clone(claim), None), (Some(*stats), None));
-        }
-    }
-    series
 }
 
 /// The volumes of the mount table, by claim.

@@ -120,7 +120,7 @@ impl<'a> Table<'a> {
 fn cells(columns: &[Column], row: &Row<'_>, is_exact: bool) -> Vec<Cell> {
     let mut reasons = if row.measurement.is_none() { row.reasons() } else { vec![] };
     let cell = |column: &Column| match (column.value)(row) {
-        Some(value) => Cell { colour: colour(&value), text: format_value(value, is_exact) },
+        Some(value) => format_value(value, is_exact),
         None if column.is_figure && !reasons.is_empty() => {
             let colour = if row.is_unsupported() { PLAIN } else { RED };
             Cell { text: std::mem::take(&mut reasons).join(","), colour }
@@ -130,8 +130,13 @@ fn cells(columns: &[Column], row: &Row<'_>, is_exact: bool) -> Vec<Cell> {
     columns.iter().map(cell).collect()
 }
 
-fn format_value(value: Value<'_>, is_exact: bool) -> String {
-    match value {
+fn format_value(value: Value<'_>, is_exact: bool) -> Cell {
+    let colour = match value {
+        Value::Percent(FULL..) => RED,
+        Value::Percent(NEARLY_FULL..) => YELLOW,
+        _ => PLAIN,
+    };
+    let text = match value {
         Value::Text(text) => visible(&text).into_owned(),
         Value::List(items) => {
             let shown = visible(&items[..items.len().min(MAX_LISTED)].join(",")).into_owned();
@@ -143,15 +148,8 @@ fn format_value(value: Value<'_>, is_exact: bool) -> String {
         Value::Bytes(bytes) => Size(bytes).to_string(),
         Value::Count(count) => count.to_string(),
         Value::Percent(percent) => Percent(percent).to_string(),
-    }
-}
-
-fn colour(value: &Value<'_>) -> &'static str {
-    match value {
-        Value::Percent(FULL..) => RED,
-        Value::Percent(NEARLY_FULL..) => YELLOW,
-        _ => PLAIN,
-    }
+    };
+    Cell { text, colour }
 }
 
 /// Lines with aligned columns, without trailing blanks.

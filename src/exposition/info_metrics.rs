@@ -1,6 +1,6 @@
 //! The label sets of the `*_info` families, of errors and of claims.
 
-use super::labels::{LabelSet, lossy};
+use super::labels::LabelSet;
 use crate::snapshot::ClaimStats;
 use crate::volume::{PodMount, Reason, Volume};
 
@@ -35,10 +35,10 @@ pub(super) fn mount_info_labels(volume: &Volume, PodMount { mount, pod }: &PodMo
         .with("pod_uid", mount.pod_uid.as_deref())
         .with("pod_namespace", pod.map(|pod| pod.namespace.as_str()))
         .with("pod_name", pod.map(|pod| pod.name.as_str()))
-        .with("device", &*lossy(&mount.device))
-        .with("root", mount.root.as_deref().map(lossy).as_deref())
-        .with("mountpoint", &*lossy(mount.mountpoint.as_os_str()))
-        .with("fstype", &*lossy(&mount.fstype))
+        .with("device", &*mount.device.to_string_lossy())
+        .with("root", mount.root.as_ref().map(|root| root.to_string_lossy()).as_deref())
+        .with("mountpoint", &*mount.mountpoint.to_string_lossy())
+        .with("fstype", &*mount.fstype.to_string_lossy())
         .with("access", if mount.is_read_only() { "ro" } else { "rw" })
 }
 

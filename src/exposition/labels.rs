@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 
 use crate::volume::{LabelFilter, Labels, MAX_LABEL_VALUE_BYTES, Selections, Volume};
 
@@ -60,11 +58,6 @@ impl LabelSet {
         }
         out.push_str("\"}");
     }
-}
-
-/// A path or device name as a label's value: bytes that are not UTF-8 become U+FFFD.
-pub(super) fn lossy(text: &OsStr) -> Cow<'_, str> {
-    String::from_utf8_lossy(text.as_bytes())
 }
 
 /// A label of a volume's series.

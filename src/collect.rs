@@ -7,7 +7,6 @@ mod hold_back;
 mod join;
 mod metrics;
 mod mounts;
-mod settling_claims;
 mod single_flight;
 mod transition_log;
 
@@ -27,9 +26,9 @@ use crate::node::Node;
 use crate::runtime::{BlockingWorker, Deadline, age};
 use crate::snapshot::{KubeletStatus, Snapshot, SourceStatus};
 use crate::volume::{Exclusions, KubeletSeriesOptions, ReportedVolume};
+use claims::SettlingClaims;
 use metrics::CollectorMetrics;
 use mounts::Mounts;
-use settling_claims::SettlingClaims;
 use transition_log::TransitionLog;
 
 /// What a collector reads, and which series it makes of it.

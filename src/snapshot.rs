@@ -38,17 +38,29 @@ pub struct Snapshot {
     pub previous_total_time: Option<Duration>,
 }
 
-impl AsRef<Snapshot> for Snapshot {
-    fn as_ref(&self) -> &Snapshot {
-        self
-    }
-}
-
 impl Snapshot {
     /// Whether any source of measurements has answered.
     pub fn has_answer(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.readable)
             || self.kubelet.is_some_and(|kubelet| kubelet.answered.is_some())
+    }
+
+    /// How many volumes are in this state.
+    pub fn count(&self, state: VolumeState) -> usize {
+        self.volumes.iter().filter(|volume| volume.state() == state).count()
+    }
+
+    /// How many volumes are in each state, by the state's name in `disk_usage_exporter_volumes`.
+    pub fn volumes_by_state(&self) -> [(&'static str, usize); 7] {
+        [
+            ("measured", self.count(VolumeState::Measured)),
+            ("failed", self.count(VolumeState::Failed)),
+            ("hung", self.count(VolumeState::Hung)),
+            ("skipped", self.count(VolumeState::Skipped)),
+            ("unsupported", self.count(VolumeState::Unsupported)),
+            ("pending", self.pending),
+            ("excluded", self.excluded),
+        ]
     }
 
     /// The claims that have no mount here, each with its series.

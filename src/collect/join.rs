@@ -45,31 +45,27 @@ impl JoinedVolumes {
             self.from.1 = metadata;
             return;
         }
-        if !has_same_mounts {
-            self.hold_back.hold_new(&self.from.0, &mounts, now);
-        }
-        self.hold_back.release(&mounts, &metadata, now);
+        self.hold_back.update(&self.from.0, &mounts, &metadata, now);
         let (held, shown): (Vec<_>, Vec<_>) =
             mounts.iter().map(Arc::clone).partition(|mount| self.hold_back.holds(mount));
-        let before: HashMap<&str, &Arc<Volume>> =
-            self.volumes.iter().map(|volume| (volume.pv_name.as_str(), volume)).collect();
-        let mut grouped = group(&shown, &metadata, &self.exclusions);
-        for volume in &mut grouped.volumes {
-            if let Some(before) = before.get(volume.pv_name.as_str()).filter(|before| **before == volume) {
+        let mut joined = group(&shown, &metadata, &self.exclusions);
+        for volume in &mut joined.volumes {
+            let before = self.volumes.binary_search_by(|before| before.pv_name.cmp(&volume.pv_name));
+            if let Some(before) = before.ok().map(|at| &self.volumes[at]).filter(|before| *before == volume) {
                 *volume = Arc::clone(before);
             }
         }
-        let names = grouped.volumes.iter().map(|volume| &volume.pv_name).chain(grouped.excluded.keys());
+        let names = joined.volumes.iter().map(|volume| &volume.pv_name).chain(joined.excluded.keys());
         let names: HashSet<&str> = names.map(String::as_str).collect();
         let pending: HashSet<&str> = held.iter().map(|mount| mount.name.as_str()).collect();
-        self.pending = pending.difference(&names).count();
-        grouped.leave_out(&held);
-        let Grouped { volumes, ambiguous, excluded, left_out_pods } = grouped;
-        self.mounts =
-            volumes.iter().flat_map(|volume| &volume.mounts).map(|of| Arc::clone(&of.mount)).collect();
-        (self.volumes, self.ambiguous, self.left_out_pods) = (volumes, ambiguous, left_out_pods);
-        self.excluded = excluded;
-        self.from = (mounts, metadata);
+        joined.pending = pending.difference(&names).count();
+        joined.leave_out(&held);
+        let mounts_of_volumes = joined.volumes.iter().flat_map(|volume| &volume.mounts);
+        joined.mounts = mounts_of_volumes.map(|of| Arc::clone(&of.mount)).collect();
+        joined.hold_back = std::mem::take(&mut self.hold_back);
+        joined.exclusions = std::mem::take(&mut self.exclusions);
+        joined.from = (mounts, metadata);
+        *self = joined;
     }
 
     /// The volumes with their measurements, one a mount in the order of `mounts`.
@@ -81,17 +77,7 @@ impl JoinedVolumes {
         };
         self.volumes.iter().map(measured).collect()
     }
-}
 
-#[derive(Debug, Default)]
-struct Grouped {
-    pub(super) volumes: Vec<Arc<Volume>>,
-    ambiguous: usize,
-    excluded: HashMap<String, Option<Arc<ClaimKey>>>,
-    left_out_pods: HashSet<String>,
-}
-
-impl Grouped {
     fn leave_out(&mut self, mounts: &[Arc<VolumeMount>]) {
         self.left_out_pods.extend(mounts.iter().filter_map(|mount| mount.pod_uid.clone()));
     }
@@ -100,12 +86,12 @@ impl Grouped {
 /// Groups mounts by the name of their volume, and adds what is known of it. Left out are pods' own volumes, mounts that are
 /// not of the volume that has their name, names whose mounts are, as far as can be told, of several volumes, and those that
 /// are excluded.
-fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata, exclusions: &Exclusions) -> Grouped {
+fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata, exclusions: &Exclusions) -> JoinedVolumes {
     let mut by_name: BTreeMap<&str, Vec<Arc<VolumeMount>>> = BTreeMap::new();
     for mount in mounts.iter().filter(|mount| !metadata.is_inline(mount)) {
         by_name.entry(&mount.name).or_default().push(Arc::clone(mount));
     }
-    let mut grouped = Grouped::default();
+    let mut grouped = JoinedVolumes::default();
     for (pv_name, mounts) in by_name {
         let known = mounts.iter().find_map(|mount| metadata.volume(mount));
         let (mounts, others) = of_volume(mounts, known, metadata);

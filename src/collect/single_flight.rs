@@ -43,14 +43,9 @@ impl<K, B> WaitingScrape<K, B> {
 }
 
 /// The asking side; any number of clones. `B` is what a representation is encoded to, shared by its scrapes.
+#[derive(Clone)]
 pub struct SingleFlight<K, B> {
     requests: mpsc::Sender<WaitingScrape<K, B>>,
-}
-
-impl<K, B> Clone for SingleFlight<K, B> {
-    fn clone(&self) -> Self {
-        Self { requests: self.requests.clone() }
-    }
 }
 
 /// The collection panicked.
@@ -158,13 +153,13 @@ mod tests {
         ScrapeRequest { measuring: Duration::ZERO, representation }
     }
 
-    fn complete(complete: bool) -> Snapshot {
-        Snapshot { complete, ..Snapshot::default() }
+    fn complete(complete: bool) -> Arc<Snapshot> {
+        Arc::new(Snapshot { complete, ..Snapshot::default() })
     }
 
     /// Single flight whose encoded result is the representation itself.
     fn start(
-        collect: impl FnMut(&Deadline, Option<Duration>) -> Snapshot + Send + 'static,
+        collect: impl FnMut(&Deadline, Option<Duration>) -> Arc<Snapshot> + Send + 'static,
     ) -> SingleFlight<u8, u8> {
         SingleFlight::start(CancelHandle::default(), collect, |_, representation| representation).unwrap()
     }
@@ -184,7 +179,7 @@ mod tests {
         };
         let encoded = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&encoded);
-        let encode = move |_: &Snapshot, representation| {
+        let encode = move |_: &Arc<Snapshot>, representation| {
             count.fetch_add(1, Ordering::SeqCst);
             representation
         };
@@ -295,7 +290,7 @@ mod tests {
             // Incomplete, unless it had the longest timeout.
             complete(gate.recv().unwrap())
         };
-        let encode = |snapshot: &Snapshot, _: u8| snapshot.complete;
+        let encode = |snapshot: &Arc<Snapshot>, _: u8| snapshot.complete;
         let scrapes = SingleFlight::start(CancelHandle::default(), collect, encode).unwrap();
         let within = |seconds| {
             scrapes.scrape(ScrapeRequest { measuring: Duration::from_secs(seconds), representation: 1 })

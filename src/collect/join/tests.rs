@@ -6,7 +6,7 @@ mod exclusions;
 mod identity;
 mod objects;
 
-fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
+fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> JoinedVolumes {
     super::group(mounts, metadata, &Exclusions::default())
 }
 

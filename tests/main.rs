@@ -3,12 +3,8 @@
 #![allow(clippy::float_cmp, reason = "figures are whole numbers, or made by the same arithmetic")]
 #![allow(clippy::cast_precision_loss, reason = "so are their doubles")]
 
-/// Servers that answer what cannot be.
-mod absurd_figures;
 /// Shipped and stock alerts on a real Prometheus, with an Alertmanager.
 mod alerts;
-/// How `CephFS` is asked.
-mod cephfs;
 /// The chart: refused values, names, notes, monitors, rules and dashboards.
 mod chart;
 /// What a claim asks for, when its volume is enlarged.
@@ -23,12 +19,12 @@ mod dashboards;
 mod df;
 /// Links and commands of the README and all other documents.
 mod documents;
-/// Figures that mean unknown, or less than nothing, from both sources.
-mod doubtful_figures;
 /// Thousands of scrapes while everything comes and goes.
 mod endurance;
 /// Labels of claims: which become labels of series, and which say something by themselves.
 mod excluded_claims;
+/// Figures that are impossible, unknown or hidden, from both sources, and how `CephFS` is asked.
+mod figures;
 /// Fixture nodes against their golden expositions, `promtool`, reference parsers and the real Prometheus.
 mod fixtures;
 /// The pods of `manifests/overlays/hardened`, as a kernel has them.
@@ -108,7 +104,5 @@ mod tenants;
 mod unmounts;
 /// Which mounts are of the volume that has their name.
 mod volume_identity;
-/// File systems that have no capacity, or hide it.
-mod without_capacity;
 /// XFS that has shut itself down.
 mod xfs;

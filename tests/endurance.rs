@@ -17,13 +17,13 @@ use crate::support::resources::Resources;
 use crate::support::{env_number, http};
 
 /// After so many scrapes everything that is kept has been there once.
-const FIRST: usize = 300;
+const FIRST: usize = 200;
 /// After each so many the program is checked.
 const ROUND: usize = 100;
 /// Of so many scrapes two are parsed, one of each encoding.
 const SAMPLE: usize = 20;
 /// Scrapes, where the environment gives no number: 10,000 take a debug build some minutes.
-const SCRAPES: usize = 1_000;
+const SCRAPES: usize = 400;
 /// How much more may be in use at the end: anonymous memory, resident memory, and the peak, which depends on what came
 /// together. The allocator alone makes up to 600 in the first thousand scrapes and no more after: a leak of 100 bytes
 /// a scrape makes 1,000 more in 10,000.

@@ -27,24 +27,16 @@ mod excluded_claims;
 mod figures;
 /// Fixture nodes against their golden expositions, `promtool`, reference parsers and the real Prometheus.
 mod fixtures;
-/// The pods of `manifests/overlays/hardened`, as a kernel has them.
-mod hardened;
 /// Clients that mean harm, and one that does not.
 mod hostility;
 /// Mounts that hang, recover or are unmounted, also more than there are workers; stopping meanwhile.
 mod hung_mounts;
-/// An idle program makes no system calls.
-mod idle;
 /// The structure of `src`: no import cycles.
 mod imports;
 /// Installing it as the documents say, with `kubectl` and Helm.
 mod install;
-/// The kubelet beside mounts: it delays nothing that they show.
-mod kubelet_beside_mounts;
-/// Claims that the kubelet does not expose itself.
-mod kubelet_missing;
-/// The kubelet's names for what is mounted, with and without the kubelet's own figures.
-mod kubelet_names;
+/// The kubelet beside mounts: its names for what is mounted, and claims that it does not expose itself.
+mod kubelet_and_mounts;
 /// Requests to the kubelet: failures, retries, how long an answer is used, which certificates are trusted.
 mod kubelet_requests;
 /// Which directories are a kubelet's, and what its files may be.
@@ -77,17 +69,15 @@ mod objects_file;
 mod page;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
-/// File systems that cannot be written to, and mounts.
-mod read_only;
 /// When the program is ready.
 mod readiness;
 /// The API and a file of the same objects give the same series: with a fake server, or a real cluster.
 mod real_cluster;
-/// Block devices and ext4 on them: the system's own root is needed.
+/// Block devices, file systems on them, and the container of `manifests/overlays/hardened`: the system's own root is needed.
 mod real_devices;
-/// Real mounts, and FUSE servers that answer what cannot be, in mount namespaces.
+/// Real mounts in mount namespaces: what is shown of them, and when the program rests.
 mod real_mounts;
-/// The moment between reading the table and measuring, with real mounts.
+/// Mounts that come and go while they are measured, and unmount as if the program were not there.
 mod real_races;
 /// The shipped rules: `promtool`, runbooks, the README's table.
 mod rules;
@@ -100,9 +90,5 @@ mod server_limits;
 mod support;
 /// What whoever may make pods, claims and labels can do to the exporter: nothing.
 mod tenants;
-/// Volumes unmount as if the program were not there.
-mod unmounts;
 /// Which mounts are of the volume that has their name.
 mod volume_identity;
-/// XFS that has shut itself down.
-mod xfs;

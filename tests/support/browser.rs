@@ -23,9 +23,6 @@ const ARGS: [&str; 8] = [
     "--disable-sync",
 ];
 
-/// An argument by which it runs no scripts, nor those of `run`.
-pub(crate) const NO_SCRIPTS: &str = "--blink-settings=scriptEnabled=false";
-
 /// The browser, with one page; closed when dropped.
 pub(crate) struct Browser {
     driver: Child,
@@ -37,7 +34,7 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// Starts it, where it is installed; if not, the test is skipped.
-    pub(crate) fn start(args: &[&str]) -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         if !is_there("chromedriver", &["--version"]) || !is_there("chromium", &["--version"]) {
             return None;
         }
@@ -50,7 +47,7 @@ impl Browser {
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
         let directory = format!("--user-data-dir={}", profile.path().display());
-        let args: Vec<&str> = ARGS.iter().chain(args).copied().chain([&directory[..]]).collect();
+        let args = [&ARGS[..], &[&directory]].concat();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut browser = Self { driver, address, session: "/session".into(), _profile: profile };
         let capabilities = json!({"goog:chromeOptions": {"args": args, "binary": "/usr/bin/chromium"},

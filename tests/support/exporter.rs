@@ -56,19 +56,13 @@ struct Log {
 impl Exporter {
     /// Starts it on a free port of the loopback interface, and waits until it listens.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut command = command(&["--listen-host=127.0.0.1"]);
-        Self::spawn(command.args(args))
+        Self::start_with_env(&[], args)
     }
 
     /// The same, with these settings in the environment.
     pub(crate) fn start_with_env(env: &[(&str, &str)], args: &[&str]) -> Self {
         let mut command = command(&["--listen-host=127.0.0.1"]);
         Self::spawn(command.envs(env.iter().copied()).args(args))
-    }
-
-    /// The same, on all interfaces.
-    pub(crate) fn start_everywhere(args: &[&str]) -> Self {
-        Self::spawn(&mut command(args))
     }
 
     /// Starts it with these options of `ulimit`.
@@ -126,7 +120,8 @@ impl Exporter {
         Self::spawn(command.args(args))
     }
 
-    pub(super) fn spawn(command: &mut Command) -> Self {
+    /// Starts it on a free port, and waits until it listens.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.arg("--listen-port=0").stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());

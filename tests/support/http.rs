@@ -64,8 +64,13 @@ pub(crate) fn connect_from(address: SocketAddr, client: Ipv4Addr) -> TcpStream {
 
 /// Sends a scrape on a connection of its own. Its response may come later.
 pub(crate) fn send_scrape(address: SocketAddr) -> TcpStream {
+    send(address, "/metrics")
+}
+
+/// Sends a request of this path, in the same way.
+pub(crate) fn send(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = connect(address);
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     stream
 }
 

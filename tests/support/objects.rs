@@ -29,13 +29,8 @@ pub(crate) fn objects_flag<T: AsRef<str>>(node: &Node, volumes: &[(T, T)]) -> St
     let objects = volumes.iter().flat_map(|(pv_name, claim)| {
         bound_volume(pv_name.as_ref(), nfs(pv_name.as_ref()), claim.as_ref(), PODS[0])
     });
-    write_objects(node, &objects.collect::<Vec<_>>())
-}
-
-/// `--objects` with a file of these.
-pub(crate) fn write_objects(node: &Node, objects: &[Value]) -> String {
     let path = node.path().join("objects.json");
-    std::fs::write(&path, json!({"items": objects}).to_string()).unwrap();
+    std::fs::write(&path, json!({"items": objects.collect::<Vec<_>>()}).to_string()).unwrap();
     format!("--objects={}", path.display())
 }
 

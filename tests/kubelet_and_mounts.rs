@@ -1,13 +1,15 @@
 use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
 use serde_json::json;
 
-use crate::support::exporter::Exporter;
+use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
 use crate::support::fuse::Behaviour;
-use crate::support::kubelet::{CAPACITY, Kubelet, claims, recorded_summary};
+use crate::support::kubelet::{CAPACITY, ERRORS, Fault, Kubelet, METRICS, SUMMARY, claims, recorded_summary};
 use crate::support::namespace::{Needs, PODS, bind, in_namespace};
 use crate::support::objects::objects_flag;
 use crate::support::subject::{Subject, healthy};
@@ -95,4 +97,78 @@ fn hung_mount_is_not_filled_in_from_the_kubelet() {
         expected.insert("hung", measured);
         node.exporter.scrape_until("pv-hung answers", |scrape| capacities(scrape) == expected);
     });
+}
+
+#[test]
+fn hung_kubelet_does_not_delay_mounts() {
+    in_namespace(Needs::Mounts, |node| {
+        let kubelet = Kubelet::start();
+        node.tmpfs_volume("pv-1", "size=1m");
+        let args = ["--rootfs=/", "--sources=mounts,kubelet", &kubelet.endpoint()];
+        // A request that hangs fails after 10 s: a scrape that waited for it would show an error.
+        let claims_at_once = |exporter: &Exporter| {
+            let scrape = exporter.scrape();
+            assert_eq!(scrape.value(ERRORS, &[]), Some(0.0), "the kubelet was waited for");
+            assert_eq!(scrape.label("pv_disk_usage_bytes_total", "pv_name"), ["pv-1"]);
+            claims(&scrape).len()
+        };
+        // A response that can be used serves until there is another.
+        let exporter = Exporter::start(&[&args[..], &["--stat-timeout=1h", "--scrape-interval=2s"]].concat());
+        exporter.scrape_until("the kubelet's answer", |scrape| claims(scrape).len() == 3);
+        kubelet.fault(SUMMARY, Fault::Stall(String::new()), usize::MAX);
+        let requests = kubelet.count(SUMMARY);
+        while kubelet.count(SUMMARY) == requests {
+            assert_eq!(claims_at_once(&exporter), 3);
+            sleep(Duration::from_millis(100));
+        }
+        assert_eq!(claims_at_once(&exporter), 3);
+        // Without one, the first collection waits, and no other: ten of them would outlast the request.
+        let exporter = Exporter::start(&[&args[..], &["--stat-timeout=1s"]].concat());
+        exporter.wait_until_ready();
+        assert_eq!([(); 10].map(|()| claims_at_once(&exporter)), [0; 10]);
+        kubelet.clear_faults();
+        exporter.scrape_until("the kubelet's answer", |scrape| claims(scrape).len() == 3);
+    });
+}
+
+#[test]
+fn only_claims_that_the_kubelet_does_not_expose_have_its_series() {
+    in_namespace(Needs::Mounts, |node| {
+        let kubelet = Kubelet::start();
+        node.tmpfs_volume("pv-1", "size=1m");
+        node.tmpfs_volume("pv-2", "size=1m");
+        let objects = objects_flag(node, &[("pv-1", "known"), ("pv-2", "lost")]);
+        let missing = "--kubelet-volume-stats=missing";
+        let args = ["--rootfs=/", "--sources=mounts", missing, &kubelet.endpoint(), &objects];
+        let printed = || {
+            let output = run(&[&args[..], &["metrics"]].concat());
+            Exposition::parse(&String::from_utf8(output.stdout).unwrap())
+        };
+        kubelet.expose(&[("shop", "known")]);
+        let scrape = printed();
+        assert_eq!(claims(&scrape), ["lost"]);
+        assert_eq!(scrape.label(SUCCESS, "source"), ["mounts", "kubelet_metrics", "objects"]);
+        // Its summary is no source here: it is neither requested nor shown.
+        assert!(kubelet.requests().iter().all(|(path, _)| path == METRICS));
+        assert_eq!(scrape.value(ERRORS, &[]), None);
+        kubelet.expose(&[]);
+        assert_eq!(claims(&printed()), ["known", "lost"]);
+        // A server cannot know at first whether the kubelet is about to expose it.
+        let exporter = Exporter::start(&args);
+        exporter.scrape_until("the kubelet's answer", |scrape| {
+            scrape.value(SUCCESS, &[("source", "kubelet_metrics")]) == Some(1.0)
+        });
+        let scrape = exporter.scrape();
+        assert_eq!(scrape.label("pv_disk_usage_up", "pvc_name"), ["known", "lost"]);
+        assert_eq!(scrape.value(CAPACITY, &[]), None);
+    });
+    // A refusal of the metrics is logged, and no error of the summary.
+    let kubelet = Kubelet::start();
+    kubelet.fault(METRICS, Fault::forbidden("metrics"), usize::MAX);
+    let exporter = Exporter::start(&[&kubelet.endpoint(), "--kubelet-volume-stats=missing"]);
+    let errors = exporter.scrape().value(ERRORS, &[]);
+    let line = exporter.wait_for_log("kubelet_request_failed");
+    assert_eq!((line["path"].as_str(), line["level"].as_str()), (Some(METRICS), Some("ERROR")));
+    assert!(line["remedy"].as_str().unwrap().contains("`get` on `nodes/metrics`"), "{line}");
+    assert_eq!(errors, Some(0.0));
 }

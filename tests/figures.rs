@@ -11,19 +11,7 @@ use crate::support::namespace::{Needs, PODS, in_namespace};
 use crate::support::objects::objects_flag;
 use crate::support::subject::{Subject, healthy};
 
-/// Unknown, as coreutils have it.
-const UNKNOWN: u64 = u64::MAX;
-/// The most that is not negative.
-const MOST: u64 = u64::MAX >> 1;
-
-const fn negative(figure: u64) -> u64 {
-    figure.wrapping_neg()
-}
-
-/// A volume; what its server answers (blocks, free, available; inodes, free; bytes of a block, of a fragment); and the
-/// series with the values that are true: the public contract, written once more.
-type Case = (&'static str, [u64; 3], [u64; 2], [u32; 2], &'static str);
-
+const FIGURES: &str = include_str!("figures.txt");
 const SERIES: [&str; 8] = [
     "bytes_total",
     "bytes_used",
@@ -34,71 +22,21 @@ const SERIES: [&str; 8] = [
     "inodes_available",
     "inodes_percent_used",
 ];
-const CASES: [Case; 18] = [
-    ("available-unknown", [100, 50, UNKNOWN], [UNKNOWN, 5], [4096; 2], "409600 204800 - - - - - -"),
-    ("blocks-unknown", [UNKNOWN; 3], [UNKNOWN; 2], [4096; 2], ""),
-    // As Mountpoint for Amazon S3 answers.
-    ("bucket", [0; 3], [0; 2], [512; 2], ""),
-    ("ceph", [5120, 4995, 4995], [33_289, UNKNOWN], [4096; 2], "20971520 512000 20459520 2.44140625 - - - -"),
-    ("free-unknown", [1024, UNKNOWN, 512], [UNKNOWN, 5], [4096; 2], "4194304 - 2097152 - - - - -"),
-    ("more-free-than-there-is", [100, 200, 300], [10, 20], [4096; 2], "409600 0 409600 0 - - - -"),
-    ("neither-used-nor-available", [1, 1, 0], [10, 10], [4096; 2], "4096 0 0 - 10 0 10 0"),
-    ("no-block-size", [100, 50, 50], [0, 0], [0, 512], "51200 25600 25600 50 - - - -"),
-    ("no-blocks", [0, 50, 50], [10, 5], [4096; 2], ""),
-    ("no-fragment-size", [100, 50, 50], [0, 0], [512, 0], "51200 25600 25600 50 - - - -"),
-    ("no-inodes", [100, 50, 50], [0, 5], [4096; 2], "409600 204800 204800 50 - - - -"),
-    ("no-size-at-all", [100, 50, 50], [10, 5], [0, 0], ""),
-    ("nothing", [0; 3], [0; 2], [0; 2], ""),
-    ("quota", [1024, negative(512), negative(512)], [10, 10], [4096; 2], "4194304 6291456 0 100 10 0 10 0"),
-    (
-        "reserve",
-        [214_724_159, 5_000_000, negative(5_736_207)],
-        [1000, 900],
-        [4096; 2],
-        "879510155264 859030155264 0 100 1000 100 900 10",
-    ),
-    (
-        "the-most-empty",
-        [MOST; 3],
-        [MOST; 2],
-        [u32::MAX; 2],
-        "3.9614081247908797e28 0 3.9614081247908797e28 0 9223372036854775807 0 9223372036854775807 0",
-    ),
-    (
-        "the-most-full",
-        [MOST, 0, 0],
-        [MOST, 0],
-        [u32::MAX; 2],
-        "3.9614081247908797e28 3.9614081247908797e28 0 100 9223372036854775807 9223372036854775807 0 100",
-    ),
-    ("whole", [1000, 400, 300], [50, 20], [4096; 2], "4096000 2457600 1228800 66.66666666666667 50 30 20 60"),
-];
-
-/// What the kubelet says of claims: bytes available and used, inodes, free and used; in all 1000 bytes.
-const COUNTED: [u64; 3] = [50, 20, 30];
-const SUMMARY: [(&str, [u64; 2], [u64; 3]); 7] = [
-    ("of-ceph", [900, 100], [33_289, UNKNOWN, 33_290]),
-    ("of-quota", [0, 1], COUNTED),
-    ("of-free-unknown", [900, 100], COUNTED),
-    ("of-bucket", [900, 100], COUNTED),
-    ("of-whole", [1, 1], [9, 9, 0]),
-    // Not mounted here.
-    ("its-ceph", [900, 100], [33_289, UNKNOWN, 33_290]),
-    ("its-quota", [negative(500), 1500], [0; 3]),
-];
 const KUBELET_SERIES: [&str; 6] =
     ["capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free", "inodes_used"];
-/// The kubelet's series of claims.
-const OF_CLAIMS: [(&str, &str, &str); 8] = [
-    ("of-ceph", "20971520 20459520 512000 0 0 0", "no limit of inodes"),
-    ("of-reserve", "879510155264 0 859030155264 1000 900 100", "less than nothing is available"),
-    ("of-quota", "4194304 0 6291456 10 10 0", "more is used than there is"),
-    ("of-free-unknown", "4194304 2097152 - 50 20 30", "the driver counts inodes"),
-    ("of-bucket", "1000 900 100 50 20 30", "the driver knows a capacity"),
-    ("of-whole", "4096000 1228800 2457600 50 20 30", "what is measured wins"),
-    ("its-ceph", "1000 900 100 0 0 0", ""),
-    ("its-quota", "1000 0 1500 0 0 0", ""),
-];
+
+/// The rows of a table, without its comments.
+fn rows<const N: usize>(table: &'static str) -> Vec<[&'static str; N]> {
+    let rows = table.lines().filter(|line| !line.starts_with('#'));
+    let cells = |row: &'static str| row.split('|').map(str::trim).collect::<Vec<_>>().try_into().unwrap();
+    rows.map(cells).collect()
+}
+
+/// Numbers, of which negative ones are as the kernel has them.
+fn numbers<const N: usize>(cell: &str) -> [u64; N] {
+    let number = |text: &str| text.parse::<i64>().unwrap().cast_unsigned();
+    cell.split(' ').map(number).collect::<Vec<_>>().try_into().unwrap()
+}
 
 /// The series of this prefix with these values, of which `-` is none.
 fn series(prefix: &str, names: &[&str], values: &str) -> BTreeMap<String, f64> {
@@ -107,34 +45,43 @@ fn series(prefix: &str, names: &[&str], values: &str) -> BTreeMap<String, f64> {
     series.filter_map(|(name, value)| Some((format!("{prefix}{name}"), value?))).collect()
 }
 
-fn summary() -> Value {
-    let volumes = SUMMARY.map(|(claim, [available, used], [inodes, free, inodes_used])| {
-        json!({
-            "pvcRef": {"namespace": "shop", "name": claim},
-            "capacityBytes": 1000, "availableBytes": available, "usedBytes": used,
-            "inodes": inodes, "inodesFree": free, "inodesUsed": inodes_used,
-        })
-    });
-    let pod = json!({"name": "web-0", "namespace": "shop", "uid": "web"});
-    measured_now(&json!({"pods": [{"podRef": pod, "volume": volumes}]}).to_string())
+/// What the kubelet says of a claim, if it does.
+fn reported(claim: &str, cell: &str) -> Option<Value> {
+    let [available, used, inodes, free, inodes_used] = (!cell.is_empty()).then(|| numbers(cell))?;
+    Some(json!({
+        "pvcRef": {"namespace": "shop", "name": claim},
+        "capacityBytes": 1000, "availableBytes": available, "usedBytes": used,
+        "inodes": inodes, "inodesFree": free, "inodesUsed": inodes_used,
+    }))
 }
 
+/// The public contract, written once more.
 #[test]
 fn impossible_and_unknown_figures_are_never_shown() {
     in_namespace(Needs::Fuse, |node| {
-        let figures = |(name, blocks, inodes, bytes, _): Case| {
-            (name.to_owned(), Behaviour::Answers(Figures { blocks, inodes, bytes }))
-        };
-        let claims = CASES.map(|(name, ..)| (name.to_owned(), format!("of-{name}")));
-        let (objects, kubelet) = (objects_flag(node, &claims), Kubelet::start());
-        kubelet.set_summary(&summary());
+        let (volumes, claims) = FIGURES.split_once("\n\n").unwrap();
+        let (volumes, claims) = (rows::<5>(volumes), rows::<3>(claims));
+        let claims = claims.iter().map(|[claim, ..]| claim.split(',').next().unwrap()).zip(&claims);
+        let behaviours = volumes.iter().map(|[name, blocks, inodes, bytes, _]| {
+            let bytes = numbers(bytes).map(|bytes| u32::try_from(bytes).unwrap());
+            let figures = Figures { blocks: numbers(blocks), inodes: numbers(inodes), bytes };
+            ((*name).to_owned(), Behaviour::Answers(figures))
+        });
+        let bound: Vec<_> =
+            volumes.iter().map(|[name, ..]| ((*name).to_owned(), format!("of-{name}"))).collect();
+        let (objects, kubelet) = (objects_flag(node, &bound), Kubelet::start());
+        let pod = json!({"name": "web-0", "namespace": "shop", "uid": "web"});
+        let reported: Vec<_> =
+            claims.clone().filter_map(|(claim, [_, cell, _])| reported(claim, cell)).collect();
+        let summary = json!({"pods": [{"podRef": pod, "volume": reported}]});
+        kubelet.set_summary(&measured_now(&summary.to_string()));
         let args = ["--sources=mounts,kubelet", &objects, &kubelet.endpoint()];
-        let exporter = Subject::start(node, &CASES.map(figures), &args);
-        let scrape = exporter.exporter.scrape();
+        let node = Subject::start(node, &behaviours.collect::<Vec<_>>(), &args);
+        let scrape = node.exporter.scrape();
         for (name, labels, value) in &scrape.samples {
             assert!(value.is_finite() && *value >= 0.0, "{name}{labels:?} {value}");
         }
-        for (name, .., values) in CASES {
+        for [name, .., values] in &volumes {
             let shown = scrape.volume(name).into_iter().map(|(name, value)| (name.to_owned(), value));
             let mut expected = series("pv_disk_usage_", &SERIES, values);
             let up = if values.is_empty() { "0" } else { "1 0 0" };
@@ -142,27 +89,24 @@ fn impossible_and_unknown_figures_are_never_shown() {
             assert_eq!(shown.collect::<BTreeMap<_, _>>(), expected, "{name}");
         }
         let failing: BTreeSet<_> = scrape.label("pv_disk_usage_error", "pv_name").into_iter().collect();
-        let without = CASES.iter().filter(|case| case.4.is_empty()).map(|case| case.0);
+        let without = volumes.iter().filter(|[.., values]| values.is_empty()).map(|[name, ..]| *name);
         assert_eq!(failing, without.collect());
         assert_eq!(scrape.label("pv_disk_usage_error", "reason"), ["no_figures"; 5]);
-        for (claim, values, why) in OF_CLAIMS {
+        for (claim, [why, _, values]) in claims {
             let label = ("persistentvolumeclaim".to_owned(), claim.to_owned());
             let of_claim = scrape.samples.iter().filter(|(_, labels, _)| labels.contains(&label));
             let shown = of_claim.map(|(name, _, value)| (name.clone(), *value));
             let expected = series("kubelet_volume_stats_", &KUBELET_SERIES, values);
-            assert_eq!(shown.collect::<BTreeMap<_, _>>(), expected, "{claim}: {why}");
+            assert_eq!(shown.collect::<BTreeMap<_, _>>(), expected, "{why}");
         }
         let df = |output| run(&["--rootfs=/", "df", output]);
         let table = df("-o=volume,used%,used,size,available,inodes-used%,inodes");
-        assert_eq!(String::from_utf8(table.stdout).unwrap(), include_str!("golden/figures.txt"));
+        assert_eq!(String::from_utf8(table.stdout).unwrap(), include_str!("figures-df.txt"));
         let rows: Vec<Value> = serde_json::from_slice(&df("-o=json").stdout).unwrap();
         let row = rows.iter().find(|row| row["volume"] == "free-unknown").unwrap();
-        let known = ["used_bytes", "used_percent", "inodes", "inodes_used", "size_bytes", "available_bytes"];
-        assert_eq!(
-            known.map(|key| row[key].as_u64()),
-            [None, None, None, None, Some(4 << 20), Some(2 << 20)]
-        );
-        let page = exporter.exporter.get("/").text();
+        let keys = ["used_bytes", "used_percent", "inodes", "inodes_used", "size_bytes", "available_bytes"];
+        assert_eq!(keys.map(|key| row[key].as_u64()), [None, None, None, None, Some(4 << 20), Some(2 << 20)]);
+        let page = node.exporter.get("/").text();
         assert_eq!(page.matches("<b>100.0%</b>").count(), 3, "{page}");
     });
 }

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufReader, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -107,51 +107,22 @@ struct Client {
 }
 
 impl Client {
-    /// One request. Like every HTTP client it repeats one whose kept connection the server has closed meanwhile.
+    /// One request, as Prometheus sends it. Like every HTTP client it repeats one whose kept connection the server has
+    /// closed meanwhile.
     fn get(&mut self, path: &str) -> io::Result<Response> {
-        if let Some(mut stream) = self.stream.take().filter(|_| self.keeps_connection) {
-            match exchange(&mut stream, path) {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nAccept-Encoding: gzip\r\n\
+             X-Prometheus-Scrape-Timeout-Seconds: {}\r\n\r\n",
+            SCRAPE_TIMEOUT.as_secs()
+        );
+        if let Some(stream) = self.stream.as_mut().filter(|_| self.keeps_connection) {
+            match http::exchange(stream, &request) {
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                result => {
-                    self.stream = Some(stream);
-                    return result;
-                }
+                response => return response,
             }
         }
-        exchange(self.stream.insert(connect(self.address)), path)
+        let stream = http::connect_from(self.address, Ipv4Addr::new(127, 0, 0, 2));
+        stream.set_read_timeout(Some(SCRAPE_TIMEOUT)).unwrap();
+        http::exchange(self.stream.insert(BufReader::new(stream)), &request)
     }
-}
-
-fn connect(address: SocketAddr) -> BufReader<TcpStream> {
-    let stream = http::connect_from(address, Ipv4Addr::new(127, 0, 0, 2));
-    stream.set_read_timeout(Some(SCRAPE_TIMEOUT)).unwrap();
-    BufReader::new(stream)
-}
-
-/// One request, as Prometheus sends it, and its whole response; aborted if the server closed before it began.
-fn exchange(stream: &mut BufReader<TcpStream>, path: &str) -> io::Result<Response> {
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: test\r\nAccept-Encoding: gzip\r\n\
-         X-Prometheus-Scrape-Timeout-Seconds: {}\r\n\r\n",
-        SCRAPE_TIMEOUT.as_secs()
-    );
-    let sent = stream.get_mut().write_all(request.as_bytes());
-    let is_closed =
-        sent.and_then(|()| stream.fill_buf().map(<[u8]>::is_empty)).or_else(|error| match error.kind() {
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Ok(true),
-            _ => Err(error),
-        })?;
-    if is_closed {
-        return Err(ErrorKind::ConnectionAborted.into());
-    }
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        if stream.read_until(b'\n', &mut head)? == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-    }
-    let mut response = Response::parse(&head);
-    response.body = vec![0; response.header("content-length").unwrap().parse().unwrap()];
-    stream.read_exact(&mut response.body)?;
-    Ok(response)
 }

@@ -9,12 +9,11 @@ use disk_usage_exporter::config::{Args, Config};
 use disk_usage_exporter::host_files::HostPath;
 use disk_usage_exporter::kubelet::{EndpointStatus, ExposedClaims, Kubelet};
 use disk_usage_exporter::runtime::{BlockingWorker, Clients, Deadline};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracing::subscriber::DefaultGuard;
 
 use crate::support::PATIENCE;
-use crate::support::kubelet::{self, Certificate, Fault, METRICS, Pki, SUMMARY, recorded_summary};
+use crate::support::kubelet::{self, Certificate, Fault, METRICS, Pki, SUMMARY};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -165,20 +164,6 @@ fn every_failure_is_logged_once_and_keeps_the_last_answer() {
         assert!(log[0]["error"].as_str().unwrap().contains(expected), "{case}: {log:?}");
         assert!(log[0]["remedy"].as_str().unwrap_or_default().contains(remedy), "{case}: {log:?}");
     }
-}
-
-#[test]
-fn malformed_entry_loses_only_itself() {
-    let mut reader = Reader::start(kubelet::Kubelet::start(), &[]);
-    let malformed = ("bad", Timestamp::now(), json!("much"));
-    reader.server.set_summary(&recorded_summary(&[malformed]));
-    for _ in 0..2 {
-        reader.refresh();
-        assert_eq!((reader.status().success, reader.volumes_at(Instant::now())), (true, Some(RECORDED)));
-    }
-    reader.server.set_summary(&recorded_summary(&[]));
-    reader.refresh();
-    assert_eq!(events(&reader.log()), ["kubelet_entries_skipped", "kubelet_recovered"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A real browser: Chromium without a window, driven by the `WebDriver` protocol.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::PATIENCE;
-use super::http::Response;
+use super::http::{self, Response};
 use super::tool::is_there;
 
 /// It runs as root too, and connects to nothing but the page's server.
@@ -111,19 +111,12 @@ impl Browser {
         response["value"].take()
     }
 
-    /// Unlike an exporter, the driver always keeps the connection: a response ends where its header says.
     fn request(&self, method: &str, path: &str, body: &str) -> io::Result<Response> {
         let stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut stream = BufReader::new(stream);
         let head = format!("Host: {}\r\nContent-Length: {}", self.address, body.len());
-        write!(stream.get_mut(), "{method} {}{path} HTTP/1.1\r\n{head}\r\n\r\n{body}", self.session)?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") && stream.read_until(b'\n', &mut head)? > 0 {}
-        let mut response = Response::parse(&head);
-        response.body = vec![0; response.header("content-length").unwrap().parse().unwrap()];
-        stream.read_exact(&mut response.body)?;
-        Ok(response)
+        let request = format!("{method} {}{path} HTTP/1.1\r\n{head}\r\n\r\n{body}", self.session);
+        http::exchange(&mut BufReader::new(stream), &request)
     }
 }
 

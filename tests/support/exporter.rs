@@ -14,10 +14,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::PATIENCE;
 use super::exposition::Exposition;
 use super::http;
 use super::namespace::{Node, bind};
+use super::{PATIENCE, ask_until};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_disk-usage-exporter");
 
@@ -193,11 +193,7 @@ impl Exporter {
 
     /// Waits until it has no more threads than this.
     pub(crate) fn wait_for_threads(&self, most: usize) {
-        let start = Instant::now();
-        while self.threads() > most {
-            assert!(start.elapsed() < PATIENCE, "{} threads, not {most}", self.threads());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        ask_until(PATIENCE, "threads", || self.threads(), |threads| *threads <= most);
     }
 
     /// What the kernel says of its first thread: `S`, `Z` and so on.

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::PATIENCE;
+use super::{PATIENCE, ask_until};
 
 /// Memory in KiB, threads, descriptors.
 #[derive(Debug, Clone, Copy)]
@@ -41,26 +41,23 @@ impl Resources {
     /// The same, once threads and descriptors no longer come and go: the last request may still be ending.
     pub(crate) fn at_rest(pid: u32) -> Self {
         let mut last = Self::of(pid);
-        loop {
+        let mut next = || {
             std::thread::sleep(Duration::from_millis(100));
             let now = Self::of(pid);
-            if (now.threads, now.descriptors) == (last.threads, last.descriptors) {
-                return now;
-            }
-            last = now;
-        }
+            (std::mem::replace(&mut last, now), now)
+        };
+        let is_equal = |(last, now): &(Self, Self)| last.held() == now.held();
+        ask_until(PATIENCE, "the process does not rest", &mut next, is_equal).1
     }
 
     /// Waits until a process holds no more threads and descriptors than these.
     pub(crate) fn wait_until_back(self, pid: u32) -> Self {
-        let start = Instant::now();
-        loop {
-            let now = Self::at_rest(pid);
-            if now.threads <= self.threads && now.descriptors <= self.descriptors {
-                return now;
-            }
-            assert!(start.elapsed() < PATIENCE, "the process held {self}, and now holds {now}");
-        }
+        let is_back = |now: &Self| now.threads <= self.threads && now.descriptors <= self.descriptors;
+        ask_until(PATIENCE, &format!("the process held {self}"), || Self::at_rest(pid), is_back)
+    }
+
+    fn held(&self) -> (usize, usize) {
+        (self.threads, self.descriptors)
     }
 }
 

@@ -150,7 +150,8 @@ fn extended_attribute_is_read_before_statvfs_and_only_of_cephfs() {
         let file = node.path().join("mountinfo");
         fs::write(&file, table.replace(" - fuse ceph", " - ceph ceph")).unwrap();
         let table = format!("--mount-table={}", file.display());
-        let scrape = Exporter::start(&["--rootfs=/", &table, "--stat-timeout=500ms"]).scrape();
+        let exporter = Exporter::start(&["--rootfs=/", &table, "--stat-timeout=500ms"]);
+        let scrape = exporter.scrape();
         assert_eq!(scrape.label("pv_disk_usage_mount_info", "fstype"), ["ceph", "ceph", "fuse"]);
         let requests = fuse.asked();
         // The program may have probed twice: at its start, and for the scrape.

@@ -60,6 +60,7 @@ fn ext4_reserve_is_not_available_and_an_error_makes_it_read_only() {
 #[test]
 fn block_device_has_its_size_and_is_never_measured_as_a_file_system() {
     in_namespace(Needs::Root, |node| {
+        let root = container(node);
         let (mounted, device) = ext4(node, "fs", "rw");
         let devices = node.kubelet().join("plugins/kubernetes.io/csi/volumeDevices");
         let [raw, plain] = ["raw", "plain"].map(|name| devices.join(format!("{name}/dev/{}", PODS[1])));
@@ -84,7 +85,6 @@ fn block_device_has_its_size_and_is_never_measured_as_a_file_system() {
         let regex = "--volume-regex=/volumes/(?P<name>by-regex)$";
         assert_eq!(Exporter::start(&["--rootfs=/", regex]).scrape().volume("by-regex"), size_alone);
         // The device is not in the rootfs of the overlay: the container's own /sys has its size.
-        let root = container(node);
         let scrape = Exporter::start_contained(&root, &["--rootfs=/rootfs"]).scrape();
         assert_eq!(scrape.volume("raw"), size_alone);
         unmount_all(&[raw, plain, elsewhere, mounted]);

@@ -7,11 +7,9 @@
 mod alerts;
 /// The chart: refused values, names, notes, monitors, rules and dashboards.
 mod chart;
-/// What a claim asks for, when its volume is enlarged.
-mod claim_resize;
 /// The command line: errors, exit codes, the log, completions and the manual page.
 mod cli;
-/// The project's own rules: sizes, log events, the README's tables.
+/// The project's own rules: sizes, log events, the README's tables, no import cycles in `src`.
 mod conformance;
 /// The dashboards: what they ask for, a real Prometheus has.
 mod dashboards;
@@ -31,8 +29,6 @@ mod fixtures;
 mod hostility;
 /// Mounts that hang, recover or are unmounted, also more than there are workers; stopping meanwhile.
 mod hung_mounts;
-/// The structure of `src`: no import cycles.
-mod imports;
 /// Installing it as the documents say, with `kubectl` and Helm.
 mod install;
 /// The kubelet beside mounts: its names for what is mounted, and claims that it does not expose itself.
@@ -69,8 +65,6 @@ mod objects_file;
 mod page;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
-/// When the program is ready.
-mod readiness;
 /// The API and a file of the same objects give the same series: with a fake server, or a real cluster.
 mod real_cluster;
 /// Block devices, file systems on them, and the container of `manifests/overlays/hardened`: the system's own root is needed.
@@ -90,5 +84,5 @@ mod server_limits;
 mod support;
 /// What whoever may make pods, claims and labels can do to the exporter: nothing.
 mod tenants;
-/// Which mounts are of the volume that has their name.
-mod volume_identity;
+/// Volumes and claims that are made again, resized or new: whose labels, and when the program is ready.
+mod volume_changes;

@@ -51,6 +51,15 @@ pvc-csi-fs     270553174016  20328435712   67108864  hostpath.csi.k8s.io  no    
 pvc-csi-block      67108864            -   67108864  hostpath.csi.k8s.io  -         devtmpfs
 "
     );
+    assert_eq!(
+        printed(&[&CSI[..], &["-i"]].concat()),
+        "\
+NAMESPACE  CLAIM        INODES-USED%  INODES-USED    INODES  INODES-AVAILABLE  PODS         VOLUME
+shop       csi-fs               3.1%       531417  16777216          16245799  web-0,web-1  pvc-csi-fs
+shop       local-claim          0.0%           13     51200             51187  pg-0         local-1
+shop       csi-block               -            -         -                 -  web-0        pvc-csi-block
+"
+    );
 }
 
 #[test]

@@ -162,10 +162,16 @@ fn only_claims_that_the_kubelet_does_not_expose_have_its_series() {
         assert_eq!(scrape.label("pv_disk_usage_up", "pvc_name"), ["known", "lost"]);
         assert_eq!(scrape.value(CAPACITY, &[]), None);
     });
-    // A refusal of the metrics is logged, and no error of the summary.
+}
+
+#[test]
+fn refusal_of_the_kubelets_metrics_is_logged_and_hides_no_claim() {
     let kubelet = Kubelet::start();
     kubelet.fault(METRICS, Fault::forbidden("metrics"), usize::MAX);
-    let exporter = Exporter::start(&[&kubelet.endpoint(), "--kubelet-volume-stats=missing"]);
+    let args = [&kubelet.endpoint(), "--kubelet-volume-stats=missing"];
+    let output = run(&[&args[..], &["metrics"]].concat());
+    assert_eq!(claims(&Exposition::parse(&String::from_utf8(output.stdout).unwrap())).len(), 3);
+    let exporter = Exporter::start(&args);
     let errors = exporter.scrape().value(ERRORS, &[]);
     let line = exporter.wait_for_log("kubelet_request_failed");
     assert_eq!((line["path"].as_str(), line["level"].as_str()), (Some(METRICS), Some("ERROR")));

@@ -50,9 +50,15 @@ fn kubelet_source_exposes_what_the_kubelet_exposes_and_reads_nothing_else() {
         let kubelet = Kubelet::start();
         kubelet.set_summary(&summary);
         let labels = format!("--kubelet-volume-stats-labels={labels}");
-        let text = start(&kubelet, &["--kubernetes=auto", &labels]).get("/metrics").text();
+        let exporter = start(&kubelet, &["--kubernetes=auto", "--node-name=node-7", &labels]);
+        let text = exporter.get("/metrics").text();
         let scrape = Exposition::parse(&text);
         assert_eq!(volume_stats(&scrape), volume_stats(&Exposition::parse(golden)));
+        let page = exporter.get("/").text();
+        assert!(page.contains("Volumes of node-7") && page.contains("as the kubelet reports it"), "{page}");
+        for claim in claims(&scrape) {
+            assert!(page.contains(&format!("</span>{claim}</bdi>")), "{claim}: {page}");
+        }
         let heads = |text: &str| {
             let lines = text.lines().filter(|line| line.starts_with('#') && is_volume_stat(line));
             let mut heads: Vec<_> = lines.map(|line| line.replace("[ALPHA] ", "")).collect();

@@ -108,6 +108,11 @@ fn impossible_and_unknown_figures_are_never_shown() {
         assert_eq!(keys.map(|key| row[key].as_u64()), [None, None, None, None, Some(4 << 20), Some(2 << 20)]);
         let page = node.exporter.get("/").text();
         assert_eq!(page.matches("<b>100.0%</b>").count(), 4, "{page}");
+        assert_eq!(
+            page.matches("inodes</small>").count(),
+            1,
+            "only where they are known and tighter: {page}"
+        );
     });
 }
 

@@ -326,7 +326,7 @@ fn assert_handshake(reader: &mut Reader, expected: &[&str]) {
 }
 
 #[test]
-fn wrong_endpoint_is_logged_with_a_remedy() {
+fn wrong_endpoint_or_missing_certificate_is_logged_with_a_remedy() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let closed = format!("--kubelet-endpoint=http://{closed}");
     let server = kubelet::Kubelet::start();
@@ -336,10 +336,7 @@ fn wrong_endpoint_is_logged_with_a_remedy() {
     assert_handshake(&mut reader, &["does not speak TLS", "write http:// in --kubelet-endpoint"]);
     let mut reader = Reader::start_at(&closed, reader.server, &[]);
     assert_handshake(&mut reader, &["no connection", "is --kubelet-endpoint the node's own address"]);
-}
-
-#[test]
-fn missing_certificate_or_a_pipe_in_its_place_is_named() {
+    // No certificate to trust, and a pipe in its place.
     let server = kubelet::Kubelet::start_with(Certificate::OwnMade);
     let mut reader = Reader::start(server, &[]);
     let unknown = ["serviceaccount/ca.crt", "pki/kubelet.crt", "--kubelet-ca-file"];

@@ -90,33 +90,28 @@ fn scrapes_during_the_first_collection_share_it_despite_a_low_soft_limit_of_desc
     assert_eq!(scrape.volume("hung")["pv_disk_usage_up"], 0.0);
     assert!(pages.into_iter().all(|page| http::receive(page).status == 200));
     // A table that is a plain file is read for each collection: the first, perhaps another one, and this.
-    let reads = exporter.scrape().value("disk_usage_exporter_mount_table_reads_total", &[]).unwrap();
-    assert!(reads <= 3.0, "{reads} collections for 211 responses");
+    let collections = exporter.scrape().value("disk_usage_exporter_mount_table_reads_total", &[]).unwrap();
+    assert!(collections <= 3.0, "{collections} collections for 211 responses");
     assert_eq!(exporter.get("/readyz").status, 200);
     assert!(exporter.logged("accept_failed").is_empty());
 }
 
 #[test]
-fn port_in_use_is_an_error_that_names_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    let fixture = Fixture::new();
-    for args in [&["--listen-host=127.0.0.1"][..], &[]] {
-        let output = run(&[&[&*fixture.flag(), "--listen-port", &port], args].concat());
-        assert_eq!(output.status.code(), Some(1));
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!([&*port, "in use", "--listen-port"].iter().all(|part| stderr.contains(part)), "{stderr}");
-    }
-}
-
-#[test]
-fn default_listener_accepts_ipv4_and_ipv6() {
+fn default_listener_accepts_ipv4_and_ipv6_and_a_port_in_use_is_an_error_that_names_it() {
     let fixture = Fixture::new();
     let exporter = Exporter::spawn(&mut command(&[&fixture.flag()]));
     let port = exporter.address.port();
     assert_eq!(http::get(SocketAddr::from(([127, 0, 0, 1], port)), "/healthz", &[]).status, 200);
     if TcpListener::bind("[::1]:0").is_ok() {
         assert_eq!(http::get((Ipv6Addr::LOCALHOST, port).into(), "/healthz", &[]).status, 200);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    for args in [&["--listen-host=127.0.0.1"][..], &[]] {
+        let output = run(&[&[&*fixture.flag(), "--listen-port", &port], args].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!([&*port, "in use", "--listen-port"].iter().all(|part| stderr.contains(part)), "{stderr}");
     }
 }
 

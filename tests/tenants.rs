@@ -6,11 +6,13 @@ use serde_json::{Map, Value, json};
 
 use crate::support::apiserver::{ApiServer, Fault};
 use crate::support::cluster::{Cluster, with};
+use crate::support::exposition::Exposition;
 use crate::support::fixture::{POD, answering};
 use crate::support::http::{self, Response};
 use crate::support::memory_limit::MemoryLimit;
 use crate::support::namespace::{Needs, Node, in_namespace, tmpfs};
 use crate::support::objects::{NODE, claim, claim_of, pod, pv, pv_names};
+use crate::support::{PATIENCE, ask_until};
 
 /// How many labels fit into an object that etcd stores.
 const MOST_LABELS: usize = 20_000;
@@ -127,9 +129,9 @@ fn labels_without_end_end_neither_the_program_nor_a_scrape() {
         server.wait_for("a PersistentVolume and a claim for each", |requests| {
             requests.iter().filter(|request| request.verb == "get").count() >= 2 * VOLUMES
         });
-        let scrape = exporter.scrape_until("all labels", |scrape| {
-            scrape.label("pv_disk_usage_up", "pvc_name").len() == VOLUMES
-        });
+        // A debug build on a busy machine takes longer than a scrape may by default.
+        let has_claims = |scrape: &Exposition| scrape.label("pv_disk_usage_up", "pvc_name").len() == VOLUMES;
+        let scrape = ask_until(PATIENCE, "all labels", || exporter.scrape_within(60.0), has_claims);
         // Clients that do not read: each holds the response of a collection of its own, and another behind it.
         let unread: Vec<_> = (0..4).map(|_| http::connect(exporter.address)).collect();
         for mut stream in &unread {

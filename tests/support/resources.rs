@@ -41,23 +41,20 @@ impl Resources {
     /// The same, once threads and descriptors no longer come and go: the last request may still be ending.
     pub(crate) fn at_rest(pid: u32) -> Self {
         let mut last = Self::of(pid);
-        let mut next = || {
+        loop {
             std::thread::sleep(Duration::from_millis(100));
             let now = Self::of(pid);
-            (std::mem::replace(&mut last, now), now)
-        };
-        let is_equal = |(last, now): &(Self, Self)| last.held() == now.held();
-        ask_until(PATIENCE, "the process does not rest", &mut next, is_equal).1
+            if (now.threads, now.descriptors) == (last.threads, last.descriptors) {
+                return now;
+            }
+            last = now;
+        }
     }
 
     /// Waits until a process holds no more threads and descriptors than these.
     pub(crate) fn wait_until_back(self, pid: u32) -> Self {
         let is_back = |now: &Self| now.threads <= self.threads && now.descriptors <= self.descriptors;
         ask_until(PATIENCE, &format!("the process held {self}"), || Self::at_rest(pid), is_back)
-    }
-
-    fn held(&self) -> (usize, usize) {
-        (self.threads, self.descriptors)
     }
 }
 

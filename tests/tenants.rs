@@ -186,6 +186,8 @@ fn huge_objects_end_in_an_error_or_in_few_labels() {
     cluster.server.fault(&format!("persistentvolumes {}", names[4]), too_large, 4);
     let limit = MemoryLimit::shipped();
     let exporter = limit.start(&with(&cluster.args(), &[]));
+    // Scrapes would take processor time from the objects.
+    exporter.wait_for_log("kubernetes_request_failed");
     exporter.scrape_until("labels, and the failure", |scrape| {
         scrape.label("pv_disk_usage_up", "pv_000063").len() == 4
             && scrape.label("pv_disk_usage_up", "pvc_name") == ["pv-5-claim"]

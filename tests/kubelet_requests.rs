@@ -9,12 +9,11 @@ use disk_usage_exporter::config::{Args, Config};
 use disk_usage_exporter::host_files::HostPath;
 use disk_usage_exporter::kubelet::{EndpointStatus, ExposedClaims, Kubelet};
 use disk_usage_exporter::runtime::{BlockingWorker, Clients, Deadline};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracing::subscriber::DefaultGuard;
 
 use crate::support::PATIENCE;
-use crate::support::kubelet::{self, Certificate, Fault, METRICS, Pki, SUMMARY, recorded_summary};
+use crate::support::kubelet::{self, Certificate, Fault, METRICS, Pki, SUMMARY};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -156,20 +155,6 @@ fn every_failure_is_logged_once_and_keeps_the_last_answer() {
         assert!(log[0]["error"].as_str().unwrap().contains(expected), "{case}: {log:?}");
         assert!(log[0]["remedy"].as_str().unwrap_or_default().contains(remedy), "{case}: {log:?}");
     }
-}
-
-#[test]
-fn malformed_entry_loses_only_itself() {
-    let mut reader = Reader::start(kubelet::Kubelet::start(), &[]);
-    let malformed = ("bad", Timestamp::now(), json!("much"));
-    reader.server.set_summary(&recorded_summary(&[malformed]));
-    for _ in 0..2 {
-        reader.refresh();
-        assert_eq!((reader.status().success, reader.volumes_at(Instant::now())), (true, Some(RECORDED)));
-    }
-    reader.server.set_summary(&recorded_summary(&[]));
-    reader.refresh();
-    assert_eq!(events(&reader.log()), ["kubelet_entries_skipped", "kubelet_recovered"]);
 }
 
 #[test]
@@ -334,7 +319,7 @@ fn assert_handshake(reader: &mut Reader, expected: &[&str]) {
 }
 
 #[test]
-fn wrong_endpoint_is_logged_with_a_remedy() {
+fn wrong_endpoint_or_missing_certificate_is_logged_with_a_remedy() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let closed = format!("--kubelet-endpoint=http://{closed}");
     let server = kubelet::Kubelet::start();
@@ -344,10 +329,7 @@ fn wrong_endpoint_is_logged_with_a_remedy() {
     assert_handshake(&mut reader, &["does not speak TLS", "write http:// in --kubelet-endpoint"]);
     let mut reader = Reader::start_at(&closed, reader.server, &[]);
     assert_handshake(&mut reader, &["no connection", "is --kubelet-endpoint the node's own address"]);
-}
-
-#[test]
-fn missing_certificate_or_a_pipe_in_its_place_is_named() {
+    // No certificate to trust, and a pipe in its place.
     let server = kubelet::Kubelet::start_with(Certificate::OwnMade);
     let mut reader = Reader::start(server, &[]);
     let unknown = ["serviceaccount/ca.crt", "pki/kubelet.crt", "--kubelet-ca-file"];

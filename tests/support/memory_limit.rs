@@ -1,11 +1,11 @@
 //! The memory limit of the shipped manifests, as the kernel sets it, or else as it is measured.
 
-use std::path::Path;
 use std::process::Command;
 
 use super::cgroup::Cgroup;
+use super::document::read;
 use super::exporter::{BINARY, Exporter};
-use super::manifest::text;
+use super::manifest::{Manifest, text};
 use super::resources::Resources;
 
 /// A cgroup; `None` where none can be made.
@@ -17,12 +17,8 @@ pub(crate) struct MemoryLimit {
 impl MemoryLimit {
     /// The limit of `manifests/base/daemonset.yaml`.
     pub(crate) fn shipped() -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base/daemonset.yaml");
-        let objects: Vec<serde_json::Value> =
-            serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let daemonset = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
-        let container = &daemonset["spec"]["template"]["spec"]["containers"][0];
-        let limit = text(&container["resources"]["limits"]["memory"]);
+        let manifest = Manifest::parse(&read("manifests/base/daemonset.yaml"));
+        let limit = text(&manifest.container()["resources"]["limits"]["memory"]);
         let bytes = limit.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() << 20;
         let cgroup = Cgroup::new("memory", |is_first_version| {
             // Without swap.

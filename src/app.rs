@@ -5,8 +5,6 @@ mod print;
 mod sources;
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,8 +63,7 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
 
 async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>) -> Result<(), AppError> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let listener = listen(&config.serving)?;
-    log_listening(listener.local_addr()?, config.fixture.as_ref());
+    let listener = listen(&config)?;
     let health = Arc::new(Health::default());
     let cancel = CancelHandle::default();
     let encoder = encoder(&collector, config.kubernetes.selections());
@@ -164,24 +161,21 @@ async fn collect_until_first_answer(scrapes: &Scrapes, measuring: Duration, heal
     }
 }
 
-fn listen(serving: &ServingArgs) -> Result<TcpListener, AppError> {
-    let ServingArgs { listen_host, listen_port: port } = serving;
-    server::listen(listen_host.as_deref(), *port).map_err(|error| {
-        let addresses = listen_host.iter().flat_map(|addresses| addresses.iter().map(ToString::to_string));
-        let host = if listen_host.is_some() {
-            addresses.collect::<Vec<_>>().join(", ")
-        } else {
-            "all interfaces".into()
-        };
+/// Opens the port, and logs what is served there.
+fn listen(config: &Config) -> Result<TcpListener, AppError> {
+    let ServingArgs { listen_host, listen_port: port } = &config.serving;
+    let listener = server::listen(listen_host.as_deref(), *port).map_err(|error| {
+        let host = listen_host.as_ref().map_or("all interfaces".into(), |addresses| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        });
         AppError::failure(format_args!(
             "cannot listen on {host} port {port}: {error}; choose another by --listen-host and --listen-port"
         ))
-    })
-}
-
-fn log_listening(address: SocketAddr, fixture: Option<&PathBuf>) {
-    if let Some(fixture) = fixture {
+    })?;
+    if let Some(fixture) = &config.fixture {
         tracing::warn!(event = "fixture_mode", fixture = %fixture.display(), "showing a recorded node, not this machine");
     }
-    tracing::info!(event = "listening", %address, version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, "listening");
+    let (address, version) = (listener.local_addr()?, env!("CARGO_PKG_VERSION"));
+    tracing::info!(event = "listening", %address, version, revision = crate::REVISION, "listening");
+    Ok(listener)
 }

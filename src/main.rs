@@ -16,7 +16,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, AppError> {
-    let config = Config::try_from(Args::typed()).map_err(AppError::setting)?;
+    let args = Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let config = Config::try_from(args).map_err(AppError::setting)?;
     let _log = logging::start(config.log)?;
     panics::watch();
     app::run(config)

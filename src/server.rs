@@ -2,6 +2,8 @@
 
 mod connection;
 mod connection_table;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod limits;
 mod response_memory;
 mod routes;
@@ -130,14 +132,4 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
     error.raw_os_error().is_some_and(|errno| shortages.contains(&Errno::from_raw(errno)))
-}
-
-/// Serves one connection to its end, without a listener.
-pub async fn serve_connection<S>(stream: S, routes: Arc<Routes>, limits: Limits)
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let graceful = GracefulShutdown::new();
-    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    Arc::new(Server::new(routes, limits)).connect(stream, peer, graceful.watcher()).await;
 }

@@ -43,11 +43,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// Reads the command line and the environment; ends the program with a message where they are wrong.
-    pub fn typed() -> Self {
-        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
-    }
-
     /// Reads a command line and the environment. Flags may stand before or after the command.
     pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> clap::error::Result<Self> {
         let matches = Self::command_line().try_get_matches_from(line)?;

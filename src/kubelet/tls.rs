@@ -19,8 +19,9 @@ const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/
 const KUBELET_CERT_PATH: &str = "pki/kubelet.crt";
 /// A larger file holds no certificates.
 const MAX_CA_FILE_BYTES: u64 = 1 << 20;
-/// A file that is no use.
-const NO_CA_MESSAGE: &str = "no certificate in it that can be used";
+
+/// The certificates of a file, as DER.
+type Certificates = Result<Vec<Vec<u8>>, Box<dyn Error>>;
 
 /// Whether the file that was named can be used.
 pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), String> {
@@ -46,15 +47,15 @@ pub(super) fn root_certificates(
     }
     let mut found = Vec::new();
     let mut causes = Vec::new();
-    let mut take = |path: &Path, read: Result<Vec<CertificateDer<'static>>, Box<dyn Error>>| match read {
-        Ok(read) => found.extend(read.iter().map(|certificate| certificate.to_vec())),
+    let mut take = |path: &Path, read: Certificates| match read {
+        Ok(read) => found.extend(read),
         Err(cause) => causes.push(format!("{}: {cause}", path.display())),
     };
     let path = args.kubelet_ca_file.as_deref().unwrap_or(Path::new(SERVICE_ACCOUNT_CA));
     take(path, certificates(path));
     if args.kubelet_ca_file.is_none() {
         let path = directory.path.join(KUBELET_CERT_PATH);
-        take(&path, kubelet_self_signed_ca(&directory.rootfs, &path).map(|authority| vec![authority]));
+        take(&path, kubelet_self_signed_ca(&directory.rootfs, &path));
     }
     if found.is_empty() { Err(unchecked_certificate(&causes.join("; "))) } else { Ok(found) }
 }
@@ -65,18 +66,22 @@ pub(super) fn unchecked_certificate(cause: &str) -> KubeletError {
     KubeletError::new("its certificate cannot be checked", format!(": {cause}"), remedy)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+fn certificates(path: &Path) -> Certificates {
     parse_ca_certificates(&host_files::read_named(path, MAX_CA_FILE_BYTES)?)
 }
 
 /// The last certificate of the kubelet's own file.
-fn kubelet_self_signed_ca(rootfs: &Path, path: &Path) -> Result<CertificateDer<'static>, Box<dyn Error>> {
-    parse_ca_certificates(&host_files::read(rootfs, path)?)?.pop().ok_or_else(|| NO_CA_MESSAGE.into())
+fn kubelet_self_signed_ca(rootfs: &Path, path: &Path) -> Certificates {
+    let mut found = parse_ca_certificates(&host_files::read(rootfs, path)?)?;
+    Ok(found.split_off(found.len() - 1))
 }
 
 /// The certificates that can sign, at least one.
-fn parse_ca_certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+fn parse_ca_certificates(bytes: &[u8]) -> Certificates {
     let mut found = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>()?;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
-    if found.is_empty() { Err(NO_CA_MESSAGE.into()) } else { Ok(found) }
+    if found.is_empty() {
+        return Err("no certificate in it that can be used".into());
+    }
+    Ok(found.iter().map(|certificate| certificate.to_vec()).collect())
 }

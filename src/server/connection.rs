@@ -57,7 +57,7 @@ impl Server {
         let server = Arc::clone(self);
         let service = service_fn(move |request| {
             let (server, connection) = (Arc::clone(&server), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(server.respond(request, connection).await) }
+            async move { Ok::<_, Infallible>(server.respond(request, &connection).await) }
         });
         async move {
             tokio::select! {
@@ -75,7 +75,7 @@ impl Server {
     async fn respond(
         &self,
         request: Request<Incoming>,
-        connection: Arc<Connection>,
+        connection: &Connection,
     ) -> Response<Full<UnsentBody>> {
         connection.begin_request();
         let mut response = self.routes.respond(&request).await;
@@ -94,8 +94,8 @@ impl Server {
     }
 }
 
-/// A stream that fails once its client takes too long to read a response. Limits the time from when a response is handed over until all of it is written. A client that reads a byte now and
-/// then gains no time by it. Records in the connection table how writing goes.
+/// A stream that fails once its client takes too long to read a response: from when it is handed over until all of it is
+/// written. A client that reads a byte now and then gains no time by it. Records in the connection table how writing goes.
 struct WriteTimeout<S> {
     stream: S,
     connection: Arc<Connection>,

@@ -32,7 +32,7 @@ pub(crate) fn pod_event(number: usize, volumes: usize) -> String {
 }
 
 #[test]
-fn twenty_pods_of_fifty_thousand_inline_volumes_do_not_end_the_program() {
+fn a_hundred_pods_of_fifty_thousand_inline_volumes_do_not_end_the_program() {
     let mut cluster = Cluster::of(&["pv-1"]);
     // A volume of such a pod, which may be one of those that are not kept.
     cluster.table.mount_by("v40000", "uid-7", answering());

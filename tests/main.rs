@@ -83,6 +83,8 @@ mod manifests;
 mod migration;
 /// The file of objects (`--objects`), and the fields that are used of objects.
 mod objects_file;
+/// Mounts at a volume's path that are not what the kubelet makes.
+mod odd_mounts;
 /// The page on `/`, as it is sent and as a browser shows it.
 mod page;
 /// The objects of kind `PrometheusRule` for Kustomize, and the examples of docs/alerts.md.

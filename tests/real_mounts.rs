@@ -8,7 +8,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::namespace::{
-    Needs, Node, PODS, bind, bind_file, in_namespace, propagation, remount_read_only, tmpfs, unmount,
+    Needs, Node, PODS, bind, in_namespace, propagation, remount_read_only, tmpfs, unmount,
 };
 
 /// What must be exposed of a file system, by the kernel's own answer: the public contract, written once more.
@@ -94,15 +94,12 @@ fn figures_are_those_of_statvfs() {
         fs::create_dir(some.join("sub")).unwrap();
         let bound = node.volume(PODS[1], "local-volume", "bound");
         bind(&some.join("sub"), &bound);
-        let file = node.kubelet().join(format!("pods/{}/volumes/kubernetes.io~nfs/file", PODS[1]));
-        bind_file(&some.join("file"), &file);
         let volumes = BTreeMap::from([
             ("some", some),
             ("full", full),
             ("no-inodes", no_inodes),
             ("read-only", read_only),
             ("bound", bound),
-            ("file", file),
         ]);
         let scrape = exporter().scrape();
         assert_as_the_kernel_says(&scrape, &volumes);

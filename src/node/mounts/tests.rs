@@ -67,6 +67,15 @@ fn the_later_of_two_rows_on_one_path_counts() {
     let moved = format!("7 9 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 1 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
     let reading = read_table(moved.as_bytes(), &rootfs, None, true, with_the_usual);
     assert_eq!(reading.mounts[0].id, Some(7));
+    // In whichever order the rows of a stack are, and a file may have rows that are mounted on each other.
+    for (parents, topmost) in [([9, 1, 8], 7), ([1, 7, 8], 9), ([8, 7, 1], 9), ([9, 7, 9], 8), ([7, 8, 9], 9)]
+    {
+        let rows =
+            (7..).zip(parents).map(|(id, on)| format!("{id} {on} 0:{id} / /{POD}/a rw - nfs4 nas:/e rw\n"));
+        let reading = read_table(rows.collect::<String>().as_bytes(), &rootfs, None, true, with_the_usual);
+        let ids: Vec<_> = reading.mounts.iter().map(|mount| mount.id).collect();
+        assert_eq!(ids, [Some(topmost)], "{parents:?}");
+    }
 }
 
 #[test]

@@ -220,6 +220,13 @@ pub struct MountTableStatus {
     pub is_kubelet_root_missing: bool,
 }
 
+impl MountTableStatus {
+    /// Whether volumes that are mounted can be found by it.
+    pub fn shows_volumes(&self) -> bool {
+        self.readable && !self.is_kubelet_root_missing
+    }
+}
+
 /// What is known of reading the kubelet's figures.
 #[derive(Debug, Clone, Copy)]
 pub struct KubeletStatus {

@@ -34,7 +34,7 @@ catalogue! {
     INODES_USED = "pv_disk_usage_inodes_used" "Inodes in use on the volume: f_files less f_ffree of statvfs.";
     INODES_AVAILABLE = "pv_disk_usage_inodes_available" "Free inodes of the volume: f_ffree of statvfs.";
     INODES_PERCENT_USED = "pv_disk_usage_inodes_percent_used" "Inodes in use in percent of all inodes.";
-    READONLY = "pv_disk_usage_readonly" "1 if every mount of the volume is read-only now, by statvfs or by the mount table's super options; else 0.";
+    READONLY = "pv_disk_usage_readonly" "1 if every mount of the volume is read-only for pods now, by itself or by its file system; else 0.";
     FILESYSTEM_READONLY = "pv_disk_usage_filesystem_readonly" "1 if the volume's file system itself is read-only, by its superblock, whoever mounts it; else 0. A read-only mount of a file system that others may write to is 0.";
     UP = "pv_disk_usage_up" "1 if the volume was measured in this scrape, 0 if none of its mounts could be.";
     ERROR = "pv_disk_usage_error" "1 for each reason for which a mount of the volume could not be measured in this scrape.";

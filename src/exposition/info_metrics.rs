@@ -54,7 +54,7 @@ fn of_mount<'a>(volume: &'a Volume, mount: &'a VolumeMount, pod: Option<&'a Pod>
             ("root", mount.root.as_deref().and_then(os)),
             ("mountpoint", os(mount.mountpoint.as_os_str())),
             ("fstype", os(&mount.fstype)),
-            ("access", Some(Cow::Borrowed(if mount.is_read_only() { "ro" } else { "rw" }))),
+            ("access", mount.access().map(Cow::Borrowed)),
         ],
     )
 }

@@ -10,7 +10,7 @@ pub(super) mod vol_data;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use regex::bytes::Regex;
 
@@ -115,7 +115,22 @@ fn topmost_mounts<'a>(
     topmost.iter().map(|(_, position, identity)| mount(rows[*position], identity)).collect()
 }
 
+/// Takes what only the table of the namespace tells in which the mounts were made: this one's ids are others, and a mount that
+/// is made read-only there, as the kubelet does in a second step, stays as it was here.
+pub(crate) fn take_flags_of_host(mounts: &mut [VolumeMount], host: &[VolumeMount]) {
+    let host: HashMap<&Path, &VolumeMount> = host.iter().map(|mount| (&*mount.mountpoint, mount)).collect();
+    let is_same = |a: &VolumeMount, b: &VolumeMount| {
+        a.device_number.is_some() && a.device_number == b.device_number && a.root == b.root
+    };
+    for mount in mounts {
+        if let Some(host) = host.get(&*mount.mountpoint).filter(|host| is_same(host, mount)) {
+            mount.read_only = host.read_only;
+        }
+    }
+}
+
 fn mount((path, row): (&[u8], &Row<'_>), identity: &PathIdentity<'_>) -> VolumeMount {
+    let is_read_only = has_option(row.options, &["ro"]);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let os_string = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     VolumeMount {
@@ -130,7 +145,8 @@ fn mount((path, row): (&[u8], &Row<'_>), identity: &PathIdentity<'_>) -> VolumeM
         device: os_string(&row.source),
         root: row.root.as_deref().map(os_string),
         fstype: os_string(&row.fstype),
-        read_only: has_option(row.options, &["ro"]),
+        read_only: (is_read_only || !row.is_copy).then_some(is_read_only),
+        is_read_only_here: is_read_only,
         superblock_read_only: is_superblock_read_only(row),
     }
 }

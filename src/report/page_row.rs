@@ -59,7 +59,7 @@ pub(super) struct PageRow<'a> {
 pub(super) struct PageMount<'a> {
     pub(super) path: Visible<'a>,
     pub(super) device: Visible<'a>,
-    pub(super) is_read_only: bool,
+    pub(super) is_read_only: Option<bool>,
     pub(super) pod: Option<Visible<'a>>,
     pub(super) error: Option<Cow<'static, str>>,
 }

@@ -71,7 +71,11 @@ fn a_mount_that_is_made_read_only_on_the_host_is_so_for_a_container() {
             std::fs::create_dir(&rootfs).unwrap();
             bind(&host, &rootfs);
             propagation(&rootfs, MsFlags::MS_SLAVE);
-            Exporter::start(&[&format!("--rootfs={}", rootfs.display()), "--kubelet-root=/kubelet"])
+            let exporter =
+                Exporter::start(&[&format!("--rootfs={}", rootfs.display()), "--kubelet-root=/kubelet"]);
+            // A scrape could share the collection at start, which may have begun before the next mount.
+            exporter.wait_until_ready();
+            exporter
         };
         let blind = container("blind");
         let write_table = || std::fs::write(&table, table_below(&host)).unwrap();

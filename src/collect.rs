@@ -133,7 +133,7 @@ impl Collector {
     fn source_status(&self) -> Vec<SourceStatus> {
         let kubelet = self.kubelet.as_ref();
         let sources = [
-            ("mounts", self.mounts.as_ref().map(|mounts| mounts.node.status().readable)),
+            ("mounts", self.mounts.as_ref().map(|mounts| mounts.node.status().shows_volumes())),
             ("kubelet", kubelet.and_then(Kubelet::summary_status).map(|status| status.success)),
             ("kubelet_metrics", kubelet.and_then(Kubelet::exposed_claims_success)),
         ];

@@ -78,12 +78,17 @@ fn kubelet_root_may_be_a_link_or_missing() {
         fs::write(csi.with_file_name("vol_data.json"), vol_data("csi-pv")).unwrap();
         symlink("/mnt/kubelet", node.path().join("link")).unwrap();
         let exporter = Exporter::start(&["--rootfs=/", "--kubelet-root=/mnt/link"]);
-        assert_eq!(names(&exporter.scrape()), ["csi-pv", "pv"]);
+        let mounts = |scrape: &Exposition| {
+            scrape.value("disk_usage_exporter_source_success", &[("source", "mounts")]).unwrap()
+        };
+        let scrape = exporter.scrape();
+        assert_eq!((names(&scrape), mounts(&scrape)), (vec!["csi-pv", "pv"], 1.0));
         assert!(exporter.logged("kubelet_root_missing").is_empty());
 
         let args = ["--rootfs=/", "--kubelet-root=/mnt/nowhere"];
         let exporter = Exporter::start(&args);
-        assert_eq!(names(&exporter.scrape()), [""; 0]);
+        let scrape = exporter.scrape();
+        assert_eq!((names(&scrape), mounts(&scrape)), (vec![], 0.0));
         exporter.scrape();
         let logged = exporter.logged("kubelet_root_missing");
         assert_eq!((logged.len(), &logged[0]["level"]), (1, &"WARN".into()));

@@ -67,12 +67,16 @@ mod manifests;
 mod migration;
 /// The file of objects (`--objects`), and the fields that are used of objects.
 mod objects_file;
+/// Mounts at a volume's path that are not what the kubelet makes.
+mod odd_mounts;
 /// The page on `/`, as it is sent and as a browser shows it.
 mod page;
 /// The objects of kind `PrometheusRule` for Kustomize, and the examples of docs/alerts.md.
 mod prometheus_rules;
 /// Whatever objects and mounts there are, the exposition is valid.
 mod property;
+/// File systems that cannot be written to, and mounts.
+mod read_only;
 /// The API and a file of the same objects give the same series: with a fake server, or a real cluster.
 mod real_cluster;
 /// Block devices, file systems on them, and the container of `manifests/overlays/hardened`: the system's own root is needed.

@@ -204,7 +204,8 @@ fn kubelets_directory_and_no_capability_are_enough() {
         let figures = scrape.volume("later");
         assert_eq!(figures["pv_disk_usage_bytes_total"], f64::from(2 << 20));
         assert_eq!(figures["pv_disk_usage_bytes_used"], f64::from(1 << 20));
-        assert_eq!(figures["pv_disk_usage_readonly"], 0.0, "the pod's mount is not the volume's");
+        assert_eq!(figures["pv_disk_usage_filesystem_readonly"], 0.0, "the pod's mount is not the volume's");
+        assert_eq!(figures.get("pv_disk_usage_readonly"), None, "only the host's table would tell");
         assert_eq!(scrape.all("pv_disk_usage_error", &[]), []);
         assert_eq!(scrape.value("disk_usage_exporter_mount_propagation", &[]), Some(1.0));
         let info = scrape.all("pv_disk_usage_mount_info", &[("pv_name", "later")])[0].0;

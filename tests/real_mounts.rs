@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::mkfifo;
@@ -14,7 +14,7 @@ use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::http;
 use crate::support::namespace::{
-    Needs, Node, PODS, bind, bind_file, in_namespace, propagation, remount_read_only, tmpfs, unmount,
+    Needs, Node, PODS, bind, in_namespace, propagation, remount_read_only, tmpfs, unmount,
 };
 use crate::support::subject::wait_until;
 use crate::support::tool::is_there;
@@ -106,15 +106,12 @@ fn figures_are_those_of_statvfs() {
         fs::create_dir(&source).unwrap();
         bind(&source, &removed);
         fs::remove_dir(source).unwrap();
-        let file = node.kubelet().join(format!("pods/{}/volumes/kubernetes.io~nfs/file", PODS[1]));
-        bind_file(&some.join("file"), &file);
         let volumes = BTreeMap::from([
             ("some", some),
             ("full", full),
             ("no-inodes", no_inodes),
             ("read-only", read_only),
             ("bound", bound),
-            ("file", file),
             ("removed", removed),
         ]);
         let scrape = exporter().scrape();
@@ -274,39 +271,6 @@ fn half_written_vol_data_is_read_again_and_what_is_no_file_never() {
         let scrape = exporter.scrape();
         assert_eq!((names(&scrape), reads(&scrape)), (vec!["magic", "pipe", "pv"], before));
         assert_eq!(scrape.label("pv_disk_usage_up", "volume_instance"), ["h"]);
-    });
-}
-
-/// As the kubelet mounts a volume for a pod that has it as `readOnly: true`.
-fn bind_read_only(from: &Path, to: &Path) {
-    bind(from, to);
-    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    mount(None::<&str>, to, None::<&str>, flags, None::<&str>).unwrap();
-}
-
-/// Whether all mounts are read-only, and whether the file system is.
-fn read_only(scrape: &Exposition) -> [f64; 2] {
-    let figures = scrape.volume("data");
-    [figures["pv_disk_usage_readonly"], figures["pv_disk_usage_filesystem_readonly"]]
-}
-
-#[test]
-fn read_only_pod_does_not_make_the_file_system_read_only() {
-    in_namespace(Needs::Mounts, |node| {
-        // As a CSI driver stages it.
-        let staged = node.kubelet().join("plugins/kubernetes.io/csi/d/handle/globalmount");
-        fs::create_dir_all(&staged).unwrap();
-        tmpfs(&staged, "size=1m");
-        let [writer, reader] = [PODS[0], PODS[1]].map(|pod| node.volume(pod, "nfs", "data"));
-        bind(&staged, &writer);
-        bind_read_only(&staged, &reader);
-        let exporter = exporter();
-        assert_eq!(read_only(&exporter.scrape()), [0.0, 0.0]);
-        unmount(&writer);
-        assert_eq!(read_only(&exporter.scrape()), [1.0, 0.0], "the consumer's choice");
-        bind(&staged, &writer);
-        remount_read_only(&staged);
-        assert_eq!(read_only(&exporter.scrape()), [1.0, 1.0], "the superblock's");
     });
 }
 

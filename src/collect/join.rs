@@ -110,7 +110,9 @@ fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata, exclusions: &Exclusio
             mounts.into_iter().partition(|mount| !may_be_unlisted(mount, metadata));
         // One that is known well tells about the others, and gives the figures if it can.
         mounts.sort_by_key(|mount| mount.csi.is_none());
-        let is_one_volume = mounts.iter().all(|mount| is_same_volume(mount, &mounts[0]));
+        let uses_claim = |mount: &VolumeMount| uses_claim(mount, known, metadata);
+        let is_of_claim = mounts.iter().all(|mount| uses_claim(mount));
+        let is_one_volume = mounts.iter().all(|mount| is_same_volume(mount, &mounts[0], is_of_claim));
         grouped.ambiguous += usize::from(!is_one_volume || !unlisted.is_empty());
         grouped.leave_out(&unlisted);
         // Mounts of one export can be of two types, as nfs and nfs4.
@@ -133,11 +135,10 @@ fn of_volume(mounts: Mounts, known: Option<&VolumeMetadata>, metadata: &Metadata
     let is_other = |mount: &VolumeMount| {
         metadata.is_of_earlier_volume(mount) || pv.is_some_and(|pv| metadata.contradicts(pv, mount))
     };
-    let uses_claim = |mount: &VolumeMount| metadata.pod(mount)?.uses(&known?.claim_ref()?.key);
-    let is_proven = |mount: &VolumeMount| mount.csi.is_some() || uses_claim(mount) == Some(true);
+    let is_proven = |mount: &VolumeMount| mount.csi.is_some() || uses_claim(mount, known, metadata);
     let proven = mounts.iter().find(|mount| !is_other(mount) && is_proven(mount)).cloned();
     let may_be_of = |mount: &Arc<VolumeMount>| {
-        let agrees = |proven| is_proven(mount) || is_same_volume(mount, proven);
+        let agrees = |proven| is_proven(mount) || is_same_volume(mount, proven, false);
         !is_other(mount) && proven.as_ref().is_none_or(|proven| agrees(proven))
     };
     mounts.into_iter().partition(may_be_of)
@@ -148,12 +149,26 @@ fn may_be_unlisted(mount: &VolumeMount, metadata: &Metadata) -> bool {
     mount.csi.is_none() && metadata.pod(mount).is_some_and(|pod| pod.has_more_volumes)
 }
 
-fn is_same_volume(a: &VolumeMount, b: &VolumeMount) -> bool {
+/// Whether its pod uses the claim that the `PersistentVolume` of its name is bound to.
+fn uses_claim(mount: &VolumeMount, known: Option<&VolumeMetadata>, metadata: &Metadata) -> bool {
+    let uses = || metadata.pod(mount)?.uses(&known?.claim_ref()?.key);
+    uses() == Some(true)
+}
+
+/// `is_of_claim` says that the pods of both use the claim of the volume that they are named after.
+fn is_same_volume(a: &VolumeMount, b: &VolumeMount, is_of_claim: bool) -> bool {
     let same_storage = match (&a.csi, &b.csi) {
-        (Some(a), Some(b)) => a == b,
-        _ => is_same_storage(a, b),
+        (Some(of_a), Some(of_b)) => of_a == of_b && !are_on_two_disks(a, b),
+        _ => is_same_storage(a, b) || (is_of_claim && !are_on_two_disks(a, b)),
     };
     std::ptr::eq(a, b) || (a.plugin == b.plugin && a.mode == b.mode && same_storage)
+}
+
+/// A volume is one disk. Where it is two, one of them may be gone, with figures that stay as they were. File systems without
+/// a disk have a number of their own for each mount, whose major is 0.
+fn are_on_two_disks(a: &VolumeMount, b: &VolumeMount) -> bool {
+    let numbers = a.device_number.zip(b.device_number);
+    numbers.is_some_and(|(a, b)| a != b && a.0 != 0 && b.0 != 0)
 }
 
 /// By the device's number, which tells network and FUSE mounts of one export apart: there the source tells, where

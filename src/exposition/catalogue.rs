@@ -70,7 +70,7 @@ pub const FAMILIES: &[Family] = &[
     family("pv_disk_usage_inodes_percent_used", |s| of_volumes(s, |v| usage(v)?.inodes?.percent_used().map(Float)),
         "Inodes in use in percent of all inodes."),
     family("pv_disk_usage_readonly", |s| of_volumes(s, |v| v.read_only().map(Value::from)),
-        "1 if every mount of the volume is read-only now, by statvfs or by the mount table's super options; else 0."),
+        "1 if every mount of the volume is read-only for pods now, by itself or by its file system; else 0."),
     family("pv_disk_usage_filesystem_readonly", |s| of_volumes(s, |v| v.filesystem_read_only().map(Value::from)),
         "1 if the volume's file system itself is read-only, by its superblock, whoever mounts it; else 0. A read-only mount of a file system that others may write to is 0."),
     family("pv_disk_usage_up", |s| of_volumes(s, |v| Some(v.measurement().is_some().into())),

@@ -39,7 +39,7 @@ pub(super) fn mount_info_labels(volume: &Volume, PodMount { mount, pod }: &PodMo
         .with("root", mount.root.as_ref().map(|root| root.to_string_lossy()).as_deref())
         .with("mountpoint", &*mount.mountpoint.to_string_lossy())
         .with("fstype", &*mount.fstype.to_string_lossy())
-        .with("access", if mount.is_read_only() { "ro" } else { "rw" })
+        .with("access", mount.access())
 }
 
 pub(super) fn volume_info_labels(volume: &Volume) -> LabelSet {

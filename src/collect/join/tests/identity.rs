@@ -70,6 +70,23 @@ fn the_pod_object_decides_whether_an_nfs_mount_is_of_a_claim() {
 }
 
 #[test]
+fn mounts_of_pods_that_use_the_volumes_claim_are_of_one_volume() {
+    let fuse = |uid: &str, number| {
+        let fuse = VolumeMount { device: "s3fs".into(), device_number: Some(number), ..nfs(uid, "", 0) };
+        VolumeMount { plugin: "acme/s3".into(), fstype: "fuse.s3fs".into(), ..fuse }
+    };
+    let mounts = [fuse("1", (0, 61)), fuse("2", (0, 62))];
+    let of_one = with_pod(with_source("acme/s3", "acme/s3", "", Some("c")), "1", &["c"]);
+    let of_both = with_pod(of_one.clone(), "2", &["c"]);
+    assert_eq!(shown(&mounts, &of_both), volumes(2, 0, ""));
+    assert_eq!(shown(&mounts, &of_one), volumes(1, 0, "2"), "nothing tells about the other");
+    let of_others = with_pod(of_one, "2", &["another"]);
+    assert_eq!(shown(&mounts, &of_others), volumes(1, 0, "2"));
+    let disks = [fuse("1", (8, 0)), fuse("2", (8, 16))];
+    assert_eq!(shown(&disks, &of_both), volumes(0, 1, "12"), "one may be gone");
+}
+
+#[test]
 fn a_name_that_vol_data_proves_beats_one_that_only_a_path_tells() {
     let proven = csi("data", "1", "h", (8, 0));
     let (inline, unread) = (nfs("2", "nas:/data", 51), VolumeMount { csi: None, ..proven.clone() });

@@ -201,12 +201,12 @@ fn kubelets_directory_and_no_capability_are_enough() {
 
         let scrape = exporter.scrape();
         assert_eq!(scrape.label("pv_disk_usage_up", "pv_name"), ["before", "later"]);
+        assert_eq!(scrape.all("pv_disk_usage_error", &[]), []);
         let figures = scrape.volume("later");
         assert_eq!(figures["pv_disk_usage_bytes_total"], f64::from(2 << 20));
         assert_eq!(figures["pv_disk_usage_bytes_used"], f64::from(1 << 20));
         assert_eq!(figures["pv_disk_usage_filesystem_readonly"], 0.0, "the pod's mount is not the volume's");
         assert_eq!(figures.get("pv_disk_usage_readonly"), None, "only the host's table would tell");
-        assert_eq!(scrape.all("pv_disk_usage_error", &[]), []);
         assert_eq!(scrape.value("disk_usage_exporter_mount_propagation", &[]), Some(1.0));
         let info = scrape.all("pv_disk_usage_mount_info", &[("pv_name", "later")])[0].0;
         let path = format!("/var/lib/kubelet/pods/{}/volumes/kubernetes.io~nfs/later", PODS[0]);

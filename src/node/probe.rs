@@ -87,9 +87,9 @@ impl PoolShared {
             let (mut until, mut waking) = (deadline.clone(), 0);
             let mut schedule = self.lock();
             if !schedule.queue.is_empty() {
-                let missing = schedule.missing_workers(wanted, now);
-                waking = missing.min(schedule.idle);
-                are_given = are_given && self.start_workers(&mut schedule, missing - waking);
+                let starting;
+                (waking, starting) = schedule.missing_workers(wanted, now);
+                are_given = are_given && self.start_workers(&mut schedule, starting);
                 if !are_given && schedule.is_out_of_threads() {
                     return;
                 }

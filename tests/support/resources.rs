@@ -19,6 +19,9 @@ pub(crate) struct Resources {
     descriptors: usize,
 }
 
+/// Up to four probe threads stay, of which one is there from the start.
+const MORE_IDLE_THREADS: usize = 3;
+
 impl Resources {
     /// Reads `/proc/<pid>`. `status` is behind by some pages on kernels since 6.2, `smaps_rollup` counts them.
     pub(crate) fn of(pid: u32) -> Self {
@@ -53,7 +56,7 @@ impl Resources {
 
     /// Waits until a process holds no more threads and descriptors than these.
     pub(crate) fn wait_until_back(self, pid: u32) -> Self {
-        let is_back = |now: &Self| now.threads <= self.threads && now.descriptors <= self.descriptors;
+        let is_back = |now: &Self| now.threads <= self.threads + MORE_IDLE_THREADS && now.descriptors <= self.descriptors;
         ask_until(PATIENCE, &format!("the process held {self}"), || Self::at_rest(pid), is_back)
     }
 }

@@ -85,7 +85,7 @@ pub(super) struct Schedule {
     /// Probes that workers have begun, with the time: those that wait longest come first.
     pub(super) in_flight: BTreeMap<u64, (Instant, Arc<VolumeMount>)>,
     /// Probes begun so far.
-    probes: u64,
+    pub(super) probes: u64,
     pub(super) threads: usize,
     pub(super) idle: usize,
     pub(super) is_closed: bool,
@@ -157,18 +157,26 @@ impl Schedule {
         self.targets.iter_mut().zip(std::mem::take(&mut self.results)).map(end).collect()
     }
 
-    /// How many workers must be woken or started to have this many at work.
-    pub(super) fn missing_workers(&self, wanted: usize, now: Instant) -> usize {
+    /// How many workers must be woken, and how many threads started, to have this many at work.
+    pub(super) fn missing_workers(&self, wanted: usize, now: Instant) -> (usize, usize) {
+        let missing = wanted.saturating_sub(self.at_work(now)).min(self.queue.len());
+        // Where no mount may have one of the free threads, they are too few.
+        let spare = if missing > 0 && self.next_with_thread().is_none() { RESERVED } else { 0 };
+        let free = self.threads - self.in_flight.len();
+        (missing.min(self.idle), (missing + spare).saturating_sub(free))
+    }
+
+    /// Workers that do not hang.
+    fn at_work(&self, now: Instant) -> usize {
         let is_hung = |since: Instant| now.saturating_duration_since(since) >= HUNG_AFTER;
-        let hung = self.in_flight.values().take_while(|(since, _)| is_hung(*since)).count();
-        let at_work = self.in_flight.len() - hung;
-        // What is at work may hang, and leaves these threads to others.
-        let spare = if at_work > 0 { RESERVED } else { 0 };
-        wanted.saturating_sub(at_work).min(self.queue.len()) + spare
+        self.in_flight.len() - self.in_flight.values().take_while(|(since, _)| is_hung(*since)).count()
     }
 
     /// The next mount for a worker.
     pub(super) fn next(&mut self, now: Instant) -> Option<InFlight> {
+        if self.queue.is_empty() || self.at_work(now) >= MAX_WORKERS {
+            return None;
+        }
         let position = self.queue.remove(self.next_with_thread()?)?;
         self.probes += 1;
         let (number, round) = (self.probes, self.round);

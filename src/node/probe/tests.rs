@@ -216,13 +216,24 @@ fn cancelling_ends_the_round_with_the_results_of_healthy_mounts() {
 #[test]
 fn beyond_the_limit_no_thread_is_started() {
     let (mut pool, scripted) = pool();
-    // As if so many hung.
-    pool.shared.lock().threads += MAX_THREADS - 2;
+    let mut schedule = pool.shared.lock();
+    let hung_before = MAX_THREADS - 2;
+    schedule.threads += hung_before;
+    schedule.probes = hung_before as u64;
+    let (long_ago, lost) = (
+        Instant::now() - Duration::from_secs(1),
+        VolumeMount { device: "other:/".into(), ..mount("lost", "nfs", "uid") },
+    );
+    let lost = Arc::new(lost);
+    schedule.in_flight =
+        (1..=schedule.probes).map(|number| (number, (long_ago, Arc::clone(&lost)))).collect();
+    drop(schedule);
     let hung: Vec<String> = (0..5).map(|number| format!("hung-{number}")).collect();
     scripted.set_hanging(&hung);
     let results = pool.results(&mounts(&hung), &soon());
-    assert_eq!(results, [TIMEOUT, TIMEOUT, SKIPPED, SKIPPED, SKIPPED]);
-    assert_eq!(pool.stats(), PoolStats { threads: MAX_THREADS, in_flight: 2 });
+    // The rest of the threads is for other servers.
+    assert_eq!(results, [TIMEOUT, SKIPPED, SKIPPED, SKIPPED, SKIPPED]);
+    assert_eq!(pool.stats(), PoolStats { threads: MAX_THREADS, in_flight: MAX_THREADS - 1 });
     scripted.set_hanging([""; 0]);
 }
 
@@ -236,6 +247,30 @@ fn mounts_that_hang_leave_threads_to_other_servers_and_to_mounts_that_come_later
     assert_eq!(probed_of(&mut schedule, &servers), [0; 0]);
     servers.extend(["a", "c", "c", "d", "e"]);
     assert_eq!(probed_of(&mut schedule, &servers), [22, 24, 25], "one of each, until no thread is left");
+}
+
+#[test]
+fn a_new_mount_has_a_thread_beside_one_that_answered() {
+    let (mut pool, _scripted) = pool();
+    let local = |name| Arc::new(VolumeMount { device: "tmpfs".into(), ..mount(name, "nfs", "uid") });
+    for names in [&["first"][..], &["first", "second"], &["first", "second", "third"]] {
+        let mounts: Vec<_> = names.iter().copied().map(local).collect();
+        assert_eq!(pool.results(&mounts, &late()), vec![SIZE; names.len()]);
+    }
+}
+
+#[test]
+fn no_more_workers_are_at_work_than_may_be_however_many_threads_there_are() {
+    let mut schedule = Schedule::default();
+    schedule.threads = 1000;
+    schedule.set_mounts(&healthy(1000));
+    schedule.begin_round(thread::current());
+    let now = Instant::now();
+    assert_eq!(std::iter::from_fn(|| schedule.next(now)).count(), MAX_WORKERS);
+    assert_eq!(schedule.missing_workers(MAX_WORKERS, now), (0, 0));
+    // Those hang now.
+    let later = now + Duration::from_secs(1);
+    assert_eq!(std::iter::from_fn(|| schedule.next(later)).count(), MAX_WORKERS);
 }
 
 /// A round of these servers' mounts by a pool that is given no more threads, and in which every mount hangs: those that

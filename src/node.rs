@@ -28,7 +28,7 @@ use crate::snapshot::MountTableStatus;
 use crate::volume::{Probe, VolumeMount};
 use host_path::Rootfs;
 use mounts::kubelet_roots::{KubeletRoots, SearchedTable};
-use mounts::mount_table::MountTable;
+use mounts::mount_table::{MountTable, TableLines};
 use mounts::name_lookup::ResolvedMounts;
 use mounts::{TableReading, read_table, take_flags_of_host};
 use probe::ProbePool;
@@ -144,9 +144,9 @@ impl Node {
         self.pool.probe(mounts, deadline)
     }
 
-    fn apply(&mut self, reading: io::Result<Vec<u8>>, deadline: &Deadline) {
+    fn apply(&mut self, reading: io::Result<TableLines>, deadline: &Deadline) {
         match reading {
-            Ok(bytes) => self.apply_table(&bytes, deadline),
+            Ok(lines) => self.apply_table(&lines, deadline),
             Err(error) => {
                 if self.status.readable || self.table.reads.get() == 0 {
                     let table = self.table.path.as_os_str().as_bytes().escape_ascii().to_string();
@@ -162,11 +162,11 @@ impl Node {
         self.count_unpropagated();
     }
 
-    fn apply_table(&mut self, bytes: &[u8], deadline: &Deadline) {
+    fn apply_table(&mut self, lines: &TableLines, deadline: &Deadline) {
         let (regex, is_own) = (self.volume_regex.as_ref(), self.table.is_own());
         let roots = |found| self.kubelet_roots.trusted(SearchedTable::Own, found, deadline);
         let TableReading { mut mounts, kubelet_roots, status } =
-            read_table(bytes, &self.rootfs, regex, is_own, roots);
+            read_table(lines, &self.rootfs, regex, is_own, roots);
         take_flags_of_host(&mut mounts, self.host_mounts.as_deref().unwrap_or_default());
         if self.kubelet_roots.is_pending() {
             self.table.expire();
@@ -198,7 +198,7 @@ impl Node {
         let host = Rootfs::new("/".into());
         let roots = |found| self.kubelet_roots.trusted(SearchedTable::Host, found, deadline);
         let mounts =
-            reading.map(|bytes| read_table(&bytes, &host, self.volume_regex.as_ref(), true, roots).mounts);
+            reading.map(|lines| read_table(&lines, &host, self.volume_regex.as_ref(), true, roots).mounts);
         if self.kubelet_roots.is_pending() {
             self.host_table.iter_mut().for_each(MountTable::expire);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::host_path::Rootfs;
 use super::mounts::kubelet_roots::{KubeletRoots, SearchedTable};
+use super::mounts::mount_table::TableLines;
 use super::mounts::{TableReading, VolumeMatcher, mountinfo, read_table, vol_data};
 use crate::runtime::Deadline;
 use crate::volume::{CsiVolume, VolumeMount};
@@ -31,8 +32,9 @@ pub fn discover(table: &[u8], rootfs: &Path, matcher: &VolumeMatcher, own: bool)
     let rootfs = Rootfs::new(rootfs.to_owned());
     let mut roots = KubeletRoots::new(matcher.kubelet_root.clone(), rootfs.path.clone(), None);
     let roots = |found| roots.trusted(SearchedTable::Own, found, &Deadline::after(Duration::ZERO));
+    let lines = TableLines::read(table).expect("bytes can be read");
     let TableReading { mounts, kubelet_roots, status } =
-        read_table(table, &rootfs, matcher.volume_regex.as_ref(), own, roots);
+        read_table(&lines, &rootfs, matcher.volume_regex.as_ref(), own, roots);
     let reached = mounts.iter().flat_map(|mount| [Some(mount.mountpoint.clone()), vol_data::path(mount)]);
     Found {
         reached: reached.flatten().map(|path| rootfs.join(&path)).collect(),

@@ -18,6 +18,7 @@ use super::host_path::{self, Rootfs};
 use crate::snapshot::MountTableStatus;
 use crate::volume::VolumeMount;
 use layout::PathIdentity;
+use mount_table::TableLines;
 use mountinfo::{Row, has_option};
 
 /// Which mounts are volumes.
@@ -41,13 +42,13 @@ pub(crate) struct TableReading {
 /// Reads a table that may be seen from the host or from inside a container. `own` says that it is the live one of
 /// this process, and `kubelet_roots` which roots there are, by those that the table shows.
 pub(crate) fn read_table(
-    bytes: &[u8],
+    lines: &TableLines,
     rootfs: &Rootfs,
     volume_regex: Option<&Regex>,
     own: bool,
     kubelet_roots: impl FnOnce(Vec<Vec<u8>>) -> Vec<Vec<u8>>,
 ) -> TableReading {
-    let (table, malformed) = mountinfo::parse(bytes);
+    let (table, malformed) = mountinfo::parse(&lines.bytes);
     let prefix = prefix(&table, rootfs, own);
     let rows: Vec<(&[u8], &Row<'_>)> =
         table.iter().filter_map(|row| Some((host_path::strip(&row.mountpoint, prefix)?, row))).collect();
@@ -56,7 +57,7 @@ pub(crate) fn read_table(
     let status = MountTableStatus {
         readable: true,
         rows: table.len(),
-        malformed,
+        malformed: malformed + lines.dropped,
         propagation: in_container.then(|| propagation(&table, prefix, &kubelet_roots)).flatten(),
         ..MountTableStatus::default()
     };

@@ -1,5 +1,15 @@
 use super::*;
 
+fn read_table(
+    table: &[u8],
+    rootfs: &Rootfs,
+    regex: Option<&Regex>,
+    own: bool,
+    roots: impl FnOnce(Vec<Vec<u8>>) -> Vec<Vec<u8>>,
+) -> TableReading {
+    super::read_table(&TableLines::read(table).unwrap(), rootfs, regex, own, roots)
+}
+
 fn with_the_usual(mut found: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     found.push(layout::DEFAULT_KUBELET_ROOT.into());
     found
@@ -76,6 +86,20 @@ fn the_later_of_two_rows_on_one_path_counts() {
         let ids: Vec<_> = reading.mounts.iter().map(|mount| mount.id).collect();
         assert_eq!(ids, [Some(topmost)], "{parents:?}");
     }
+}
+
+// A container's subPath whose directory another container of the pod moved into deep ones.
+#[test]
+fn a_long_root_costs_no_other_volume() {
+    let long = "/\\040".repeat(1 << 20);
+    let table = format!(
+        "7 0 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n8 0 0:8 {long} /{POD}/b rw - nfs4 nas:/e rw\n\
+         9 0 0:9 / /{POD}/c rw - nfs4 nas:/e rw\n"
+    );
+    let reading = read_table(table.as_bytes(), &Rootfs::new("/".into()), None, true, with_the_usual);
+    let ids: Vec<_> = reading.mounts.iter().map(|mount| mount.id).collect();
+    assert_eq!(ids, [Some(7), Some(9)]);
+    assert_eq!((reading.status.rows, reading.status.malformed), (2, 1));
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl PoolShared {
         let mut schedule = self.lock();
         loop {
             let Some(in_flight) = schedule.next(Instant::now()) else {
-                if schedule.is_closed || schedule.idle >= RESERVED {
+                if schedule.is_closed || schedule.idle > RESERVED {
                     schedule.threads -= 1;
                     return;
                 }

@@ -19,8 +19,8 @@ pub(crate) struct Resources {
     descriptors: usize,
 }
 
-/// Up to four probe threads stay, of which one is there from the start.
-const MORE_IDLE_THREADS: usize = 3;
+/// Up to five probe threads stay, of which one is there from the start.
+const MORE_IDLE_THREADS: usize = 4;
 
 impl Resources {
     /// Reads `/proc/<pid>`. `status` is behind by some pages on kernels since 6.2, `smaps_rollup` counts them.

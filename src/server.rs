@@ -32,6 +32,8 @@ const BACKLOG: u32 = 1024;
 /// Bytes that the kernel buffers for a connection while the client's receive window is full. Its own limit is megabytes,
 /// which it would take for each of 1,000 clients that do not read. What is in flight does not count.
 const MAX_KERNEL_UNSENT_BYTES: u32 = 32 << 10;
+/// What the kernel keeps, twice, of what a client sends before it is read: it counts in the memory limit of the container.
+const KERNEL_UNREAD_BYTES: u32 = 8 << 10;
 /// The pause after an error of `accept` that lasts until something is freed, such as no descriptors left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The minimum time between two warnings about `accept`.
@@ -77,6 +79,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     // Inherited by its connections.
     SockRef::from(&socket).set_tcp_notsent_lowat(MAX_KERNEL_UNSENT_BYTES)?;
+    socket.set_recv_buffer_size(KERNEL_UNREAD_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

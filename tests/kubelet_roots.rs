@@ -36,6 +36,21 @@ fn home(node: &Node) -> PathBuf {
 }
 
 #[test]
+fn directory_of_a_users_pods_is_no_kubelet_root() {
+    in_namespace(Needs::Mounts, |node| {
+        node.tmpfs_volume("real", "size=1m");
+        let home = node.path().join("home");
+        for (plugin, name) in [("kubernetes.io~nfs", "invented"), ("kubernetes.io~nfs", "real")] {
+            volume(&home, plugin, name);
+        }
+        nix::unistd::chown(&home.join("pods"), Some(65534.into()), None).unwrap();
+        let scrape = Exporter::start(&["--rootfs=/"]).scrape();
+        assert_eq!((names(&scrape), scrape.value(REFUSED, &[])), (vec!["real"], Some(1.0)));
+        assert_eq!(scrape.value("disk_usage_exporter_ambiguous_volumes", &[]), Some(0.0));
+    });
+}
+
+#[test]
 fn kubelet_root_that_users_can_make_is_refused_until_it_is_configured() {
     in_namespace(Needs::Mounts, |node| {
         node.tmpfs_volume("real", "size=1m");

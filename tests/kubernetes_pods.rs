@@ -264,3 +264,30 @@ async fn panic_repeats_the_lookups_in_flight_and_the_watch() {
     assert_eq!(node.tiers("pv-1", "app"), "first first", "before the lookup would time out");
     assert_eq!(versions(&server), ["0", "0"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn version_that_cannot_be_asked_for_does_not_end_the_watches() {
+    let server = Server::new();
+    server.put(bound("pv-1", "first"));
+    let mut node = VirtualNode::start(&server, &[]);
+    pass(SECOND).await;
+    for version in ["9".repeat(70_000), "not-a-number".into()] {
+        let metadata = json!({"resourceVersion": version});
+        let bookmark =
+            json!({"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1", "metadata": metadata}});
+        server.send_to_watches(format!("{bookmark}\n"));
+    }
+    server.end_watches();
+    server.put([pod("app", &["pv-1"])]);
+    node.mount(&[("pv-1", "app")]);
+    pass(10 * SECOND).await;
+    assert_eq!(node.tiers("pv-1", "app"), "first first");
+    assert!(versions(&server).iter().all(|version| version == "0"), "{:?}", versions(&server).len());
+    // Nor does one that the server refuses.
+    server.bookmark();
+    server.fault(PODS, Fault::Status(400), 1);
+    server.end_watches();
+    pass(Duration::from_mins(2)).await;
+    let bookmark = server.lock().version.to_string();
+    assert_eq!(versions(&server)[versions(&server).len() - 2..], [bookmark, "0".into()]);
+}

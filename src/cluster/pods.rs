@@ -79,7 +79,10 @@ impl PodWatcher {
             }
             let failure = |text: &str| RequestError::Connect(text.into());
             let mut error = result.err().unwrap_or_else(|| failure("the watch ended at once"));
-            if error.is_status(410) {
+            if error.is_status(400) {
+                // The version may be what the server does not understand.
+                self.version = None;
+            } else if error.is_status(410) {
                 self.version = None;
                 if !std::mem::replace(&mut has_expired, true) {
                     continue;
@@ -151,7 +154,7 @@ impl PodWatcher {
             }
             WatchEvent::Error(_) => None,
         };
-        self.version = version.or(self.version.take());
+        self.version = version.filter(|version| is_version(version)).or(self.version.take());
         self.pods.send_modify(|pods| {
             match event {
                 WatchEvent::Added(pod) | WatchEvent::Modified(pod) => pods.put(pod),
@@ -173,6 +176,11 @@ impl PodWatcher {
             pods.record_success();
         });
     }
+}
+
+/// Whether it can be asked for: any other would fail every watch from there on.
+fn is_version(text: &str) -> bool {
+    text.parse::<u64>().is_ok()
 }
 
 /// Whether the events after this one are as good as ever. kube takes any JSON object that is no event for a status.

@@ -56,7 +56,9 @@ impl Resources {
 
     /// Waits until a process holds no more threads and descriptors than these.
     pub(crate) fn wait_until_back(self, pid: u32) -> Self {
-        let is_back = |now: &Self| now.threads <= self.threads + MORE_IDLE_THREADS && now.descriptors <= self.descriptors;
+        let is_back = |now: &Self| {
+            now.threads <= self.threads + MORE_IDLE_THREADS && now.descriptors <= self.descriptors
+        };
         ask_until(PATIENCE, &format!("the process held {self}"), || Self::at_rest(pid), is_back)
     }
 }

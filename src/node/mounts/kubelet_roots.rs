@@ -38,6 +38,9 @@ pub(crate) struct KubeletRoots {
     check: SingleJob<RootCheck>,
 }
 
+/// Where below a root volumes are mounted.
+const MOUNTED_IN: [&str; 2] = ["pods", "plugins"];
+
 /// A table whose mountpoints are searched for roots.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum SearchedTable {
@@ -57,7 +60,8 @@ fn check_roots(path: &Path, rootfs: &Path, found: Vec<Root>) -> RootCheck {
         // What is inside of the configured root is no root, whoever owns it.
         let is_inside = host_path::strip(&root, known).is_some();
         let path = Path::new(OsStr::from_bytes(&root));
-        let verdict = if is_inside { Ok(()) } else { host_files::check_owned_by_root(rootfs, path) };
+        let check = |directory| host_files::check_owned_by_root(rootfs, &path.join(directory));
+        let verdict = if is_inside { Ok(()) } else { MOUNTED_IN.into_iter().try_for_each(check) };
         (root, verdict)
     };
     let found = found.into_iter().map(check).collect();

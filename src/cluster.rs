@@ -10,6 +10,7 @@ mod pod_index;
 mod pods;
 mod request_error;
 mod requests;
+mod slim_object;
 mod slim_pod;
 mod store;
 

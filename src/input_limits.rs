@@ -8,9 +8,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyDataStream, StreamBody};
 use hyper::body::{Body, Frame};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tower::BoxError;
+
+/// The most values of what [`few_values`] reads.
+const MAX_VALUES: usize = 10_000;
 
 /// Reads a file that is not larger than a limit.
 pub(crate) fn read_limited(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
@@ -45,6 +48,18 @@ pub(crate) fn limited_body<B: Body<Data = Bytes, Error: Into<BoxError>>>(
         }
         if received > limit { Err(BodyTooLong(limit).into()) } else { Ok(Frame::data(data)) }
     }))
+}
+
+/// Reads something unless it has more values than make sense. Parsed, an empty one takes a hundred times as much memory.
+pub(crate) fn few_values<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let json = <&RawValue>::deserialize(deserializer)?.get();
+    // Each value begins after one of these characters.
+    if json.bytes().filter(|byte| b"[{,".contains(byte)).count() > MAX_VALUES {
+        return Err(D::Error::custom(format_args!("more than {MAX_VALUES} values")));
+    }
+    serde_json::from_str(json).map_err(D::Error::custom)
 }
 
 /// The elements of a JSON list, up to a number: parsed, even the shortest element takes 16 bytes.

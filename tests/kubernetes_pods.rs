@@ -135,6 +135,7 @@ async fn failing_watches_are_counted_and_back_off() {
         (Fault::Body(error_event(500, "etcdserver: no leader")), "500", 60),
         (Fault::Body("<html>".into()), "decode", 60),
         (Fault::Endless, "decode", 60),
+        (Fault::EndlessRefusal, "decode", 60),
         (Fault::Close, "connect", 60),
         (Fault::Half, "200", 60),
         (Fault::Hang, "timeout", 60),

@@ -195,3 +195,37 @@ fn huge_objects_end_in_an_error_or_in_few_labels() {
     });
     limit.assert_kept("objects of 4 MiB", &exporter);
 }
+
+#[test]
+fn objects_of_a_million_empty_values_do_not_end_the_program() {
+    let cases = [
+        ("persistentvolumes pv-0", r#""ownerReferences":[LIST]"#),
+        ("persistentvolumes pv-1", r#""managedFields":[LIST]"#),
+        ("persistentvolumes pv-2", r#"},"spec":{"nodeAffinity":{"required":{"nodeSelectorTerms":[LIST]}}"#),
+        ("persistentvolumeclaims pv-3-claim", r#""ownerReferences":[LIST]"#),
+        ("persistentvolumeclaims pv-4-claim", r#""managedFields":[LIST]"#),
+        ("persistentvolumeclaims pv-5-claim", r#"},"spec":{"selector":{"matchExpressions":[LIST]}"#),
+        ("persistentvolumeclaims pv-6-claim", r#"},"status":{"conditions":[LIST]"#),
+    ];
+    let names = pv_names(cases.len() + 1);
+    let cluster = Cluster::of(&names);
+    let empty = vec!["{}"; 1_390_000].join(",");
+    for (target, list) in cases {
+        let (_, name) = target.split_once(' ').unwrap();
+        let fields = format!(r#""name":"{name}",{list}"#).replace(",}", "}").replace("LIST", &empty);
+        let object = format!(r#"{{"apiVersion":"v1","metadata":{{{fields}}}}}"#);
+        assert!((4_000_000..4 << 20).contains(&object.len()), "{} bytes", object.len());
+        cluster.server.fault(target, Fault::Body(object), 1);
+    }
+    let limit = MemoryLimit::shipped();
+    let exporter = limit.start(&with(&cluster.args(), &[]));
+    exporter.scrape_until("all are asked for", |_| {
+        let requests = cluster.server.requests();
+        let is_got = |(target, _): &(&str, _)| requests.iter().any(|got| got.brief().ends_with(target));
+        cases.iter().all(is_got)
+    });
+    exporter.scrape_until("the proper one is known", |scrape| {
+        scrape.label("pv_disk_usage_up", "pvc_name").contains(&"pv-7-claim")
+    });
+    limit.assert_kept("a million empty values", &exporter);
+}

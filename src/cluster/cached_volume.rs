@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1;
-use kube::Api;
 use tokio::time::Instant;
 
 use super::convert;
 use super::pod_index::PodIndex;
 use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, Outcome, PVS};
+use super::slim_object::{SlimClaim, SlimPv};
 use crate::runtime::backoff::{Backoff, jittered};
 use crate::volume::{
     Claim, ClaimKey, ClaimRef, Lookup, MountedVolume, PersistentVolume, Selections, VolumeMetadata,
@@ -203,10 +202,10 @@ impl CachedVolume {
         let (pv_version, claim_version) = (self.pv.version, self.claim.version);
         let claim_before = self.claim_ref().cloned();
         async move {
-            let read = |pv: v1::PersistentVolume| convert::persistent_volume(pv, &selections);
-            let pvs = Api::all(api.kube.clone());
+            let read = |pv: SlimPv| convert::persistent_volume(pv, &selections);
             // Where it cannot be what is mounted, the server's cache may still have an earlier volume of that name.
-            let pv = api.look_up(PVS, pvs, &name, pv_version, read, may_be_mounted).await;
+            let pv =
+                api.look_up(PVS, "/api/v1/persistentvolumes", &name, pv_version, read, may_be_mounted).await;
             let claim_ref = match &pv {
                 Ok(Some((_, pv))) => pv.claim.as_ref(),
                 // Where the volume is gone or forbidden, its last known state stays in use.
@@ -322,10 +321,10 @@ async fn look_up_claim(
     if !is_valid_object_name(namespace) || !is_valid_object_name(name) {
         return Ok(None);
     }
-    let is_meant = |claim: &v1::PersistentVolumeClaim| reference.matches_uid(claim.metadata.uid.as_deref());
-    let claims = Api::<v1::PersistentVolumeClaim>::namespaced(api.kube.clone(), namespace);
+    let is_meant = |claim: &SlimClaim| reference.matches_uid(claim.metadata.uid.as_deref());
+    let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims");
     // Read later, because what is used of a claim has no uid that is too long for one.
-    let found = api.look_up(CLAIMS, claims, name, known, std::convert::identity, is_meant).await?;
+    let found = api.look_up(CLAIMS, &path, name, known, std::convert::identity, is_meant).await?;
     let meant = found.filter(|(_, claim)| is_meant(claim));
     Ok(meant.map(|(version, claim)| (version, convert::claim(claim, selections))))
 }

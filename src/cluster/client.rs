@@ -29,6 +29,7 @@ pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const MAX_CONCURRENT_LOOKUPS: usize = 4;
 /// Objects are smaller: etcd stores at most 1.5 MB of one.
 const MAX_OBJECT_BYTES: usize = 4 << 20;
+const MAX_ERROR_BYTES: usize = 64 << 10;
 /// No `Retry-After` beyond this is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,7 +127,9 @@ where
                 let after = Duration::from_secs(seconds).min(MAX_RETRY_AFTER);
                 return Err(BoxError::from(RetryLater { status: status.as_u16(), after }));
             }
-            Ok(response.map(|body| limited_body(body, MAX_OBJECT_BYTES, is_watch)))
+            let is_answer = status.is_success();
+            let limit = if is_answer { MAX_OBJECT_BYTES } else { MAX_ERROR_BYTES };
+            Ok(response.map(|body| limited_body(body, limit, is_watch && is_answer)))
         }
     });
     kube::Client::new(service, "default")

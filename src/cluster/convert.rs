@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
+use k8s_openapi::api::core::v1::PersistentVolumeSpec;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::slim_object::{SlimClaim, SlimPv};
 use crate::volume::{
     self, ClaimKey, ClaimRef, MAX_LABEL_VALUE_BYTES, MAX_NAME_BYTES, Selections, VolumeSource, parse_quantity,
 };
@@ -15,17 +15,8 @@ const EXCLUDED_FROM_ALERTS: &str = "excluded-from-alerts";
 /// There are four; an object with more makes no sense.
 const MAX_ACCESS_MODES: usize = 8;
 
-/// An object's resource version, by which states of one resource can be compared: it is a number, and larger is later
-/// (KEP-5504), also if an object was deleted and another one has its name.
-pub(super) fn resource_version(metadata: &ObjectMeta) -> Option<u64> {
-    metadata.resource_version.as_ref()?.parse().ok()
-}
-
 /// What is used of a `PersistentVolume`.
-pub(super) fn persistent_volume(
-    object: PersistentVolume,
-    selections: &Selections,
-) -> volume::PersistentVolume {
+pub(super) fn persistent_volume(object: SlimPv, selections: &Selections) -> volume::PersistentVolume {
     let mut spec = object.spec.unwrap_or_default();
     let uid = short(object.metadata.uid.as_ref());
     let labels = object.metadata.labels.unwrap_or_default();
@@ -62,7 +53,7 @@ fn claim_ref(spec: &PersistentVolumeSpec) -> Option<ClaimRef> {
 }
 
 /// What is used of a `PersistentVolumeClaim`.
-pub(super) fn claim(object: PersistentVolumeClaim, selections: &Selections) -> volume::Claim {
+pub(super) fn claim(object: SlimClaim, selections: &Selections) -> volume::Claim {
     let bytes = |quantities: BTreeMap<String, Quantity>| parse_quantity(&quantities.get("storage")?.0);
     let labels = object.metadata.labels.unwrap_or_default();
     let excluded_from_alerts = short(labels.get(EXCLUDED_FROM_ALERTS));

@@ -5,12 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
 use super::convert;
 use super::pod_index::PodIndex;
+use super::slim_object::{SlimClaim, SlimPv};
 use super::slim_pod::Fields;
 use crate::volume::{
     Claim, ClaimKey, Lookup, Metadata, PersistentVolume, Selections, SourceStatus, VolumeMetadata,
@@ -94,12 +94,12 @@ impl Objects {
         let has_no_name = || serde_json::Error::missing_field("name");
         match kind {
             "PersistentVolume" => {
-                let mut pv: v1::PersistentVolume = serde_json::from_str(json)?;
+                let mut pv: SlimPv = serde_json::from_str(json)?;
                 let name = pv.metadata.name.take().ok_or_else(has_no_name)?;
                 self.pvs.insert(name, convert::persistent_volume(pv, selections));
             }
             "PersistentVolumeClaim" => {
-                let mut claim: v1::PersistentVolumeClaim = serde_json::from_str(json)?;
+                let mut claim: SlimClaim = serde_json::from_str(json)?;
                 let name = claim.metadata.name.take().ok_or_else(has_no_name)?;
                 let key = ClaimKey { namespace: claim.metadata.namespace.take().unwrap_or_default(), name };
                 self.claims.entry(key).or_default().push(Arc::new(convert::claim(claim, selections)));

@@ -1,11 +1,10 @@
 //! Requests to the API server, each with a timeout and counted by its outcome.
 
 use std::borrow::Cow;
-use std::fmt::Debug;
 
 use futures_util::Stream;
 use kube::api::{GetParams, WatchEvent, WatchParams};
-use kube::{Api, ResourceExt};
+use kube::core::Request;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -14,8 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
 use super::client::RESPONSE_TIMEOUT;
-use super::convert::resource_version;
 use super::request_error::RequestError;
+use super::slim_object::SlimObject;
 use super::slim_pod::SlimPod;
 
 /// A resource and the verb it is read with, as RBAC names them.
@@ -74,24 +73,24 @@ pub(super) struct ApiClient {
 impl ApiClient {
     /// Gets an object from the server's cache. If it is missing there, not current, or older than the known version, it is read
     /// once more without a resource version: that answer is the truth. `read` takes from it what is used.
-    pub(super) async fn look_up<K, T>(
+    pub(super) async fn look_up<Spec: DeserializeOwned, Status: DeserializeOwned, T>(
         &self,
         resource: ApiResource,
-        api: Api<K>,
+        path: &str,
         name: &str,
         known: Option<u64>,
-        read: impl Fn(K) -> T,
+        read: impl Fn(SlimObject<Spec, Status>) -> T,
         is_current: impl Fn(&T) -> bool,
-    ) -> Outcome<T>
-    where
-        K: kube::Resource + Clone + DeserializeOwned + Debug,
-    {
-        let get = async |params: GetParams| match self.send(resource, api.get_with(name, &params)).await {
-            Ok(object) if object.name_any() != name => {
-                Err(RequestError::Decode("it is of another object".into()))
+    ) -> Outcome<T> {
+        let get = async |params: GetParams| {
+            let request = Request::new(path).get(name, &params).map_err(kube::Error::BuildRequest)?;
+            match self.send(resource, self.kube.request::<SlimObject<Spec, Status>>(request)).await {
+                Ok(object) if object.metadata.name.as_deref() != Some(name) => {
+                    Err(RequestError::Decode("it is of another object".into()))
+                }
+                Err(error) if error.is_status(404) => Ok(None),
+                answer => answer.map(|object| Some((object.metadata.version(), read(object)))),
             }
-            Err(error) if error.is_status(404) => Ok(None),
-            answer => answer.map(|object| Some((resource_version(object.meta()), read(object)))),
         };
         // What is not current is dropped before the next answer comes: either may be large.
         let cached = get(GetParams::any()).await?;
@@ -111,7 +110,7 @@ impl ApiClient {
         let selector = format!("spec.nodeName={node_name},status.phase!=Failed,status.phase!=Succeeded");
         let params = WatchParams::default().fields(&selector).timeout(seconds);
         // What `Api::watch` does, for a type that is no whole object.
-        let request = kube::core::Request::new("/api/v1/pods").watch(&params, version.unwrap_or("0"));
+        let request = Request::new("/api/v1/pods").watch(&params, version.unwrap_or("0"));
         let request = request.map_err(kube::Error::BuildRequest)?;
         self.send(PODS, self.kube.request_events(request)).await
     }

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     HalfThenSilence,
     /// A body of spaces without end.
     Endless,
+    /// A refusal with empty lines without end.
+    EndlessRefusal,
     Status(u16),
     /// A status with this `Retry-After`.
     RetryAfter(u16, &'static str),

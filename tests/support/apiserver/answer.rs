@@ -38,6 +38,7 @@ pub(super) async fn answer<B>(
     let status = match fault {
         Some(Fault::Status(code) | Fault::RetryAfter(code, _)) => Some(code),
         Some(Fault::NotInCache) => Some(404),
+        Some(Fault::EndlessRefusal) => Some(403),
         _ => sending.server.refusal(&request),
     };
     let (code, body, events) = match &fault {
@@ -131,8 +132,9 @@ impl Sending {
                 self.send(half);
                 tokio::spawn(async move { self.sender.closed().await });
             }
-            (Some(Fault::Endless), _) => drop(tokio::spawn(async move {
-                while self.send(vec![b' '; 1 << 16].into()) {
+            (Some(fault @ (Fault::Endless | Fault::EndlessRefusal)), _) => drop(tokio::spawn(async move {
+                let byte = if matches!(fault, Fault::Endless) { b' ' } else { b'\n' };
+                while self.send(vec![byte; 1 << 16].into()) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             })),

@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use disk_usage_exporter::volume::Lookup;
 use serde_json::{Value, json};
 
 use crate::support::apiserver::{Fault, PVS, Server};
 use crate::support::objects::{NODE, bound, claim, claim_of, pod, pv};
-use crate::support::virtual_node::{MAX_REFRESH, MINUTE, SECOND, VirtualNode, fail_all, of_version, pass};
+use crate::support::virtual_node::{MAX_REFRESH, MINUTE, REFRESH, SECOND, VirtualNode, fail_all, of_version, pass};
 
 #[tokio::test(start_paused = true)]
 async fn claim_is_identified_by_its_uid() {
@@ -35,6 +35,16 @@ async fn claim_is_identified_by_its_uid() {
     let node = VirtualNode::start(&server, &[("old", "app")]);
     pass(SECOND).await;
     assert_eq!(node.volume("old", "app").unwrap().claim, Some(Lookup::Absent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_a_claim_is_gone_confirms_what_was_known_of_it() {
+    let node = VirtualNode::with_volumes(&["pv-1"]).await;
+    node.server.remove([claim(&claim_of("pv-1"), "first")]);
+    pass(5 * REFRESH).await;
+    assert_eq!(node.tiers("pv-1", "app"), "first first");
+    let age = SystemTime::now().duration_since(node.handle.metadata().oldest.unwrap()).unwrap();
+    assert!(age < 2 * REFRESH, "{age:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,7 +53,7 @@ impl<T: PartialEq> CachedObject<T> {
                 *self = Self { contents, version, confirmed: Some(Instant::now()), ..Self::UNKNOWN };
                 return None;
             }
-            Ok(None) => self.missing = Some(Lookup::Absent),
+            Ok(None) => (self.missing, self.confirmed) = (Some(Lookup::Absent), Some(Instant::now())),
             Err(error) => {
                 if error.is_forbidden() {
                     self.missing = Some(Lookup::Forbidden);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::apiserver::{Fault, PVS, Server};
 use crate::support::objects::{NODE, bound, claim, claim_of, pod, pv};
-use crate::support::virtual_node::{MAX_REFRESH, MINUTE, REFRESH, SECOND, VirtualNode, fail_all, of_version, pass};
+use crate::support::virtual_node::{MINUTE, REFRESH, SECOND, VirtualNode, fail_all, of_version, pass};
 
 #[tokio::test(start_paused = true)]
 async fn claim_is_identified_by_its_uid() {
@@ -29,8 +29,11 @@ async fn claim_is_identified_by_its_uid() {
     server.remove([claim_of_uid("uid-1")]);
     server.put([claim_of_uid("uid-2")]);
     node.mount(&[("old", "app"), ("new", "app")]);
-    pass(MAX_REFRESH).await;
+    // It is not necessary to wait for a refresh.
+    pass(3 * SECOND).await;
     assert_eq!(["old", "new"].map(|name| node.tiers(name, "app")), ["first uid-1", "first uid-2"]);
+    let claims = ["old", "new"].map(|name| node.volume(name, "app").unwrap().claim);
+    assert!(matches!(claims, [Some(Lookup::Gone(_)), Some(Lookup::Found(_))]), "{claims:?}");
     // A node that sees only the second claim does not take it for the first.
     let node = VirtualNode::start(&server, &[("old", "app")]);
     pass(SECOND).await;

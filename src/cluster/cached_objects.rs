@@ -31,6 +31,7 @@ impl<T: PartialEq> CachedObject<T> {
 
     pub(super) fn lookup(&self) -> Option<Lookup<T>> {
         match (&self.contents, &self.missing) {
+            (Some(contents), Some(Lookup::Absent)) => Some(Lookup::Gone(Arc::clone(contents))),
             (Some(contents), _) => Some(Lookup::Found(Arc::clone(contents))),
             (None, Some(Lookup::Forbidden)) => Some(Lookup::Forbidden),
             (None, missing) => missing.as_ref().map(|_| Lookup::Absent),
@@ -85,6 +86,12 @@ impl CachedObjects {
     /// The claim, as it was last seen.
     pub(super) fn claim_contents(&self) -> Option<&Claim> {
         self.claim.contents.as_deref()
+    }
+
+    /// The claim of the last answer, with the uid that it has.
+    pub(super) fn current_claim(&self) -> Option<ClaimRef> {
+        let claim = self.claim_contents().filter(|_| self.claim.missing.is_none())?;
+        Some(ClaimRef { key: self.claim_ref()?.key.clone(), uid: Some(claim.uid.clone()?) })
     }
 
     /// The uid of the `PersistentVolume`, as it was last seen.

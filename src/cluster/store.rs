@@ -20,7 +20,7 @@ use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, PODS, PVS};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::catch_panic;
-use crate::volume::{Metadata, Selections, SourceStatus, VolumeMount, is_valid_object_name};
+use crate::volume::{ClaimRef, Metadata, Selections, SourceStatus, VolumeMount, is_valid_object_name};
 
 /// The time between two refreshes, of a `PersistentVolume` and its claim each: at most 2 requests a second.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -277,11 +277,25 @@ impl Store {
             Err(_) => now + volume.backoff.next_pause(None),
         };
         volume.due = if volume.is_mounted() { due } else { volume.due };
+        let claim = volume.objects.current_claim();
         self.volumes.insert(name, volume);
+        if let Some(claim) = claim {
+            self.recheck_earlier_claims(&claim, now);
+        }
         for resource in [PVS, CLAIMS] {
             // Not while any object still fails.
             if self.success(resource) == Some(true) {
                 self.log_recovery(resource);
+            }
+        }
+    }
+
+    /// There is this claim, and so none of its name with another uid any more: volumes that had such a one are looked up again.
+    fn recheck_earlier_claims(&mut self, claim: &ClaimRef, now: Instant) {
+        for volume in self.volumes.values_mut().filter(|volume| volume.is_mounted()) {
+            let known = volume.objects.current_claim();
+            if known.is_some_and(|known| known.key == claim.key && known.uid != claim.uid) {
+                volume.due = volume.due.min(now);
             }
         }
     }

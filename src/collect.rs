@@ -1,6 +1,7 @@
 //! One collection: the node's volumes, their measurements and metadata, and the kubelet's stats, as a snapshot.
 
 mod claims;
+mod filesystems;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod hold_back;

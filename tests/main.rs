@@ -111,6 +111,8 @@ mod scrape_limits;
 mod server;
 /// What clients of the HTTP server may take of it: time, connections, memory.
 mod server_limits;
+/// Which volumes count as sharing a file system.
+mod shared_filesystems;
 mod support;
 /// What whoever may make pods, claims and labels can do to the exporter: nothing.
 mod tenants;

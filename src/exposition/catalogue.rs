@@ -41,7 +41,7 @@ catalogue! {
     MOUNT_INFO = "pv_disk_usage_mount_info" "1 for each mount of the volume, from the mount table; root is the directory of its file system that is mounted.";
     VOLUME_INFO = "pv_disk_usage_volume_info" "1 for each volume, with what its PersistentVolume, or else vol_data.json, says of it.";
     CLAIM_REQUESTED_BYTES = "pv_disk_usage_claim_requested_bytes" "Bytes that the volume's PersistentVolumeClaim requests.";
-    FILESYSTEM_VOLUMES = "pv_disk_usage_filesystem_volumes" "Volumes of this node on the volume's file system, itself included: those of its device number and its size; filesystem is the server of a network file system, else the device number.";
+    FILESYSTEM_VOLUMES = "pv_disk_usage_filesystem_volumes" "Volumes of this node on the volume's file system, itself included: those of its device number, without directories that have figures of their own by a quota; filesystem is the server of a network file system, else the device number.";
     KUBELET_CAPACITY_BYTES = "kubelet_volume_stats_capacity_bytes" "Capacity in bytes of the volume";
     KUBELET_AVAILABLE_BYTES = "kubelet_volume_stats_available_bytes" "Number of available bytes in the volume";
     KUBELET_USED_BYTES = "kubelet_volume_stats_used_bytes" "Number of used bytes in the volume";

@@ -1,6 +1,5 @@
 //! A snapshot as series: every family with its label sets and values, whatever format they are written in.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -108,12 +107,9 @@ impl Series {
         out.write(c::ERROR, errors.iter().map(one))?;
         out.write(c::MOUNT_INFO, volumes.clone().flat_map(|(labels, _)| &labels.mounts).map(one))?;
         out.write(c::VOLUME_INFO, volumes.clone().map(|(labels, _)| one(&labels.info)))?;
-        let mut on_filesystem: HashMap<_, usize> = HashMap::new();
-        for filesystem in self.snapshot.volumes.iter().filter_map(MeasuredVolume::filesystem) {
-            *on_filesystem.entry(filesystem).or_default() += 1;
-        }
-        let neighbors = volumes.clone().filter_map(|(labels, volume)| {
-            Some((labels.filesystem.as_ref()?, count(on_filesystem[&volume.filesystem()?])))
+        let neighbors = volumes.clone().filter(|(_, volume)| volume.measurement().is_some());
+        let neighbors = neighbors.filter_map(|(labels, volume)| {
+            Some((labels.filesystem.as_ref()?, count(volume.filesystem_volumes?)))
         });
         out.write(c::FILESYSTEM_VOLUMES, neighbors)?;
         let requests = volumes.filter_map(|(labels, _)| labels.request.as_ref());

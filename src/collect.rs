@@ -161,9 +161,9 @@ impl Collector {
         if let Some(names) = self.names {
             let exposed = kubelet.and_then(|kubelet| kubelet.exposed_claims(start));
             let nothing = HashSet::new();
-            let settling = names
-                .only_missing_after
-                .map(|delay| self.settling.update(&snapshot.volumes, &reported, delay, start));
+            let settling = names.only_missing_after.map(|delay| {
+                self.settling.update(&snapshot.volumes, &reported, exposed.as_ref(), delay, start)
+            });
             let sources = claims::ClaimStatsInputs {
                 volumes: &snapshot.volumes,
                 left_out_pods: self.mounts.as_ref().map_or(&nothing, |mounts| &mounts.joined.left_out_pods),

@@ -220,7 +220,8 @@ fn a_claim_is_new_until_a_pod_has_mounted_it_for_the_delay() {
     };
     let mut claims = SettlingClaims::default();
     let mut new_at = |seconds: u64, volumes: &[MeasuredVolume], reported: &[ReportedVolume]| {
-        let new = claims.update(volumes, reported, 120 * SECOND, start + Duration::from_secs(seconds));
+        let now = start + Duration::from_secs(seconds);
+        let new = claims.update(volumes, reported, None, 120 * SECOND, now);
         let mut names: Vec<_> = new.iter().map(|claim| claim.name.clone()).collect();
         names.sort();
         names.concat()
@@ -233,6 +234,33 @@ fn a_claim_is_new_until_a_pod_has_mounted_it_for_the_delay() {
     assert_eq!(new_at(240, &[of("a", &["2"]), of("b", &["2"])], &[]), "b");
     assert_eq!(new_at(360, &[of("a", &["2"])], &[]), "");
     assert_eq!(new_at(361, &[of("a", &["2"]), of("b", &["2"])], &[]), "b", "it was gone meanwhile");
+}
+
+/// A kubelet exposes nothing for some seconds after it was restarted, however long its claims have been mounted.
+#[test]
+fn a_claim_that_the_kubelet_exposed_is_new_again_when_it_vanishes_there() {
+    const DELAY: Duration = Duration::from_mins(2);
+    let start = Instant::now();
+    let volumes = ["a", "b"].map(|claim| table_volume(claim, Some(claim), &[("1", None)], MEASURED));
+    let mut claims = SettlingClaims::default();
+    let mut new_at = |seconds: u64, exposed: &ExposedClaims| {
+        let new = claims.update(&volumes, &[], Some(exposed), DELAY, start + Duration::from_secs(seconds));
+        let mut names: Vec<_> = new.iter().map(|claim| claim.name.clone()).collect();
+        names.sort();
+        names.concat()
+    };
+    let known = |names: &[&str]| {
+        ExposedClaims::Known(Arc::new(names.iter().map(|name| ClaimKey::clone(&key(name))).collect()))
+    };
+    assert_eq!(new_at(0, &known(&["a"])), "ab");
+    assert_eq!(new_at(200, &known(&["a"])), "");
+    assert_eq!(new_at(210, &ExposedClaims::Unavailable), "", "the kubelet is down");
+    assert_eq!(new_at(500, &known(&[])), "a", "it is back");
+    assert_eq!(new_at(619, &known(&[])), "a");
+    assert_eq!(new_at(620, &known(&[])), "", "it does not expose it any more");
+    assert_eq!(new_at(630, &known(&["a"])), "");
+    assert_eq!(new_at(640, &known(&[])), "a");
+    assert_eq!(new_at(650, &known(&["a"])), "", "it exposes it again");
 }
 
 #[test]

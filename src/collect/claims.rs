@@ -31,9 +31,16 @@ type SeriesKey = (Arc<ClaimKey>, Option<Arc<str>>);
 /// The stats of a claim, and whether its driver reports an abnormal condition.
 type SeriesValue = (Option<Measurement>, Option<bool>);
 
-/// How many of these volumes have stale stats.
-pub(super) fn count_stale(reported: &[ReportedVolume], max_age: Duration, now: SystemTime) -> usize {
-    reported.iter().filter(|volume| !is_fresh(volume, max_age, now)).count()
+/// How many of these volumes have stale stats. Those of pods with a mount that is left out here may be that mount's, and are
+/// not used in any case.
+pub(super) fn count_stale(
+    reported: &[ReportedVolume],
+    left_out_pods: &HashSet<String>,
+    max_age: Duration,
+    now: SystemTime,
+) -> usize {
+    let is_used = |volume: &&ReportedVolume| !left_out_pods.contains(&*volume.pod_uid);
+    reported.iter().filter(is_used).filter(|volume| !is_fresh(volume, max_age, now)).count()
 }
 
 /// Old stats are stale: the kubelet repeats the last ones of a volume that hangs. A volume without a timestamp counts as

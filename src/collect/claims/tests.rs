@@ -184,7 +184,9 @@ fn what_was_measured_too_long_ago_is_counted_and_not_shown() {
         ..reported(claim, "x", 0, 4)
     };
     volumes.extend([ahead("d", 120), ahead("e", 121), ahead("f", 1 << 40)]);
-    assert_eq!(count_stale(&volumes, MAX_AGE, now()), 4);
+    assert_eq!(count_stale(&volumes, &HashSet::new(), MAX_AGE, now()), 4);
+    let left_out = ["uid-of-x".to_owned()].into();
+    assert_eq!(count_stale(&volumes, &left_out, MAX_AGE, now()), 0, "it may be of a volume that is excluded");
     assert_eq!(World::new(vec![], volumes).brief(), brief(&[("a", 1), ("d", 4)]));
     // In one pod it hangs, in another it does not.
     let world = World::new(vec![], vec![reported("a", "hangs", 700, 1), reported("a", "works", 60, 2)]);

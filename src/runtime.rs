@@ -16,5 +16,5 @@ mod wall_clock;
 
 pub use blocking_worker::{BlockingWorker, Job, JobLost, SingleJob};
 pub use clients::{Clients, catch_panic};
-pub use deadline::{CancelHandle, Deadline};
+pub use deadline::{CancelHandle, Cutoff, Deadline};
 pub use wall_clock::age;

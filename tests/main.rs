@@ -43,6 +43,8 @@ mod hardened;
 mod hostility;
 /// Mounts that hang, recover or are unmounted, also more than there are workers; stopping meanwhile.
 mod hung_mounts;
+/// Clients with less time than others, or than a mount needs.
+mod hurried_scrapes;
 /// An idle program makes no system calls.
 mod idle;
 /// The structure of `src`: no import cycles.

@@ -97,7 +97,7 @@ impl<T: Send + Sync> CachedEndpoint<T> {
     /// Waits for a request that is under way; whether none is any more.
     pub(super) fn wait(&mut self, deadline: &Deadline) -> bool {
         let is_idle = deadline.wait_for(|| (!self.history().is_requesting).then_some(())).is_some();
-        self.history().is_hanging |= !is_idle;
+        self.history().is_hanging |= !is_idle && !deadline.is_cut();
         self.report_transition();
         is_idle
     }

@@ -106,7 +106,7 @@ struct MountedClaims<'a> {
     measured: Vec<(&'a Arc<ClaimKey>, &'a MeasuredVolume, Measurement)>,
     /// Claims whose volume was not measured.
     failed: HashSet<&'a ClaimKey>,
-    /// Pods with volumes of unknown claims that were not measured or are not shown.
+    /// Pods with volumes of unknown claims that were not measured or are not shown, and of claims that are gone.
     failed_pods: HashSet<&'a str>,
 }
 
@@ -117,7 +117,8 @@ impl<'a> MountedClaims<'a> {
         for volume in inputs.volumes {
             match volume.volume.claim.current_key() {
                 Some(claim) => by_claim.entry(claim).or_default().push(volume),
-                None if may_be_frozen(volume) => {
+                // Of a claim that is gone, the kubelet tells under the name that another one may have by now.
+                None if volume.volume.claim.key.is_some() || may_be_frozen(volume) => {
                     failed_pods.extend(volume.mounts().filter_map(|(of, _)| of.mount.pod_uid.as_deref()));
                 }
                 None => {}

@@ -174,6 +174,24 @@ fn of_several_volumes_that_name_a_claim_the_bound_one_counts() {
     }
 }
 
+/// A claim that was made again and has another volume, while a pod still has the old one.
+#[test]
+fn a_claim_has_no_figures_of_the_volume_of_an_earlier_one() {
+    let of_earlier = |object| {
+        let mut volume = table_volume("old", Some("a"), &[("uid-of-x", None)], MEASURED);
+        Arc::make_mut(&mut volume.volume).claim.object = Some(object);
+        volume
+    };
+    for object in [Lookup::Gone(Arc::default()), Lookup::Absent] {
+        let kubelets = || vec![reported("a", "x", 1, 7)];
+        assert_eq!(World::new(vec![of_earlier(object.clone())], kubelets()).brief(), []);
+        let new = bound(table_volume("new", Some("a"), &[("2", None)], failed()));
+        assert_eq!(World::new(vec![of_earlier(object.clone()), new], kubelets()).brief(), []);
+        let new = bound(table_volume("new", Some("a"), &[("2", None)], MEASURED));
+        assert_eq!(World::new(vec![of_earlier(object), new], kubelets()).brief(), brief(&[("a", 100)]));
+    }
+}
+
 #[test]
 fn what_was_measured_too_long_ago_is_counted_and_not_shown() {
     let mut volumes = vec![reported("a", "x", 600, 1), reported("b", "x", 601, 2), reported("c", "x", 1, 3)];

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_volume_of_another_device_or_of_none_shares_nothing() {
         let of = |device_number, mode| {
-            let mount = VolumeMount { device_number, mode, ..mount("pv", "nfs", "uid") };
+            let mount = VolumeMount { mode, device_number, ..mount("pv", "nfs", "uid") };
             MeasuredVolume::new(Arc::new(volume(vec![Arc::new(mount)])), [Err(Reason::Io.into())])
         };
         let mut filesystems = Filesystems::default();

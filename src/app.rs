@@ -5,18 +5,18 @@ mod print;
 mod sources;
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use error::AppError;
 
 use crate::collect::{Collector, HOLD_BACK, ScrapeRequest, SingleFlight};
-use crate::config::{self, Command, Config, ListenHost};
+use crate::config::{self, Command, Config, ServingArgs};
 use crate::exposition::{Encoder, Encoding, Format, Series};
 use crate::health::Health;
 use crate::report::Page;
@@ -63,8 +63,7 @@ fn run_collecting_command(config: Config) -> Result<ExitCode, AppError> {
 
 async fn serve(config: Config, collector: Collector, api: Option<ApiConnection>) -> Result<(), AppError> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let listener = listen(config.serving.listen_host.as_ref(), config.serving.listen_port)?;
-    log_listening(listener.local_addr()?, config.fixture.as_ref());
+    let listener = listen(&config)?;
     let health = Arc::new(Health::default());
     let cancel = CancelHandle::default();
     let encoder = encoder(&collector, config.kubernetes.selections());
@@ -112,10 +111,8 @@ fn start_collecting(
     let collect = move |deadline: &Deadline, previous: Option<Duration>| {
         let snapshot = Snapshot { previous_total_time: previous, ..collector.collect(deadline) };
         if snapshot.has_answer() {
-            health.set_collected();
-            if snapshot.pending == 0 {
-                health.set_settled();
-            }
+            health.has_collected.store(true, Ordering::Release);
+            health.has_settled.fetch_or(snapshot.pending == 0, Ordering::Release);
         }
         encoder.prepare(snapshot)
     };
@@ -138,11 +135,11 @@ async fn become_ready(
     let started = Instant::now();
     collect_until_first_answer(scrapes, stat_timeout, health).await;
     if let Some(api) = &api {
-        if !health.has_settled() {
+        if !health.has_settled.load(Ordering::Acquire) {
             api.status.wait_until_answered(HOLD_BACK).await;
             collect_until_first_answer(scrapes, stat_timeout, health).await;
             // Volumes that came after the first collection may be held back still, and there may always be some.
-            health.set_settled();
+            health.has_settled.store(true, Ordering::Release);
         }
         api.wait_if_required(started, REQUIRED_API_TIMEOUT).await?;
     }
@@ -156,7 +153,7 @@ async fn collect_until_first_answer(scrapes: &Scrapes, measuring: Duration, heal
     let mut delay = INITIAL_RETRY_DELAY;
     loop {
         let _ = scrapes.scrape(ScrapeRequest { measuring, representation }).await;
-        if health.has_collected() {
+        if health.has_collected.load(Ordering::Acquire) {
             return;
         }
         tokio::time::sleep(delay).await;
@@ -164,20 +161,21 @@ async fn collect_until_first_answer(scrapes: &Scrapes, measuring: Duration, heal
     }
 }
 
-fn listen(host: Option<&ListenHost>, port: u16) -> Result<tokio::net::TcpListener, AppError> {
-    let addresses = host.map(|ListenHost(addresses)| addresses.as_slice());
-    server::listen(addresses, port).map_err(|source| AppError::Listen {
-        host: addresses.map_or("all interfaces".into(), |addresses| {
+/// Opens the port, and logs what is served there.
+fn listen(config: &Config) -> Result<TcpListener, AppError> {
+    let ServingArgs { listen_host, listen_port: port } = &config.serving;
+    let listener = server::listen(listen_host.as_deref(), *port).map_err(|error| {
+        let host = listen_host.as_ref().map_or("all interfaces".into(), |addresses| {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        }),
-        port,
-        source,
-    })
-}
-
-fn log_listening(address: SocketAddr, fixture: Option<&PathBuf>) {
-    if let Some(fixture) = fixture {
+        });
+        AppError::failure(format_args!(
+            "cannot listen on {host} port {port}: {error}; choose another by --listen-host and --listen-port"
+        ))
+    })?;
+    if let Some(fixture) = &config.fixture {
         tracing::warn!(event = "fixture_mode", fixture = %fixture.display(), "showing a recorded node, not this machine");
     }
-    tracing::info!(event = "listening", %address, version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, "listening");
+    let (address, version) = (listener.local_addr()?, env!("CARGO_PKG_VERSION"));
+    tracing::info!(event = "listening", %address, version, revision = crate::REVISION, "listening");
+    Ok(listener)
 }

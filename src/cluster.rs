@@ -1,7 +1,6 @@
 //! The Kubernetes side: what the objects of the cluster say about the volumes of this node.
 
 mod access;
-mod cached_objects;
 mod cached_volume;
 mod client;
 mod convert;
@@ -34,8 +33,10 @@ use crate::runtime::catch_panic;
 use crate::volume::{self, Metadata, VolumeMount};
 use pods::PodWatcher;
 use requests::{ApiClient, ApiMetrics};
-use store::{MAX_EVENTS, ServerStatus, Store, StoreChannels};
+use store::{ServerStatus, Store};
 
+/// Names of resized volumes that are queued.
+const MAX_RESIZED: usize = 16;
 /// The pause before what panicked runs again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
@@ -43,21 +44,16 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 pub struct MetadataHandle {
     mounted: watch::Sender<Vec<Arc<VolumeMount>>>,
     metadata: watch::Receiver<Arc<Metadata>>,
-    /// The names of volumes that were resized, if metadata comes from the API server.
-    resized: Option<mpsc::Sender<String>>,
-    /// Of the API server, if metadata comes from there.
-    metrics: Option<ApiMetrics>,
+    /// If metadata comes from the API server, the names of volumes that were resized, and the metrics of requests.
+    api: Option<(mpsc::Sender<String>, ApiMetrics)>,
     objects_file: Option<ObjectsFile>,
 }
 
 impl MetadataHandle {
-    fn new(metadata: watch::Receiver<Arc<Metadata>>) -> Self {
-        Self { mounted: watch::Sender::default(), metadata, resized: None, metrics: None, objects_file: None }
-    }
-
     /// No metadata: volumes are known by their mounts alone.
     pub fn none() -> Self {
-        Self::new(watch::Sender::default().subscribe())
+        let metadata = watch::Sender::default().subscribe();
+        Self { mounted: watch::Sender::default(), metadata, api: None, objects_file: None }
     }
 
     /// Metadata from a file of objects.
@@ -78,7 +74,7 @@ impl MetadataHandle {
 
     /// Tells that the size of a volume has changed: what its claim asks for will be read again.
     pub fn report_resize(&self, pv_name: &str) {
-        if let Some(resized) = &self.resized {
+        if let Some((resized, _)) = &self.api {
             // Where too many were resized at once, the others are refreshed when they are due.
             let _ = resized.try_send(pv_name.to_owned());
         }
@@ -92,7 +88,7 @@ impl MetadataHandle {
 
     /// Registers the metrics of requests to the API server, if that is where metadata comes from.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        if let Some(metrics) = &self.metrics {
+        if let Some((_, metrics)) = &self.api {
             metrics.register(registry);
         }
     }
@@ -127,32 +123,22 @@ pub fn follow(
     settings: ApiSettings,
     connect: impl FnOnce() -> kube::Client + Send + 'static,
 ) -> (MetadataHandle, ApiStatus, impl Future<Output = ()> + Send) {
-    let awaits_pods = settings.node_name.is_some();
-    let first = Metadata { awaits_volumes: true, awaits_pods, ..Metadata::default() };
-    let (metadata, receiver) = watch::channel(Arc::new(first));
-    let (server, server_status) = watch::channel(Err(None));
-    let metrics = ApiMetrics::default();
-    let (resized, names_of_resized) = mpsc::channel(MAX_EVENTS);
-    let handle = MetadataHandle {
-        metrics: Some(metrics.clone()),
-        resized: Some(resized),
-        ..MetadataHandle::new(receiver.clone())
-    };
-    let mounted = handle.mounted.subscribe();
-    let status = ApiStatus { mounted: mounted.clone(), metadata: receiver, server: server_status };
+    let (mounted, metrics) = (watch::Sender::default(), ApiMetrics::default());
+    let (resized, names_of_resized) = mpsc::channel(MAX_RESIZED);
+    let mut store = Store::new(settings, mounted.subscribe(), names_of_resized);
+    let (metadata, server) = (store.metadata.subscribe(), store.server.subscribe());
+    let status = ApiStatus { mounted: mounted.subscribe(), metadata: metadata.clone(), server };
+    let api = Some((resized, metrics.clone()));
+    let handle = MetadataHandle { mounted, metadata, api, objects_file: None };
     let work = async move {
         let api = ApiClient { kube: connect(), metrics };
-        let (events, pod_events) = mpsc::channel(MAX_EVENTS);
-        let mut watcher = settings.node_name.as_ref().map(|name| PodWatcher::new(api.clone(), name, events));
-        let mut store = Store::new(
-            api,
-            settings,
-            StoreChannels { mounted, resized: names_of_resized, pod_events, metadata, server },
-        );
+        let new_watcher =
+            |name| PodWatcher::new(api.clone(), name, store.pods.clone(), store.mounted.clone());
+        let mut watcher = store.settings.node_name.clone().map(new_watcher);
         // A panic is logged and counted by the panic hook. Both then start again, with what the store knew.
         let mut run = async || {
             tokio::select! {
-                () = store.run() => {}
+                () = store.run(&api) => {}
                 Some(()) = OptionFuture::from(watcher.as_mut().map(PodWatcher::run)) => {}
             }
         };

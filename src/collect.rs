@@ -8,7 +8,6 @@ mod hold_back;
 mod join;
 mod metrics;
 mod mounts;
-mod settling_claims;
 mod single_flight;
 mod transition_log;
 
@@ -28,9 +27,9 @@ use crate::node::Node;
 use crate::runtime::{BlockingWorker, Deadline, age};
 use crate::snapshot::{KubeletStatus, Snapshot, SourceStatus};
 use crate::volume::{Exclusions, KubeletSeriesOptions, ReportedVolume};
+use claims::SettlingClaims;
 use metrics::CollectorMetrics;
 use mounts::Mounts;
-use settling_claims::SettlingClaims;
 use transition_log::TransitionLog;
 
 /// What a collector reads, and which series it makes of it.
@@ -135,7 +134,7 @@ impl Collector {
     fn source_status(&self) -> Vec<SourceStatus> {
         let kubelet = self.kubelet.as_ref();
         let sources = [
-            ("mounts", self.mounts.as_ref().map(|mounts| mounts.node.status().readable)),
+            ("mounts", self.mounts.as_ref().map(|mounts| mounts.node.status().shows_volumes())),
             ("kubelet", kubelet.and_then(Kubelet::summary_status).map(|status| status.success)),
             ("kubelet_metrics", kubelet.and_then(Kubelet::exposed_claims_success)),
         ];
@@ -148,14 +147,14 @@ impl Collector {
         let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
-        let mut reported = summary.as_deref().cloned().unwrap_or_default();
+        let mut reported = summary.as_ref().map(|summary| summary.as_slice().to_vec()).unwrap_or_default();
         let excluded_claims = self.remove_excluded(&mut reported);
         if self.mounts.is_none() {
             snapshot.excluded = excluded_claims;
         }
         let nothing = HashSet::new();
         let left_out_pods = self.mounts.as_ref().map_or(&nothing, |mounts| &mounts.joined.left_out_pods);
-        let max_age = kubelet.map(Kubelet::max_age).unwrap_or_default();
+        let max_age = kubelet.map(|kubelet| kubelet.max_age).unwrap_or_default();
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             answered: status.answered,
             stale: summary.is_some().then(|| claims::count_stale(&reported, left_out_pods, max_age, time)),

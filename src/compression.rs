@@ -27,7 +27,10 @@ pub(crate) fn encode(
     };
     // Writing to memory does not fail.
     debug_assert!(encoded.is_ok(), "{encoded:?}");
-    encoded.map(|()| chunks.finish()).unwrap_or_default()
+    if !chunks.last.is_empty() {
+        chunks.end_chunk();
+    }
+    encoded.map(|()| chunks.chunks).unwrap_or_default()
 }
 
 fn write_buffered(
@@ -43,34 +46,23 @@ fn write_buffered(
 /// Collects bytes in full chunks and a last, shorter one.
 #[derive(Default)]
 struct ChunkWriter {
-    full: Vec<Bytes>,
+    chunks: Vec<Bytes>,
     last: Vec<u8>,
 }
 
 impl ChunkWriter {
-    fn finish(mut self) -> Vec<Bytes> {
-        if !self.last.is_empty() {
-            // It is kept until the slowest client has read it.
-            self.last.shrink_to_fit();
-            self.full.push(self.last.into());
-        }
-        self.full
+    /// Ends a chunk, without spare room: it is kept until the slowest client has read it.
+    fn end_chunk(&mut self) {
+        self.chunks.push(std::mem::take(&mut self.last).into_boxed_slice().into());
     }
 }
 
 impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.last.len();
-        let written = bytes.len().min(MAX_CHUNK_BYTES - length);
-        if self.last.capacity() < length + written {
-            // Doubles, but not beyond a chunk.
-            let capacity = (2 * length).clamp(length + written, MAX_CHUNK_BYTES);
-            self.last.reserve_exact(capacity - length);
-        }
+        let written = bytes.len().min(MAX_CHUNK_BYTES - self.last.len());
         self.last.extend_from_slice(&bytes[..written]);
         if self.last.len() == MAX_CHUNK_BYTES {
-            let next = Vec::with_capacity(MAX_CHUNK_BYTES);
-            self.full.push(std::mem::replace(&mut self.last, next).into());
+            self.end_chunk();
         }
         Ok(written)
     }

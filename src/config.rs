@@ -2,8 +2,6 @@
 
 mod args;
 mod duration;
-mod endpoint;
-mod error;
 mod kubelet;
 mod kubernetes;
 mod log;
@@ -18,12 +16,10 @@ use crate::node::NodeSettings;
 use crate::volume::Exclusions;
 
 pub use args::{Args, Command, ServingArgs};
-pub use error::ConfigError;
 pub use kubelet::{KubeletArgs, Sources};
 pub use kubernetes::{KubernetesArgs, KubernetesMode};
 pub use log::LogConfig;
 pub use manual::{completions, man};
-pub use values::ListenHost;
 
 /// Everything that can be set.
 #[derive(Debug)]
@@ -53,9 +49,10 @@ pub struct Config {
 }
 
 impl TryFrom<Args> for Config {
-    type Error = ConfigError;
+    /// What is wrong, and what to do.
+    type Error = String;
 
-    fn try_from(args: Args) -> Result<Self, ConfigError> {
+    fn try_from(args: Args) -> Result<Self, String> {
         let is_df = matches!(args.command, Some(Command::Df { .. }));
         let sources = args.kubelet.check(is_df, args.command.is_none())?;
         check_combinations(&args, sources)?;
@@ -80,7 +77,7 @@ impl TryFrom<Args> for Config {
 }
 
 /// Refuses flags of which one would be ignored.
-fn check_combinations(args: &Args, sources: Sources) -> Result<(), ConfigError> {
+fn check_combinations(args: &Args, sources: Sources) -> Result<(), String> {
     let Args { node, kubernetes, .. } = args;
     let exclusions = node.exclusions();
     let is_required = kubernetes.kubernetes == KubernetesMode::Required;
@@ -95,7 +92,10 @@ fn check_combinations(args: &Args, sources: Sources) -> Result<(), ConfigError> 
         ("kubernetes=required", is_required),
     ];
     if let Some((flag, _)) = about_mounts.iter().find(|(_, is_given)| *is_given && !sources.mounts) {
-        return Err(ConfigError::NeedsMounts(flag));
+        return Err(format!(
+            "'--{flag}' is about mounts, and the kubelet is the only source; leave it out, or give --sources=mounts,kubelet \
+             (flags about asking the kubelet alone, such as --kubelet-endpoint, mean --sources=kubelet)"
+        ));
     }
     let exclusive = [
         ("volume-regex", node.volume_regex.is_some(), "kubelet-root", node.kubelet_root.is_some()),
@@ -108,7 +108,9 @@ fn check_combinations(args: &Args, sources: Sources) -> Result<(), ConfigError> 
         ("objects", objects, "kubernetes=required", is_required),
     ];
     match exclusive.iter().find(|(_, is_given, _, is_other_given)| *is_given && *is_other_given) {
-        Some((kept, _, ignored, _)) => Err(ConfigError::Conflict(ignored, kept)),
+        Some((kept, _, ignored, _)) => Err(format!(
+            "'--{ignored}' cannot be used with '--{kept}', which takes its place; leave one of them out"
+        )),
         None => Ok(()),
     }
 }

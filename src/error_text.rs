@@ -17,13 +17,11 @@ pub(crate) fn truncated(message: &str) -> String {
 /// manual at the end.
 pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let inner = error.to_string();
-        if !text.contains(&inner) {
-            let _ = write!(text, ": {inner}");
+    for cause in causes(error).skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            let _ = write!(text, ": {cause}");
         }
-        cause = error.source();
     }
     text.truncate(text.find(": https://docs.rs/").unwrap_or(text.len()));
     text

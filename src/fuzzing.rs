@@ -3,3 +3,4 @@
 pub use crate::collect::fuzzing::snapshot;
 pub use crate::kubelet::fuzzing::{exposed, reported};
 pub use crate::node::fuzzing::{Found, VolData, discover, mountpoints, vol_data};
+pub use crate::server::fuzzing::serve_connection;

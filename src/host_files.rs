@@ -18,10 +18,8 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use crate::input_limits::read_limited;
 
-/// A file of the kubelet's that is larger is none.
+/// A larger file is none of the kubelet's, and holds no token.
 const MAX_FILE_BYTES: u64 = 64 << 10;
-/// A larger file holds no token.
-const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
 /// The permission to write of the group, which with an ACL bounds that of all it names, and of others.
 const WRITABLE_BY_OTHERS: u16 = 0o022;
@@ -53,7 +51,7 @@ pub(crate) fn read_named(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
 
 /// Reads the file of a bearer token.
 pub(crate) fn read_token(path: &Path) -> io::Result<String> {
-    String::from_utf8(read_named(path, MAX_TOKEN_BYTES)?).map_err(io::Error::other)
+    String::from_utf8(read_named(path, MAX_FILE_BYTES)?).map_err(io::Error::other)
 }
 
 /// Opening a pipe waits for its writer, unless it is opened with `O_NONBLOCK`, as this one was.

@@ -1,11 +1,16 @@
-//! Input of any size, of which no more than a limit is kept: files, and lists in JSON.
+//! Input of any size, of which no more than a limit is kept: files, response bodies, and lists in JSON.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::{BodyDataStream, StreamBody};
+use hyper::body::{Body, Frame};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use tower::BoxError;
 
 /// Reads a file that is not larger than a limit.
 pub(crate) fn read_limited(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
@@ -17,6 +22,29 @@ pub(crate) fn read_limited(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {max_bytes} bytes")));
     }
     Ok(bytes)
+}
+
+/// A body, or a line of it, that is longer than anything that is asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("longer than {0} bytes")]
+pub(crate) struct BodyTooLong(usize);
+
+/// A body of which no more than a limit is read: of all of it, or of a line. `http_body_util::Limited` has no limit of a line,
+/// and a watch has no end.
+pub(crate) fn limited_body<B: Body<Data = Bytes, Error: Into<BoxError>>>(
+    body: B,
+    limit: usize,
+    is_per_line: bool,
+) -> impl Body<Data = Bytes, Error = BoxError> + use<B> {
+    let mut received = 0;
+    StreamBody::new(BodyDataStream::new(body).map(move |data| {
+        let data = data.map_err(Into::into)?;
+        match data.iter().rposition(|byte| *byte == b'\n').filter(|_| is_per_line) {
+            Some(line_end) => received = data.len() - line_end - 1,
+            None => received += data.len(),
+        }
+        if received > limit { Err(BodyTooLong(limit).into()) } else { Ok(Frame::data(data)) }
+    }))
 }
 
 /// The elements of a JSON list, up to a number: parsed, even the shortest element takes 16 bytes.

@@ -13,10 +13,11 @@ mod tls;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub use cached_endpoint::EndpointStatus;
-pub use tls::{CaFileError, validate_ca_file};
+pub use tls::validate_ca_file;
 
 use prometheus_client::registry::Registry;
 
@@ -31,7 +32,8 @@ use client::KubeletClient;
 pub struct Kubelet {
     summary: Option<CachedEndpoint<Vec<ReportedVolume>>>,
     exposed_claims: Option<CachedEndpoint<HashSet<ClaimKey>>>,
-    max_age: Duration,
+    /// How old its figures may be.
+    pub max_age: Duration,
 }
 
 /// The claims that the kubelet exposes itself.
@@ -55,15 +57,16 @@ impl Kubelet {
         clients: &Clients,
         host_files: &BlockingWorker,
     ) -> Self {
-        let (summary, metrics, interval) =
-            (sources.kubelet, sources.needs_exposed_claims(), args.scrape_interval);
+        let (summary, metrics) = (sources.kubelet, sources.needs_exposed_claims());
         let max_age = args.kubelet_max_age;
         tracing::info!(event = "kubelet_enabled", endpoint = %args.kubelet_endpoint, summary, metrics, "reading from the kubelet");
-        let client = Arc::new(KubeletClient::new(args, directory, node_name, host_files.clone()));
+        let (clients, host_files) = (clients.clone(), host_files.clone());
+        let is_token_missing = AtomicBool::new(false);
+        let client =
+            Arc::new(KubeletClient { args, directory, node_name, is_token_missing, clients, host_files });
         Self {
-            summary: summary.then(|| CachedEndpoint::new(&summary::PAGE, interval, clients, &client)),
-            exposed_claims: metrics
-                .then(|| CachedEndpoint::new(&exposed_claims::PAGE, interval, clients, &client)),
+            summary: summary.then(|| CachedEndpoint::new(&summary::PAGE, &client)),
+            exposed_claims: metrics.then(|| CachedEndpoint::new(&exposed_claims::PAGE, &client)),
             max_age,
         }
     }
@@ -74,15 +77,15 @@ impl Kubelet {
             registry.register(
                 "kubelet_volume_stats_scrape_errors",
                 "Attempts to read the kubelet's /stats/summary that failed, and entries of it that could not be parsed",
-                summary.errors(),
+                summary.errors.clone(),
             );
         }
     }
 
     /// Requests what is old.
     pub fn refresh_if_stale(&mut self, now: Instant) {
-        self.summary.iter().for_each(|summary| summary.refresh_if_stale(now));
-        self.exposed_claims.iter().for_each(|exposed| exposed.refresh_if_stale(now));
+        self.summary.iter_mut().for_each(|summary| summary.refresh_if_stale(now));
+        self.exposed_claims.iter_mut().for_each(|exposed| exposed.refresh_if_stale(now));
     }
 
     /// Waits for the requests that are under way; whether all of them ended.
@@ -98,11 +101,6 @@ impl Kubelet {
         let summary = self.summary.as_mut().is_none_or(|summary| summary.wait_if_lacking(start, deadline));
         let exposed = self.exposed_claims.as_mut();
         exposed.is_none_or(|exposed| exposed.wait_if_lacking(start, deadline)) && summary
-    }
-
-    /// How old figures of the kubelet may be.
-    pub fn max_age(&self) -> Duration {
-        self.max_age
     }
 
     /// The stats that a collection that began at `start` can use.

@@ -45,7 +45,6 @@ pub mod exposition;
 pub mod fuzzing;
 pub mod health;
 pub mod host_files;
-mod http_body;
 mod input_limits;
 pub mod kubelet;
 pub mod logging;

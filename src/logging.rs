@@ -19,12 +19,8 @@ const MAX_WAITING_LINES: usize = 1024;
 /// How long the program's end waits for its last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
-static LOST_LINES: LazyLock<Counter> = LazyLock::new(Counter::default);
-
-/// Counts lines that are lost because nobody reads the log.
-pub fn lost_lines() -> Counter {
-    LOST_LINES.clone()
-}
+/// Lines that are lost because nobody reads the log.
+pub static LOST_LINES: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Logs from now on, until what is returned is dropped.
 pub fn start(config: LogConfig) -> io::Result<Flush> {

@@ -3,23 +3,22 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use disk_usage_exporter::app;
+use disk_usage_exporter::app::{self, AppError};
 use disk_usage_exporter::config::{Args, Config};
-use disk_usage_exporter::logging;
-use disk_usage_exporter::panics;
+use disk_usage_exporter::{logging, panics};
 
 fn main() -> ExitCode {
-    run().unwrap_or_else(|(message, code)| {
+    run().unwrap_or_else(|error| {
         // That nobody may read it changes nothing.
-        let _ = writeln!(std::io::stderr(), "error: {message}");
-        code
+        let _ = writeln!(std::io::stderr(), "error: {error}");
+        error.exit_code.into()
     })
 }
 
-fn run() -> Result<ExitCode, (String, ExitCode)> {
-    let config = Config::try_from(Args::typed()).map_err(|error| (error.to_string(), ExitCode::from(2)))?;
-    let log = logging::start(config.log);
-    let _log = log.map_err(|error| (format!("cannot start the log: {error}"), ExitCode::FAILURE))?;
+fn run() -> Result<ExitCode, AppError> {
+    let args = Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let config = Config::try_from(args).map_err(AppError::setting)?;
+    let _log = logging::start(config.log)?;
     panics::watch();
-    app::run(config).map_err(|error| (error.to_string(), error.exit_code()))
+    app::run(config)
 }

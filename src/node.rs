@@ -30,7 +30,7 @@ use host_path::Rootfs;
 use mounts::kubelet_roots::{KubeletRoots, SearchedTable};
 use mounts::mount_table::MountTable;
 use mounts::name_lookup::ResolvedMounts;
-use mounts::{TableReading, read_table};
+use mounts::{TableReading, read_table, take_flags_of_host};
 use probe::ProbePool;
 
 /// Looking up names may take this fraction of a scrape's time: most of it is for probing.
@@ -55,10 +55,11 @@ pub struct Node {
     volume_regex: Option<Regex>,
     kubelet_roots: KubeletRoots,
     table: MountTable,
-    /// The table of the host's own first process, to tell which mounts did not reach this one's.
+    /// The table of the host's own first process, to tell which mounts did not reach this one's, and what was done to others
+    /// since they did.
     host_table: Option<MountTable>,
     /// Its volumes; `None` where it cannot be read.
-    host_mountpoints: Option<Vec<PathBuf>>,
+    host_mounts: Option<Vec<VolumeMount>>,
     mounts: ResolvedMounts,
     status: MountTableStatus,
     /// Those in the log.
@@ -79,12 +80,12 @@ impl Node {
         let kubelet_roots = KubeletRoots::new(kubelet_root, rootfs.clone(), checks);
         let rootfs = Rootfs::new(rootfs);
         let table = MountTable::choose(mount_table.as_deref(), &rootfs)?;
-        let host_table = (table.is_own() && !rootfs.is_host_root())
-            .then(|| MountTable::open(&rootfs.join(Path::new("/proc/1/mountinfo"))).ok())
-            .flatten();
+        // A service of the host may have a mount namespace too.
+        let host_table =
+            table.is_own().then(|| MountTable::open(&rootfs.join(Path::new("/proc/1/mountinfo"))));
         tracing::info!(
             event = "mount_table_watched",
-            rootfs = %rootfs.display(), table = %table.path.display(), "watching the mount table"
+            rootfs = %rootfs.path.display(), table = %table.path.display(), "watching the mount table"
         );
         Ok(Self {
             mounts: ResolvedMounts::new(rootfs.clone(), host_files.clone()),
@@ -92,8 +93,8 @@ impl Node {
             volume_regex,
             kubelet_roots,
             table,
-            host_table,
-            host_mountpoints: None,
+            host_table: host_table.and_then(Result::ok),
+            host_mounts: None,
             status: MountTableStatus::default(),
             logged_roots: Vec::new(),
             pool: ProbePool::new(probe),
@@ -113,7 +114,7 @@ impl Node {
     pub fn status(&self) -> MountTableStatus {
         MountTableStatus {
             refused_kubelet_roots: self.kubelet_roots.refused(),
-            is_kubelet_root_missing: self.kubelet_roots.is_missing(),
+            is_kubelet_root_missing: self.kubelet_roots.is_missing,
             ..self.status.clone()
         }
     }
@@ -121,10 +122,12 @@ impl Node {
     /// The mounts that are volumes now. A table that cannot be read shows none: an old one proves nothing.
     pub fn scan(&mut self, now: Instant, deadline: &Deadline) -> Vec<Arc<VolumeMount>> {
         let lookups = deadline.at_most(now + deadline.remaining() / LOOKUP_TIME_DIVISOR);
+        if self.refresh_host_table(now, &lookups) {
+            self.table.expire();
+        }
         if let Some(reading) = self.table.refresh(now) {
             self.apply(reading, &lookups);
         }
-        self.refresh_host_table(now, &lookups);
         self.mounts.resolve(&lookups);
         self.mounts.mounts()
     }
@@ -162,8 +165,9 @@ impl Node {
     fn apply_table(&mut self, bytes: &[u8], deadline: &Deadline) {
         let (regex, is_own) = (self.volume_regex.as_ref(), self.table.is_own());
         let roots = |found| self.kubelet_roots.trusted(SearchedTable::Own, found, deadline);
-        let TableReading { mounts, kubelet_roots, status } =
+        let TableReading { mut mounts, kubelet_roots, status } =
             read_table(bytes, &self.rootfs, regex, is_own, roots);
+        take_flags_of_host(&mut mounts, self.host_mounts.as_deref().unwrap_or_default());
         if self.kubelet_roots.is_pending() {
             self.table.expire();
         }
@@ -183,29 +187,30 @@ impl Node {
         self.status = status;
     }
 
-    fn refresh_host_table(&mut self, now: Instant, deadline: &Deadline) {
+    /// Whether other volumes are mounted there now, or in another way.
+    fn refresh_host_table(&mut self, now: Instant, deadline: &Deadline) -> bool {
         let Some(table) = &mut self.host_table else {
-            return;
+            return false;
         };
         let Some(reading) = table.refresh(now) else {
-            return;
+            return false;
         };
         let host = Rootfs::new("/".into());
         let roots = |found| self.kubelet_roots.trusted(SearchedTable::Host, found, deadline);
         let mounts =
             reading.map(|bytes| read_table(&bytes, &host, self.volume_regex.as_ref(), true, roots).mounts);
         if self.kubelet_roots.is_pending() {
-            table.expire();
+            self.host_table.iter_mut().for_each(MountTable::expire);
         }
-        let mountpoints = mounts.map(|mounts| mounts.into_iter().map(|mount| mount.mountpoint).collect());
-        self.host_mountpoints = mountpoints.ok();
-        self.count_unpropagated();
+        let before = std::mem::replace(&mut self.host_mounts, mounts.ok());
+        self.host_mounts != before
     }
 
     fn count_unpropagated(&mut self) {
-        self.status.unpropagated = self.host_mountpoints.as_ref().map(|host| {
+        let host = self.host_mounts.as_ref().filter(|_| !self.rootfs.is_host_root());
+        self.status.unpropagated = host.map(|host| {
             let here: HashSet<&PathBuf> = self.mounts.mountpoints().collect();
-            host.iter().filter(|path| !here.contains(path)).count()
+            host.iter().filter(|mount| !here.contains(&mount.mountpoint)).count()
         });
     }
 }

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use prometheus_client::metrics::counter::Counter;
 
-static COUNT: LazyLock<Counter> = LazyLock::new(Counter::default);
+/// The number of panics.
+pub static COUNT: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Logs and counts every panic from now on, in place of a message on standard error.
 pub fn watch() {
@@ -24,20 +25,15 @@ pub fn watch() {
     }));
 }
 
-/// The counter of panics.
-pub fn counter() -> Counter {
-    COUNT.clone()
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
     fn a_panic_is_counted() {
         let hook = std::panic::take_hook();
         super::watch();
-        let before = super::counter().get();
+        let before = super::COUNT.get();
         let caught = std::panic::catch_unwind(|| panic!("a fault"));
         std::panic::set_hook(hook);
-        assert!(caught.is_err() && super::counter().get() > before);
+        assert!(caught.is_err() && super::COUNT.get() > before);
     }
 }

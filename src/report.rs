@@ -4,7 +4,6 @@ mod column;
 mod escape;
 mod notices;
 mod page;
-mod page_row;
 mod row;
 mod table;
 

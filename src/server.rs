@@ -2,36 +2,84 @@
 
 mod connection;
 mod connection_table;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod limits;
-mod listener;
-mod representation;
 mod response_memory;
 mod routes;
-mod write_timeout;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::errno::Errno;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 pub use limits::Limits;
-pub use listener::{connections, listen};
-pub use representation::Representation;
 pub use response_memory::{ResponseMemory, SharedBody};
-pub use routes::Routes;
+pub use routes::{Representation, Routes};
 
 use connection::Server;
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// Bytes that the kernel buffers for a connection while the client's receive window is full. Its own limit is megabytes,
+/// which it would take for each of 1,000 clients that do not read. What is in flight does not count.
+const MAX_KERNEL_UNSENT_BYTES: u32 = 32 << 10;
 /// The pause after an error of `accept` that lasts until something is freed, such as no descriptors left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The minimum time between two warnings about `accept`.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The connections that a listener accepts, with their clients' addresses.
+pub fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<(TcpStream, IpAddr)>> {
+    stream::unfold(listener, async |listener| {
+        let accepted = listener.accept().await.map(|(stream, peer)| {
+            // Without it responses are only later.
+            let _ = stream.set_nodelay(true);
+            (stream, peer.ip())
+        });
+        Some((accepted, listener))
+    })
+}
+
+/// Opens the port on the first address that allows it, or on every interface: IPv6 with IPv4 mapped, or IPv4 alone
+/// where there is no IPv6.
+pub fn listen(host: Option<&[IpAddr]>, port: u16) -> io::Result<TcpListener> {
+    let everywhere = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in host.unwrap_or(&everywhere) {
+        match listen_on(SocketAddr::new(*address, port)) {
+            Ok(listener) => return Ok(listener),
+            // Another program has the port: taking it on another address would only hide that.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() {
+        let socket = TcpSocket::new_v6()?;
+        SockRef::from(&socket).set_only_v6(!address.ip().is_unspecified())?;
+        socket
+    } else {
+        TcpSocket::new_v4()?
+    };
+    // A restart must not wait for the connections of the last run.
+    socket.set_reuseaddr(true)?;
+    // Inherited by its connections.
+    SockRef::from(&socket).set_tcp_notsent_lowat(MAX_KERNEL_UNSENT_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until `stop` completes. Then drops the connections first, which closes the listener, and lets responses in flight finish.
 pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -84,14 +132,4 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
     error.raw_os_error().is_some_and(|errno| shortages.contains(&Errno::from_raw(errno)))
-}
-
-/// Serves one connection to its end, without a listener.
-pub async fn serve_connection<S>(stream: S, routes: Arc<Routes>, limits: Limits)
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let graceful = GracefulShutdown::new();
-    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    Arc::new(Server::new(routes, limits)).connect(stream, peer, graceful.watcher()).await;
 }

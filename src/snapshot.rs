@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use crate::volume::SourceStatus;
-use crate::volume::{ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Volume, VolumeMount};
+use crate::volume::{
+    ClaimKey, Measurement, PodMount, ProbeError, ProbeResult, Reason, Usage, Volume, VolumeMount,
+};
 
 /// One collection.
 #[derive(Debug, Default)]
@@ -38,17 +40,29 @@ pub struct Snapshot {
     pub previous_total_time: Option<Duration>,
 }
 
-impl AsRef<Snapshot> for Snapshot {
-    fn as_ref(&self) -> &Snapshot {
-        self
-    }
-}
-
 impl Snapshot {
     /// Whether any source of measurements has answered.
     pub fn has_answer(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.readable)
             || self.kubelet.is_some_and(|kubelet| kubelet.answered.is_some())
+    }
+
+    /// How many volumes are in this state.
+    pub fn count(&self, state: VolumeState) -> usize {
+        self.volumes.iter().filter(|volume| volume.state() == state).count()
+    }
+
+    /// How many volumes are in each state, by the state's name in `disk_usage_exporter_volumes`.
+    pub fn volumes_by_state(&self) -> [(&'static str, usize); 7] {
+        [
+            ("measured", self.count(VolumeState::Measured)),
+            ("failed", self.count(VolumeState::Failed)),
+            ("hung", self.count(VolumeState::Hung)),
+            ("skipped", self.count(VolumeState::Skipped)),
+            ("unsupported", self.count(VolumeState::Unsupported)),
+            ("pending", self.pending),
+            ("excluded", self.excluded),
+        ]
     }
 
     /// The claims that have no mount here, each with its series.
@@ -138,19 +152,21 @@ impl MeasuredVolume {
         self.results.iter().find_map(|result| result.ok())
     }
 
-    /// Whether every mount of a measured file system is read-only now; `None` where one that was not measured may be
-    /// writable.
+    /// Whether every mount of a measured file system is read-only now; `None` where one may be writable: it was not measured,
+    /// or nothing tells.
     pub fn read_only(&self) -> Option<bool> {
         let mut all = None;
         let mut may_write = false;
         for (PodMount { mount, .. }, result) in self.mounts() {
             match result {
                 Ok(Measurement::Filesystem(usage)) => {
-                    let read_only = usage.read_only || mount.superblock_read_only == Some(true);
-                    all = Some(all.unwrap_or(true) && read_only);
+                    let turned = turned_read_only(mount, usage).then_some(true);
+                    let read_only = turned.or(mount.is_read_only());
+                    all = Some(all.unwrap_or(true) && read_only != Some(false));
+                    may_write |= read_only.is_none();
                 }
                 Ok(Measurement::Block { .. }) => {}
-                Err(_) => may_write |= !mount.is_read_only(),
+                Err(_) => may_write |= mount.is_read_only() != Some(true),
             }
         }
         all.filter(|read_only| !read_only || !may_write)
@@ -161,8 +177,7 @@ impl MeasuredVolume {
         self.measurement()?;
         let known = self.mounts().filter_map(|(PodMount { mount, .. }, result)| match result {
             Ok(Measurement::Block { .. }) => None,
-            // It may have turned so after the mount table was read.
-            Ok(Measurement::Filesystem(usage)) if usage.read_only && !mount.read_only => Some(true),
+            Ok(Measurement::Filesystem(usage)) if turned_read_only(mount, usage) => Some(true),
             Ok(Measurement::Filesystem(_)) | Err(_) => mount.superblock_read_only,
         });
         known.reduce(|all, read_only| all && read_only)
@@ -194,6 +209,11 @@ impl MeasuredVolume {
     }
 }
 
+/// Whether its file system is read-only by `ST_RDONLY`, which may be since the mount table was read.
+fn turned_read_only(mount: &VolumeMount, usage: Usage) -> bool {
+    usage.read_only && !mount.is_read_only_here
+}
+
 /// What is known of the mount table.
 #[derive(Debug, Clone, Default)]
 pub struct MountTableStatus {
@@ -213,6 +233,13 @@ pub struct MountTableStatus {
     pub is_kubelet_root_missing: bool,
 }
 
+impl MountTableStatus {
+    /// Whether volumes that are mounted can be found by it.
+    pub fn shows_volumes(&self) -> bool {
+        self.readable && !self.is_kubelet_root_missing
+    }
+}
+
 /// What is known of reading the kubelet's figures.
 #[derive(Debug, Clone, Copy)]
 pub struct KubeletStatus {
@@ -226,7 +253,6 @@ pub struct KubeletStatus {
 mod tests {
     use super::*;
     use crate::volume::samples::{mount, volume};
-    use crate::volume::{Usage, VolumeMount};
 
     #[test]
     fn read_only_is_said_only_if_no_mount_may_be_writable() {
@@ -241,7 +267,10 @@ mod tests {
         };
         let failed: ProbeResult = Err(Reason::Io.into());
         let writable = || mount("pv", "nfs", "uid");
-        let read_only = || VolumeMount { read_only: true, ..writable() };
+        let read_only = || VolumeMount { read_only: Some(true), is_read_only_here: true, ..writable() };
+        let remounted = || VolumeMount { read_only: Some(true), ..writable() };
+        let copy = || VolumeMount { read_only: None, ..writable() };
+        let writable_again = || VolumeMount { is_read_only_here: true, ..writable() };
         let emergency = || VolumeMount { superblock_read_only: Some(true), ..writable() };
         let said = |mounts: Vec<(VolumeMount, ProbeResult)>| {
             let (mounts, results): (Vec<_>, Vec<_>) =
@@ -256,6 +285,13 @@ mod tests {
         assert_eq!(said(vec![(read_only(), figures(true)), (writable(), failed)]), None);
         assert_eq!(said(vec![(writable(), figures(false)), (writable(), failed)]), Some(false));
         assert_eq!(said(vec![(writable(), failed)]), None);
+        assert_eq!(said(vec![(remounted(), figures(false))]), Some(true), "for pods");
+        assert_eq!(said(vec![(writable_again(), figures(true))]), Some(false), "for pods");
+        assert_eq!(said(vec![(copy(), figures(false))]), None);
+        assert_eq!(said(vec![(copy(), figures(true))]), Some(true), "the file system is");
+        assert_eq!(said(vec![(copy(), figures(false)), (read_only(), figures(true))]), None);
+        assert_eq!(said(vec![(copy(), figures(false)), (writable(), figures(false))]), Some(false));
+        assert_eq!(said(vec![(read_only(), figures(true)), (copy(), failed)]), None);
         assert_eq!(said(vec![(writable(), Ok(Measurement::Block { size: 1 }))]), None);
     }
 
@@ -269,7 +305,8 @@ mod tests {
         let superblock =
             |superblock_read_only| VolumeMount { superblock_read_only, ..mount("pv", "nfs", "uid") };
         let writable = || superblock(Some(false));
-        let bound = |of| VolumeMount { read_only: true, ..of };
+        let bound = |of| VolumeMount { read_only: Some(true), is_read_only_here: true, ..of };
+        let remounted = |read_only, here| VolumeMount { read_only, is_read_only_here: here, ..writable() };
         let said = |mounts: Vec<(VolumeMount, ProbeResult)>| {
             let (mounts, results): (Vec<_>, Vec<_>) =
                 mounts.into_iter().map(|(mount, result)| (Arc::new(mount), result)).unzip();
@@ -278,6 +315,14 @@ mod tests {
         assert_eq!(said(vec![(writable(), figures(false))]), Some(false));
         assert_eq!(said(vec![(bound(writable()), figures(true))]), Some(false));
         assert_eq!(said(vec![(writable(), figures(true))]), Some(true), "since the table was read");
+        assert_eq!(said(vec![(remounted(Some(true), false), figures(false))]), Some(false));
+        assert_eq!(said(vec![(remounted(Some(true), false), figures(true))]), Some(true));
+        assert_eq!(
+            said(vec![(remounted(Some(false), true), figures(true))]),
+            Some(false),
+            "by this copy alone"
+        );
+        assert_eq!(said(vec![(remounted(None, false), figures(false))]), Some(false));
         assert_eq!(said(vec![(superblock(Some(true)), figures(false))]), Some(true), "emergency_ro");
         assert_eq!(said(vec![(bound(superblock(Some(true))), figures(true))]), Some(true));
         assert_eq!(said(vec![(bound(superblock(None)), figures(true))]), None, "/proc/mounts does not tell");

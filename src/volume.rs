@@ -12,7 +12,6 @@ mod quantity;
 #[cfg(test)]
 pub(crate) mod samples;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use exclusions::Exclusions;
@@ -22,8 +21,8 @@ pub use label_filter::{
 };
 pub use measurement::{Inodes, Measurement, Probe, ProbeError, ProbeResult, Reason, Usage, signed_figure};
 pub use metadata::{
-    Claim, ClaimKey, ClaimRef, Labels, Lookup, MAX_NAME_BYTES, Metadata, PersistentVolume, Pod, SourceStatus,
-    VolumeMetadata, VolumeSource, is_valid_object_name,
+    Claim, ClaimKey, ClaimRef, Labels, Lookup, MAX_NAME_BYTES, Metadata, MountedVolume, PersistentVolume,
+    Pod, SourceStatus, VolumeMetadata, VolumeSource, is_valid_object_name,
 };
 pub(crate) use mount::are_same;
 pub use mount::{CsiVolume, VolumeMode, VolumeMount};
@@ -75,14 +74,13 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// The storage that holds its data: from the object, else from `vol_data.json`.
-    pub fn source(&self) -> Option<Cow<'_, VolumeSource>> {
+    /// Kind and instance of the storage that holds its data: from the object, else from `vol_data.json`.
+    pub fn source(&self) -> Option<(&str, Option<&str>)> {
         if let Some(pv) = &self.pv {
-            return pv.source.as_ref().map(Cow::Borrowed);
+            return pv.source.as_ref().map(|source| (source.kind.as_str(), source.instance.as_deref()));
         }
-        let csi = self.mounts.iter().find_map(|PodMount { mount, .. }| mount.csi.as_ref())?;
-        let CsiVolume { driver, handle } = csi.clone();
-        Some(Cow::Owned(VolumeSource { plugin: "csi".into(), kind: driver, instance: Some(handle) }))
+        let csi = self.mounts.iter().find_map(|of| of.mount.csi.as_ref())?;
+        Some((&csi.driver, Some(&csi.handle)))
     }
 
     /// The pods that use it, as far as they are known; one for each mount.

@@ -202,12 +202,12 @@ impl Attackers<'_> {
     fn kubelet_fails(&self, round: usize) {
         use kubelet::Fault::*;
         let faults = [
-            Stall(String::new()),
-            Endless("{\"pods\":[", "{},"),
             Raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".into()),
             Status(500, "x".repeat(1 << 20)),
             Status(200, "[".repeat(1 << 20)),
+            Endless("{\"pods\":[", "{},"),
             Late(Duration::from_secs(1)),
+            Stall(String::new()),
         ];
         self.kubelet.clear_faults();
         self.kubelet.fault(SUMMARY, faults[round / 10 % faults.len()].clone(), 1);

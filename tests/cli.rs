@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::exporter::{Exporter, command, run};
 use crate::support::exposition::Exposition;
-use crate::support::fixture::{Fixture, POD, answering};
+use crate::support::fixture::{Fixture, answering};
+use crate::support::kubelet::Kubelet;
 use crate::support::tool::{is_there, pipe};
 
 pub(crate) fn stdout(output: &Output) -> String {
@@ -25,12 +26,8 @@ pub(crate) fn printed(args: &[&str]) -> String {
 }
 
 #[test]
-fn version_is_that_of_the_package() {
+fn version_is_that_of_the_package_and_settings_come_from_the_environment_too() {
     assert_eq!(printed(&["--version"]), concat!("disk-usage-exporter ", env!("CARGO_PKG_VERSION"), "\n"));
-}
-
-#[test]
-fn settings_come_from_the_environment_too() {
     let fixture = Fixture::of(&[("pv", answering())]);
     let output = command(&["metrics"]).env("DISK_USAGE_EXPORTER_FIXTURE", fixture.path()).output().unwrap();
     assert_eq!(Exposition::parse(&stdout(&output)).label("pv_disk_usage_up", "pv_name"), ["pv"]);
@@ -54,8 +51,17 @@ fn bad_setting_ends_the_program_with_2_and_says_what_to_do() {
     // Not waited for, either.
     nix::unistd::mkfifo(&directory.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let pipe = directory.join("pipe").to_str().unwrap().to_owned();
-    let cases: [(&[&str], &[&str]); 8] = [
+    let block = |text| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+    let certificates =
+        [("empty.crt", String::new()), ("broken.crt", block("!")), ("other.crt", block("AAAA"))];
+    let [empty, broken, other] = certificates.map(|(name, text)| file(name, &text));
+    let endpoint = &*Kubelet::start().endpoint();
+    let cases: [(&[&str], &[&str]); 12] = [
         (&["--unknown"], &["--unknown"]),
+        (&[endpoint, "--kubelet-ca-file", &missing], &["--kubelet-ca-file", "No such file", "as PEM"]),
+        (&[endpoint, "--kubelet-ca-file", &empty], &[&empty, "no certificate in it", "as PEM"]),
+        (&[endpoint, "--kubelet-ca-file", &broken], &["--kubelet-ca-file", &broken, "as PEM"]),
+        (&[endpoint, "--kubelet-ca-file", &other], &["no certificate in it that can be used", "as PEM"]),
         (&["--objects", &no_objects], &["--objects", "none.json has no PersistentVolume", "kubectl get"]),
         (&["--objects", &cut], &["--objects", "cut.json is not JSON", "kubectl get pv,pvc,pods"]),
         (&["--objects", &missing], &["--objects", "missing", "No such file"]),
@@ -115,18 +121,6 @@ fn chosen_labels_become_metric_labels_and_a_broken_object_is_logged() {
             let keys = ["timestamp", "level", "message", "event"];
             assert!(keys.iter().all(|key| line[key].is_string()), "{line}");
         }
-    }
-}
-
-#[test]
-fn regex_and_kubelet_root_choose_the_volumes() {
-    let fixture = Fixture::of(&[("a", answering()), ("b", answering())]);
-    let mountpoint = format!("/var/lib/kubelet/pods/{POD}/volumes/kubernetes.io~nfs/a");
-    let regex = r"--volume-regex=/pods/(?P<pod_uid>[^/]+)/volumes/(?P<plugin>[^/]+)/(?P<name>a)$";
-    for (flag, mountpoints) in [(regex, &[&mountpoint[..]][..]), ("--kubelet-root=/elsewhere", &[])] {
-        let exposition = Exposition::parse(&stdout(&run(&["metrics", &fixture.flag(), flag])));
-        assert_eq!(exposition.label("pv_disk_usage_mount_info", "mountpoint"), mountpoints, "{flag}");
-        assert_eq!(exposition.label("pv_disk_usage_up", "pv_name"), vec!["a"; mountpoints.len()], "{flag}");
     }
 }
 

@@ -100,6 +100,16 @@ fn unanswered(node: &str, claim: [&str; 2]) -> BTreeSet<String> {
     let prometheus = Prometheus::start(&job("manifests/prometheus-scrape.yaml", exporter.address));
     // What changes needs two samples.
     prometheus.wait_for("count(count_over_time(pv_disk_usage_up[1m]) > 2)");
+    // No series is lost on the way.
+    let kept = prometheus.query("scrape_samples_post_metric_relabeling == scrape_samples_scraped");
+    assert_eq!(kept.len(), 1);
+    let scrape = exporter.scrape();
+    for family in
+        ["up", "bytes_total", "mount_info", "volume_info"].map(|name| format!("pv_disk_usage_{name}"))
+    {
+        let count = prometheus.query(&format!("count({family}) == {}", scrape.all(&family, &[]).len()));
+        assert_eq!(count.len(), 1, "{family}");
+    }
     let queries = dashboards().into_iter().flat_map(|dashboard| queries(&dashboard));
     let is_unanswered =
         |query: &String| prometheus.query(&format!("count({})", substituted(query, claim))).is_empty();
@@ -107,7 +117,7 @@ fn unanswered(node: &str, claim: [&str; 2]) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_query_is_answered_by_a_node() {
+fn every_series_is_taken_and_every_query_is_answered_by_a_node() {
     if is_there("prometheus", &["--version"]) {
         let with_errors = std::thread::spawn(|| unanswered("mixed", ["team-a", "half"]));
         let without_errors = unanswered("csi", ["shop", "csi-fs"]);

@@ -12,18 +12,18 @@ use crate::real_mounts::assert_as_the_kernel_says;
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::namespace::{Needs, Node, in_namespace, tmpfs};
-use crate::support::objects::{bound_volume, nfs};
+use crate::support::objects::bound_volume;
 use crate::support::resources::Resources;
 use crate::support::{env_number, http};
 
 /// After so many scrapes everything that is kept has been there once.
-const FIRST: usize = 300;
+const FIRST: usize = 200;
 /// After each so many the program is checked.
 const ROUND: usize = 100;
 /// Of so many scrapes two are parsed, one of each encoding.
 const SAMPLE: usize = 20;
 /// Scrapes, where the environment gives no number: 10,000 take a debug build some minutes.
-const SCRAPES: usize = 1_000;
+const SCRAPES: usize = 400;
 /// How much more may be in use at the end: anonymous memory, resident memory, and the peak, which depends on what came
 /// together. The allocator alone makes up to 600 in the first thousand scrapes and no more after: a leak of 100 bytes
 /// a scrape makes 1,000 more in 10,000.
@@ -88,31 +88,28 @@ fn at_the_beginning_again(exporter: &Exporter, restless: &mut Restless<'_>) -> R
     Resources::at_rest(exporter.pid())
 }
 
-/// While nothing changes, the scrape shows what is mounted, and nothing else.
+/// While nothing changes, the scrape shows what is mounted, with claims of one file of objects, and nothing else.
 fn check(exporter: &Exporter, restless: &Restless<'_>) {
     let volumes = restless.volumes();
     assert_as_the_kernel_says(&exporter.scrape(), &volumes);
     // The file of objects is read beside the scrape: a large one, on a busy machine, is used from the next one on.
-    let scrape = exporter.scrape_until("the objects of the file", |scrape| {
+    exporter.scrape_until("the objects of the file", |scrape| {
+        let claims = scrape.label("pv_disk_usage_up", "pvc_name");
+        let versions: BTreeSet<_> = claims.iter().map(|claim| claim.split('-').nth(1).unwrap()).collect();
+        assert!(versions.len() <= 1, "claims of several files: {versions:?}");
         let success = scrape.value("disk_usage_exporter_source_success", &[("source", "objects")]);
-        success == Some(f64::from(u8::from(restless.objects.is_some())))
-            && (restless.objects.is_none()
-                || volumes.is_empty()
-                || versions(scrape)
-                    == restless.objects.map(|version| version.to_string()).into_iter().collect())
+        match restless.objects.map(|version| version.to_string()) {
+            None => success == Some(0.0),
+            Some(version) => {
+                let is_shown = volumes.is_empty() || versions.contains(&*version);
+                success == Some(1.0) && is_shown
+            }
+        }
     });
-    assert!(versions(&scrape).len() <= 1, "claims of several files: {:?}", versions(&scrape));
-}
-
-/// The versions of the file of objects that the claims are of.
-fn versions(scrape: &Exposition) -> BTreeSet<String> {
-    let claims = scrape.label("pv_disk_usage_up", "pvc_name");
-    claims.iter().map(|claim| claim.split('-').nth(1).unwrap().to_owned()).collect()
 }
 
 /// Volumes that may be there.
 const VOLUMES: usize = 12;
-const DRIVER: &str = "csi.example.com";
 
 /// A node, and what is true of it while nothing acts on it.
 struct Restless<'a> {
@@ -122,25 +119,21 @@ struct Restless<'a> {
     mounted: [bool; VOLUMES],
     /// The number in the names of claims in the file of objects; `None` where it cannot be read as one.
     objects: Option<u32>,
-    versions: u32,
     acts: u32,
 }
 
 impl<'a> Restless<'a> {
     /// All volumes mounted, all objects known.
     fn new(node: &'a Node, seed: u64) -> Self {
-        let mut new =
-            Self { node, random: seed, mounted: [false; VOLUMES], objects: None, versions: 0, acts: 0 };
+        let mut new = Self { node, random: seed, mounted: [false; VOLUMES], objects: None, acts: 0 };
         new.settle();
         new
     }
 
     /// Goes back to the state of the beginning.
     fn settle(&mut self) {
-        for volume in 0..VOLUMES {
-            if !self.mounted[volume] {
-                self.mount(volume);
-            }
+        for volume in (0..VOLUMES).filter(|volume| !self.mounted[*volume]).collect::<Vec<_>>() {
+            self.mount(volume);
         }
         self.replace_objects();
     }
@@ -162,15 +155,17 @@ impl<'a> Restless<'a> {
         let volume = self.pick(VOLUMES);
         let mountpoint = self.mountpoint(volume);
         match self.pick(20) {
-            0 => {
-                // In place, so that a reader may see half of it.
-                let text = self.new_objects();
+            0 => self.replace_objects(),
+            // Half a file, as a reader may see one that is written in place.
+            1 => {
+                let text = objects(self.acts);
                 fs::write(self.objects_path(), &text[..self.pick(text.len())]).unwrap();
-                yield_now();
-                fs::write(self.objects_path(), text).unwrap();
+                self.objects = None;
             }
-            1 => self.replace_objects(),
-            2 => self.spoil_objects(),
+            2 => {
+                let _ = fs::remove_file(self.objects_path());
+                self.objects = None;
+            }
             3 if self.mounted[volume] => {
                 // A mount over a mount, for a moment.
                 tmpfs(&mountpoint, "size=2m");
@@ -189,63 +184,38 @@ impl<'a> Restless<'a> {
         random_below(&mut self.random, end)
     }
 
-    fn directory(&self, volume: usize) -> PathBuf {
-        let plugin = if is_nfs(volume) { "nfs" } else { "csi" };
-        self.node.volume(&pod(volume), plugin, &name(volume))
-    }
-
     fn mountpoint(&self, volume: usize) -> PathBuf {
-        let directory = self.directory(volume);
-        if is_nfs(volume) { directory } else { directory.join("mount") }
+        self.node.volume(&pod(volume), "csi", &name(volume)).join("mount")
     }
 
     /// As the kubelet does it, but `vol_data.json` comes late and in pieces now and then.
     fn mount(&mut self, volume: usize) {
-        let mountpoint = self.mountpoint(volume);
+        let (mountpoint, vol_data) = (self.mountpoint(volume), vol_data(volume));
         fs::create_dir_all(&mountpoint).unwrap();
-        let vol_data = vol_data(volume);
-        let early = self.pick(vol_data.len() + 1);
-        let path = self.directory(volume).join("vol_data.json");
-        let has_vol_data = !is_nfs(volume);
-        if has_vol_data && early > 0 {
+        let (early, path) = (self.pick(vol_data.len() + 1), mountpoint.with_file_name("vol_data.json"));
+        if early > 0 {
             fs::write(&path, &vol_data[..early]).unwrap();
         }
         tmpfs(&mountpoint, "size=1m");
         yield_now();
-        if has_vol_data {
-            fs::write(&path, vol_data).unwrap();
-        }
+        fs::write(&path, vol_data).unwrap();
         self.mounted[volume] = true;
     }
 
     /// `vol_data.json` goes first and the pod's directory last, so that there are mounts without it.
     fn unmount(&mut self, volume: usize) {
-        let _ = fs::remove_file(self.directory(volume).join("vol_data.json"));
-        unmount(&self.mountpoint(volume));
+        let mountpoint = self.mountpoint(volume);
+        let _ = fs::remove_file(mountpoint.with_file_name("vol_data.json"));
+        unmount(&mountpoint);
         fs::remove_dir_all(self.node.kubelet().join("pods").join(pod(volume))).unwrap();
         self.mounted[volume] = false;
     }
 
-    fn new_objects(&mut self) -> String {
-        self.versions += 1;
-        self.objects = Some(self.versions);
-        objects(self.versions)
-    }
-
     fn replace_objects(&mut self) {
         let new = self.node.path().join("objects.new");
-        fs::write(&new, self.new_objects()).unwrap();
+        fs::write(&new, objects(self.acts)).unwrap();
         fs::rename(new, self.objects_path()).unwrap();
-    }
-
-    fn spoil_objects(&mut self) {
-        let path = self.objects_path();
-        match self.pick(3) {
-            0 => drop(fs::remove_file(path)),
-            1 => fs::write(path, "{\"kind\": \"List\", \"items\": [").unwrap(),
-            _ => fs::write(path, "{\"kind\": \"NodeList\", \"items\": [{\"kind\": \"Node\"}]}").unwrap(),
-        }
-        self.objects = None;
+        self.objects = Some(self.acts);
     }
 }
 
@@ -263,11 +233,6 @@ pub(crate) fn unmount(path: &Path) {
     }
 }
 
-/// Of six volumes, two are NFS ones; the others are CSI volumes.
-fn is_nfs(volume: usize) -> bool {
-    volume % 6 < 2
-}
-
 /// One of six is a pod's own: it has no `PersistentVolume`.
 fn is_inline(volume: usize) -> bool {
     volume % 6 == 2
@@ -283,17 +248,15 @@ fn pod(volume: usize) -> String {
 
 fn vol_data(volume: usize) -> String {
     let mode = if is_inline(volume) { "Ephemeral" } else { "Persistent" };
-    json!({"driverName": DRIVER, "volumeHandle": format!("handle-{volume}"), "specVolID": name(volume),
+    json!({"driverName": "d", "volumeHandle": format!("handle-{volume}"), "specVolID": name(volume),
         "volumeLifecycleMode": mode})
     .to_string()
 }
 
 /// The claims' names carry the version.
 fn objects(version: u32) -> String {
-    let volumes = (0..VOLUMES).filter(|volume| !is_inline(*volume));
-    let items = volumes.flat_map(|volume| {
-        let csi = json!({"csi": {"driver": DRIVER, "volumeHandle": format!("handle-{volume}")}});
-        let source = if is_nfs(volume) { nfs(&name(volume)) } else { csi };
+    let items = (0..VOLUMES).filter(|volume| !is_inline(*volume)).flat_map(|volume| {
+        let source = json!({"csi": {"driver": "d", "volumeHandle": format!("handle-{volume}")}});
         bound_volume(&name(volume), source, &format!("claim-{version}-{volume}"), &pod(volume))
     });
     json!({"kind": "List", "items": items.collect::<Vec<_>>()}).to_string()

@@ -129,37 +129,6 @@ fn promtool_accepts_a_live_scrape_and_reference_parsers_read_the_same_from_both_
     }
 }
 
-#[test]
-fn prometheus_takes_every_series() {
-    if !is_there("prometheus", &["--version"]) {
-        return;
-    }
-    let exporters = nodes().map(|node| serve(&node, &[]));
-    let targets = exporters.each_ref().map(|exporter| exporter.address.to_string());
-    let config =
-        format!("scrape_configs: [{{job_name: node, static_configs: [{{targets: {targets:?}}}]}}]\n");
-    let prometheus = Prometheus::start(&config);
-    prometheus.wait_until("up==1", |up| up.len() == targets.len());
-    let by_target = |query: &str| -> BTreeMap<String, String> {
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let series = prometheus.query(query).into_iter();
-        series.map(|series| (text(&series["metric"]["instance"]), text(&series["value"][1]))).collect()
-    };
-    // The first scrape of this Prometheus may have come before anything was counted.
-    for family in [
-        "pv_disk_usage_up",
-        "pv_disk_usage_bytes_total",
-        "pv_disk_usage_mount_info",
-        "pv_disk_usage_volume_info",
-    ] {
-        let count = |exporter: &Exporter| exporter.scrape().all(family, &[]).len().to_string();
-        let expected = targets.iter().cloned().zip(exporters.each_ref().map(count));
-        assert_eq!(by_target(&format!("count by (instance) ({family})")), expected.collect(), "{family}");
-    }
-    let (kept, sent) = ("scrape_samples_post_metric_relabeling", "scrape_samples_scraped");
-    assert_eq!(by_target(kept), by_target(sent));
-}
-
 type Labels = BTreeSet<BTreeMap<String, String>>;
 
 /// The label sets of a result, without the target's address.

@@ -288,8 +288,8 @@ fn assert_stops(hanging: Behaviour, is_scraped: bool) {
         subject.mount(&more);
         let mut stream = http::connect(address);
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
-        // Two threads were idle.
-        wait_until("probes", || subject.exporter.threads() >= before + more.len() - 2);
+        // Four threads were idle.
+        wait_until("probes", || subject.exporter.threads() >= before + more.len() - 4);
         stream
     });
     subject.exporter.signal(Signal::SIGTERM);

@@ -3,14 +3,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 
 use crate::support::exporter::{Exporter, run};
 use crate::support::exposition::Exposition;
 use crate::support::fuse::{Behaviour, Fuse, Opcode};
-use crate::support::namespace::{Needs, Node, PODS, bind, in_namespace, tmpfs};
-use crate::support::objects::write_objects;
+use crate::support::namespace::{Needs, Node, PODS, in_namespace, tmpfs};
 
 const REFUSED: &str = "disk_usage_exporter_refused_kubelet_roots";
 
@@ -39,7 +36,7 @@ fn home(node: &Node) -> PathBuf {
 }
 
 #[test]
-fn a_kubelet_that_users_can_make_is_refused_until_it_is_named() {
+fn kubelet_root_that_users_can_make_is_refused_until_it_is_configured() {
     in_namespace(Needs::Mounts, |node| {
         node.tmpfs_volume("real", "size=1m");
         let home = home(node);
@@ -74,19 +71,24 @@ fn a_kubelet_that_users_can_make_is_refused_until_it_is_named() {
 }
 
 #[test]
-fn a_kubelets_directory_may_be_a_link_or_missing() {
+fn kubelet_root_may_be_a_link_or_missing() {
     in_namespace(Needs::Mounts, |node| {
         node.tmpfs_volume("pv", "size=1m");
         let csi = volume(&node.kubelet(), "kubernetes.io~csi", "in-path/mount");
         fs::write(csi.with_file_name("vol_data.json"), vol_data("csi-pv")).unwrap();
         symlink("/mnt/kubelet", node.path().join("link")).unwrap();
         let exporter = Exporter::start(&["--rootfs=/", "--kubelet-root=/mnt/link"]);
-        assert_eq!(names(&exporter.scrape()), ["csi-pv", "pv"]);
+        let mounts = |scrape: &Exposition| {
+            scrape.value("disk_usage_exporter_source_success", &[("source", "mounts")]).unwrap()
+        };
+        let scrape = exporter.scrape();
+        assert_eq!((names(&scrape), mounts(&scrape)), (vec!["csi-pv", "pv"], 1.0));
         assert!(exporter.logged("kubelet_root_missing").is_empty());
 
         let args = ["--rootfs=/", "--kubelet-root=/mnt/nowhere"];
         let exporter = Exporter::start(&args);
-        assert_eq!(names(&exporter.scrape()), [""; 0]);
+        let scrape = exporter.scrape();
+        assert_eq!((names(&scrape), mounts(&scrape)), (vec![], 0.0));
         exporter.scrape();
         let logged = exporter.logged("kubelet_root_missing");
         assert_eq!((logged.len(), &logged[0]["level"]), (1, &"WARN".into()));
@@ -99,44 +101,6 @@ fn a_kubelets_directory_may_be_a_link_or_missing() {
     });
 }
 
-/// As it is where the rootfs is a directory of the container's.
-#[test]
-fn links_lead_below_the_rootfs() {
-    in_namespace(Needs::Mounts, |node| {
-        let rootfs = node.path().join("rootfs");
-        volume(&rootfs.join("data/kubelet"), "kubernetes.io~nfs", "pv");
-        fs::create_dir_all(rootfs.join("var/lib")).unwrap();
-        symlink("/data/kubelet", rootfs.join("var/lib/kubelet")).unwrap();
-        // Whoever may write there, the link is root's.
-        fs::set_permissions(rootfs.join("data"), Permissions::from_mode(0o777)).unwrap();
-        let exporter = Exporter::start(&["--rootfs=/mnt/rootfs"]);
-        let scrape = exporter.scrape();
-        assert_eq!((names(&scrape), scrape.value(REFUSED, &[])), (vec!["pv"], Some(0.0)));
-    });
-}
-
-#[test]
-fn what_is_no_file_keeps_nothing_from_being_read() {
-    in_namespace(Needs::Mounts, |node| {
-        let kubelet = node.kubelet();
-        let pipe = volume(&kubelet, "kubernetes.io~csi", "pipe/mount");
-        mkfifo(&pipe.with_file_name("vol_data.json"), Mode::S_IRWXU).unwrap();
-        let secret = node.path().join("secret");
-        fs::write(&secret, vol_data("secret")).unwrap();
-        let magic = volume(&kubelet, "kubernetes.io~csi", "magic/mount");
-        symlink("/proc/self/root/mnt/secret", magic.with_file_name("vol_data.json")).unwrap();
-        let real = volume(&kubelet, "kubernetes.io~csi", "in-path/mount");
-        fs::write(real.with_file_name("vol_data.json"), vol_data("real")).unwrap();
-        let exporter = Exporter::start(&["--rootfs=/"]);
-        let busy = "disk_usage_exporter_host_files_busy_seconds";
-        for _ in 0..2 {
-            let scrape = exporter.scrape();
-            assert_eq!(names(&scrape), ["magic", "pipe", "real"]);
-            assert_eq!(scrape.value(busy, &[]), Some(0.0));
-        }
-    });
-}
-
 /// The row of a table for each of these.
 fn table(mountpoints: &[PathBuf]) -> String {
     let row = |(id, path): (usize, &PathBuf)| format!("{id} 1 0:{id} / {} rw - t t rw\n", path.display());
@@ -144,7 +108,7 @@ fn table(mountpoints: &[PathBuf]) -> String {
 }
 
 #[test]
-fn a_users_file_system_is_not_looked_into() {
+fn file_system_of_a_user_is_not_opened() {
     in_namespace(Needs::Fuse, |node| {
         let (fuse, kubelet) = (Fuse::start(), home(node).join("k"));
         fs::create_dir(&kubelet).unwrap();
@@ -160,7 +124,7 @@ fn a_users_file_system_is_not_looked_into() {
 }
 
 #[test]
-fn a_file_that_hangs_is_told_and_costs_other_volumes_nothing() {
+fn hung_file_is_counted_and_delays_no_other_volume() {
     in_namespace(Needs::Fuse, |node| {
         let busy =
             |scrape: &Exposition| scrape.value("disk_usage_exporter_host_files_busy_seconds", &[]).unwrap();
@@ -187,46 +151,5 @@ fn a_file_that_hangs_is_told_and_costs_other_volumes_nothing() {
         exporter
             .scrape_until("its root is checked", |scrape| names(scrape) == ["hanging", "other-root", "well"]);
         assert_eq!(exporter.scrape().volume("other-root")["pv_disk_usage_up"], 1.0);
-    });
-}
-
-#[test]
-fn flexvolume_drivers_may_have_any_name() {
-    in_namespace(Needs::Mounts, |node| {
-        for (driver, name) in [("kubernetes.io~lvm", "own"), ("example.com~lvm", "vendor"), ("lvm", "none")] {
-            volume(&node.kubelet(), driver, name);
-        }
-        volume(&node.kubelet(), "kubernetes.io~empty-dir", "memory");
-        let objects =
-            ["kubernetes.io/lvm", "example.com/lvm", "lvm"].into_iter().zip(["own", "vendor", "none"]);
-        let objects: Vec<_> = objects
-            .map(|(driver, name)| {
-                serde_json::json!({"kind": "PersistentVolume", "metadata": {"name": name}, "spec": {"flexVolume": {"driver": driver}}})
-            })
-            .collect();
-        let exporter = Exporter::start(&["--rootfs=/", &write_objects(node, &objects)]);
-        let scrape = exporter.scrape();
-        assert_eq!(names(&scrape), ["none", "own", "vendor"]);
-        assert_eq!(
-            scrape.label("pv_disk_usage_volume_info", "volume_instance"),
-            ["lvm", "kubernetes.io/lvm", "example.com/lvm"]
-        );
-    });
-}
-
-#[test]
-fn a_volume_whose_directory_was_removed_keeps_its_name() {
-    in_namespace(Needs::Mounts, |node| {
-        let source = node.path().join("source");
-        fs::create_dir(&source).unwrap();
-        let path = node.volume(PODS[0], "local-volume", "pv");
-        bind(&source, &path);
-        fs::remove_dir(&source).unwrap();
-        assert_eq!(names(&Exporter::start(&["--rootfs=/"]).scrape()), ["pv"]);
-        // As old kernels say it.
-        let table = node.path().join("mounts");
-        fs::write(&table, format!("/dev/sda {}\\040(deleted) ext4 rw 0 0\n", path.display())).unwrap();
-        let table = format!("--mount-table={}", table.display());
-        assert_eq!(names(&Exporter::start(&["--rootfs=/", &table]).scrape()), ["pv"]);
     });
 }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use disk_usage_exporter::cluster::{MetadataHandle, ObjectsError, ObjectsFile, Selections, parse_objects};
 use disk_usage_exporter::runtime::BlockingWorker;
-use disk_usage_exporter::volume::{
-    ClaimKey, ClaimRef, Lookup, Metadata, PersistentVolume, Pod, VolumeSource,
-};
+use disk_usage_exporter::volume::{Lookup, Metadata, PersistentVolume, Pod, VolumeSource};
 use serde_json::{Value, json};
 
 /// Lists of lists are read to this depth.
@@ -94,37 +92,6 @@ fn file_without_objects_is_an_error_with_a_remedy() {
 }
 
 #[test]
-fn objects_have_the_fields_that_are_used() {
-    let list = list(&[
-        json!({"kind": "PersistentVolume", "metadata": {"name": "pv", "labels": {"tier": "gold"}}, "spec": {
-            "claimRef": {"namespace": "shop", "name": "c", "uid": "1"}, "storageClassName": "fast",
-            "volumeMode": "Filesystem", "accessModes": ["ReadWriteOnce"], "nfs": {"server": "s", "path": "/p"}}}),
-        json!({"kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "shop", "uid": "1",
-            "labels": {"app": "web"}}, "spec": {"resources": {"requests": {"storage": "64Mi"}}}}),
-    ]);
-    let metadata = parsed(&list).unwrap();
-    let volume = &metadata.volumes["pv"];
-    let key = ClaimKey { namespace: "shop".into(), name: "c".into() };
-    let expected = PersistentVolume {
-        labels: [("tier".into(), "gold".into())].into(),
-        claim: Some(ClaimRef { key, uid: Some("1".into()) }),
-        storage_class: Some("fast".into()),
-        mode: Some("Filesystem".into()),
-        access_modes: vec!["ReadWriteOnce".into()],
-        source: Some(VolumeSource {
-            plugin: "nfs".into(),
-            kind: "nfs".into(),
-            instance: Some("s:/p".into()),
-        }),
-        ..PersistentVolume::default()
-    };
-    assert_eq!(**volume.pv.found().unwrap(), expected);
-    let claim = volume.claim.as_ref().unwrap().found().unwrap();
-    assert_eq!((claim.uid.as_deref(), claim.requested_bytes), (Some("1"), Some(64 << 20)));
-    assert_eq!(claim.labels["app"], "web");
-}
-
-#[test]
 fn claim_is_the_one_with_the_uid_that_the_volume_names() {
     let reference = |uid: Option<&str>| json!({"namespace": "n", "name": "c", "uid": uid});
     let claims = [claim("other", Some("1")), claim("c", Some("2")), claim("c", Some("3"))];
@@ -192,6 +159,39 @@ fn every_source_is_named_and_identified() {
         let source = |kind| VolumeSource { plugin: plugin.into(), kind, instance: text(instance) };
         let metadata = parsed(&object).unwrap();
         assert_eq!(metadata.volumes["pv"].pv.found().unwrap().source, text(kind).map(source), "{line}");
+    }
+}
+
+fn volume_with(spec: &Value) -> PersistentVolume {
+    let mut object = pv("pv");
+    object["spec"] = spec.clone();
+    PersistentVolume::clone(parsed(&object).unwrap().volumes["pv"].pv.found().unwrap())
+}
+
+#[test]
+fn text_longer_than_a_labels_is_left_out_and_counted() {
+    let text = |length: usize| "x".repeat(length);
+    let with = |more: usize| {
+        let name = text(253 + more);
+        volume_with(
+            &json!({"storageClassName": name, "volumeMode": name, "accessModes": ["ReadWriteOnce", name],
+            "csi": {"driver": "d", "volumeHandle": text(1024 + more)}}),
+        )
+    };
+    let of = |pv: PersistentVolume| {
+        let source = pv.source.unwrap();
+        let lengths = [pv.storage_class, pv.mode, source.instance].map(|text| text.map(|text| text.len()));
+        (lengths, pv.access_modes.len(), source.kind, pv.dropped_labels)
+    };
+    assert_eq!(of(with(0)), ([Some(253), Some(253), Some(1024)], 2, "d".into(), 0));
+    assert_eq!(of(with(1)), ([None; 3], 1, "d".into(), 4));
+    let nameless = volume_with(&json!({"csi": {"driver": text(254), "volumeHandle": "h"}}));
+    assert_eq!((nameless.source, nameless.dropped_labels), (None, 1));
+    assert_eq!(volume_with(&json!({"accessModes": vec!["x"; 1000]})).access_modes.len(), 8);
+    // No claim has a longer name.
+    for (namespace, name, is_claim) in [(253, 253, true), (254, 1, false), (1, 254, false)] {
+        let reference = json!({"namespace": text(namespace), "name": text(name)});
+        assert_eq!(volume_with(&json!({"claimRef": reference})).claim.is_some(), is_claim);
     }
 }
 
@@ -263,12 +263,6 @@ fn volumes_are_claims_or_mounted_by_a_plugin_that_can_hold_one() {
     let inline = [("csi", "secrets"), ("gce-pd", "disk"), ("nfs", "inline"), ("v/d", "flex")];
     assert_eq!(pod.inline_volumes, inline.map(|(plugin, name)| (plugin.into(), name.into())).into());
     assert_eq!(pod.claims, ["claim", "p-scratch"].map(Into::into).into());
-    // Not all volumes are kept.
-    for (count, has_more) in [(255, false), (256, false), (257, true), (5000, true)] {
-        let volume = |n: usize| json!({"name": format!("v{n}"), "nfs": {}});
-        let pod = with_volumes(&(0..count).map(volume).collect()).unwrap();
-        assert_eq!((pod.inline_volumes.len(), pod.has_more_volumes), (count.min(256), has_more));
-    }
 }
 
 #[test]
@@ -290,6 +284,11 @@ fn fields_of_another_type_are_absent() {
         let is_spec = odd.is_object() && odd.get("volumes").is_none();
         assert_eq!(parsed_pod(&object).is_some(), is_spec, "{odd}");
     }
+    let many = (0..5000).map(|number| format!("\"f{number}\": 1")).collect::<Vec<_>>().join(",");
+    let json = format!(
+        "{{{many}, \"kind\": \"Pod\", \"metadata\": {{{many}, \"name\": \"p\", \"uid\": \"u\"}}, \"spec\": {{}}}}"
+    );
+    assert!(parsed_pod(&serde_json::from_str(&json).unwrap()).is_some(), "among many other fields");
     let mut long = pod("u");
     long["metadata"]["name"] = json!("x".repeat(254));
     assert_eq!(parsed_pod(&long), None);

@@ -1,13 +1,9 @@
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use serde_json::{Value, json};
 
-use crate::support::browser::{Browser, NO_SCRIPTS};
+use crate::support::browser::Browser;
 use crate::support::exporter::Exporter;
 use crate::support::fixture::{Fixture, answering};
-use crate::support::http::{self, Response};
-use crate::support::kubelet::Kubelet;
+use crate::support::http;
 
 const HOSTILE: &str = "<script>alert(1)<!--\u{202e}\"'&";
 
@@ -28,16 +24,6 @@ fn node() -> (Fixture, Exporter) {
     let volumes =
         [("half", filled(50)), ("full", filled(95)), ("stuck", json!("hang")), (HOSTILE, filled(20))];
     serve(&volumes, "--stat-timeout=500ms")
-}
-
-/// Requests that nobody has read the responses of.
-fn send(exporter: &Exporter, paths: &[&str]) -> Vec<TcpStream> {
-    let send = |path: &&str| {
-        let mut stream = http::connect(exporter.address);
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-        stream
-    };
-    paths.iter().map(send).collect()
 }
 
 /// Finds these texts, which must be in this order.
@@ -73,47 +59,17 @@ fn page_is_html_that_nothing_from_elsewhere_may_use() {
     assert!(!page.contains("<script>") && !page.contains('\u{202e}'), "{page}");
 }
 
+/// One start of the browser, which takes seconds, for all.
 #[test]
-fn claims_of_the_kubelet_alone_are_shown() {
-    let kubelet = Kubelet::start();
-    let exporter = Exporter::start(&[&kubelet.endpoint(), "--node-name=node-7"]);
-    exporter.scrape_until("an answer", |scrape| {
-        !scrape.all("kubelet_volume_stats_capacity_bytes", &[]).is_empty()
-    });
-    let page = exporter.get("/").text();
-    let claims =
-        ["local-claim", "csi-fs", "csi-block"].map(|claim| format!("<span>shop/</span>{claim}</bdi>"));
-    let [local, fs, block] = claims.each_ref().map(String::as_str);
-    let texts = ["Volumes of node-7", "<b>3</b> volumes", local, "as the kubelet reports it", fs, block];
-    assert_in_order(&page, &texts);
-}
-
-#[test]
-fn concurrent_pages_and_scrapes_share_a_collection() {
-    let (_fixture, exporter) = serve(&[("stuck", json!("hang"))], "--stat-timeout=2s");
-    for stream in &mut send(&exporter, &["/", "/metrics"].repeat(10)) {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        assert_eq!(Response::parse(&bytes).status, 200);
-    }
-    // A table that is a plain file is read for each collection: the one at start, perhaps another one, and this.
-    let reads = exporter.scrape().value("disk_usage_exporter_mount_table_reads_total", &[]).unwrap();
-    assert!(reads <= 3.0, "{reads} collections for 21 responses");
-}
-
-#[test]
-fn pages_that_wait_delay_neither_probes_nor_what_needs_no_collection() {
-    let (_fixture, exporter) = serve(&[("stuck", json!("hang"))], "--stat-timeout=1h");
-    let _waiting = send(&exporter, &["/"; 100]);
-    for path in ["/healthz", "/style.css"] {
-        assert_eq!(exporter.get(path).status, 200, "{path}");
-    }
-}
-
-#[test]
-fn browser_shows_every_volume_and_filters_them() {
-    let Some(browser) = Browser::start(&[]) else { return };
+fn browser_shows_every_volume_on_every_screen_with_and_without_scripts() {
+    let Some(browser) = Browser::start() else { return };
     let (_fixture, exporter) = node();
+    assert_volumes_are_shown_and_filtered(&browser, &exporter);
+    assert_fits_every_screen(&browser);
+    assert_complete_without_scripts(&browser, &exporter);
+}
+
+fn assert_volumes_are_shown_and_filtered(browser: &Browser, exporter: &Exporter) {
     browser.open(exporter.address);
     let rows = browser.run("return [...document.querySelectorAll('tbody tr')].map((row) => row.innerText)");
     let expected =
@@ -149,9 +105,8 @@ fn browser_shows_every_volume_and_filters_them() {
     assert_eq!(browser.console(), json!([]));
 }
 
-#[test]
-fn every_screen_shows_all_without_scrolling_sideways_and_dark_is_dark() {
-    let Some(browser) = Browser::start(&[]) else { return };
+/// Without scrolling sideways; and dark is dark.
+fn assert_fits_every_screen(browser: &Browser) {
     let volumes = [(&*"x".repeat(253), answering()), ("stuck", json!("hang"))];
     let (_fixture, exporter) = serve(&volumes, "--stat-timeout=500ms");
     browser.set_width(375);
@@ -189,10 +144,8 @@ fn every_screen_shows_all_without_scrolling_sideways_and_dark_is_dark() {
     }
 }
 
-#[test]
-fn page_is_complete_without_javascript() {
-    let Some(browser) = Browser::start(&[NO_SCRIPTS]) else { return };
-    let (_fixture, exporter) = node();
+fn assert_complete_without_scripts(browser: &Browser, exporter: &Exporter) {
+    browser.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
     browser.open(exporter.address);
     let document = browser.devtools("DOM.getDocument", &json!({"depth": 0}));
     let html = browser.devtools("DOM.getOuterHTML", &json!({"nodeId": document["root"]["nodeId"]}));

@@ -1,15 +1,23 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::mount::MsFlags;
+use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::mkfifo;
 
 use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
+use crate::support::http;
 use crate::support::namespace::{
-    Needs, Node, PODS, bind, bind_file, in_namespace, propagation, remount_read_only, tmpfs, unmount,
+    Needs, Node, PODS, bind, in_namespace, propagation, remount_read_only, tmpfs, unmount,
 };
+use crate::support::subject::wait_until;
+use crate::support::tool::is_there;
 
 /// What must be exposed of a file system, by the kernel's own answer: the public contract, written once more.
 fn expected(path: &Path) -> BTreeMap<&'static str, f64> {
@@ -94,15 +102,17 @@ fn figures_are_those_of_statvfs() {
         fs::create_dir(some.join("sub")).unwrap();
         let bound = node.volume(PODS[1], "local-volume", "bound");
         bind(&some.join("sub"), &bound);
-        let file = node.kubelet().join(format!("pods/{}/volumes/kubernetes.io~nfs/file", PODS[1]));
-        bind_file(&some.join("file"), &file);
+        let (removed, source) = (node.volume(PODS[0], "local-volume", "removed"), some.join("removed"));
+        fs::create_dir(&source).unwrap();
+        bind(&source, &removed);
+        fs::remove_dir(source).unwrap();
         let volumes = BTreeMap::from([
             ("some", some),
             ("full", full),
             ("no-inodes", no_inodes),
             ("read-only", read_only),
             ("bound", bound),
-            ("file", file),
+            ("removed", removed),
         ]);
         let scrape = exporter().scrape();
         assert_as_the_kernel_says(&scrape, &volumes);
@@ -226,7 +236,7 @@ fn mounts_that_do_not_propagate_into_the_container_are_counted() {
 }
 
 #[test]
-fn half_written_vol_data_is_read_again() {
+fn half_written_vol_data_is_read_again_and_what_is_no_file_never() {
     in_namespace(Needs::Mounts, |node| {
         let vol_data = |mode: &str| {
             format!(
@@ -242,15 +252,61 @@ fn half_written_vol_data_is_read_again() {
         };
         let persistent = volume("pv", &vol_data("Persistent")[..40]);
         let inline = volume("inline", "");
+        // What is no file is not waited for, and a link of /proc leads nowhere.
+        for name in ["magic", "pipe"] {
+            fs::remove_file(volume(name, "")).unwrap();
+        }
+        let volumes = node.kubelet().join(format!("pods/{}/volumes/kubernetes.io~csi", PODS[0]));
+        mkfifo(&volumes.join("pipe/vol_data.json"), Mode::S_IRWXU).unwrap();
+        fs::write(node.path().join("secret"), vol_data("Persistent")).unwrap();
+        symlink("/proc/self/root/mnt/secret", volumes.join("magic/vol_data.json")).unwrap();
         let exporter = exporter();
         let scrape = exporter.scrape();
-        assert_eq!(names(&scrape), ["inline", "pv"]);
+        assert_eq!(names(&scrape), ["inline", "magic", "pipe", "pv"]);
+        assert_eq!(scrape.value("disk_usage_exporter_host_files_busy_seconds", &[]), Some(0.0));
         assert_eq!(scrape.label("pv_disk_usage_up", "volume_type"), [""; 0]);
         fs::write(persistent, vol_data("Persistent")).unwrap();
         fs::write(inline, vol_data("Ephemeral")).unwrap();
         let before = reads(&scrape);
         let scrape = exporter.scrape();
-        assert_eq!((names(&scrape), reads(&scrape)), (vec!["pv"], before));
+        assert_eq!((names(&scrape), reads(&scrape)), (vec!["magic", "pipe", "pv"], before));
         assert_eq!(scrape.label("pv_disk_usage_up", "volume_instance"), ["h"]);
+    });
+}
+
+/// How long nothing may happen; `benches/idle.py` looks for a minute.
+const IDLE: Duration = Duration::from_secs(2);
+/// The system calls that a connection's end still causes come closer together than this.
+const QUIET: Duration = Duration::from_millis(300);
+
+#[test]
+fn idle_program_makes_no_system_call() {
+    in_namespace(Needs::Mounts, |node| {
+        // It must be able to trace, too.
+        if !is_there("strace", &["-f", "-o", "/dev/null", "true"]) {
+            return;
+        }
+        node.tmpfs_volume("pv", "size=1m");
+        let path = node.path().join("trace");
+        let trace = || fs::read_to_string(&path).unwrap();
+        let exporter = Exporter::start_traced(&path, &["--rootfs=/"]);
+        assert_eq!(exporter.scrape().volume("pv")["pv_disk_usage_up"], 1.0);
+        // One connection that asks nothing, and one that stays after its response, until they end.
+        drop(http::connect(exporter.address));
+        let mut kept = http::connect(exporter.address);
+        kept.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        assert!(kept.read(&mut [0; 64]).unwrap() > 0);
+        drop(kept);
+        let mut before = String::new();
+        wait_until("it is quiet", || {
+            std::thread::sleep(QUIET);
+            let last = std::mem::replace(&mut before, trace());
+            last == before
+        });
+        std::thread::sleep(IDLE);
+        let after = trace();
+        assert_eq!(&after[before.len()..], "", "in {IDLE:?}");
+        assert_eq!(exporter.scrape().volume("pv")["pv_disk_usage_up"], 1.0);
+        assert!(trace().len() > after.len(), "nothing is traced");
     });
 }

@@ -1,7 +1,8 @@
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use disk_usage_exporter::cluster::MetadataHandle;
 use disk_usage_exporter::collect::{Collector, CollectorInputs};
@@ -10,12 +11,15 @@ use disk_usage_exporter::runtime::{BlockingWorker, Deadline};
 use disk_usage_exporter::snapshot::Snapshot;
 use disk_usage_exporter::volume::{Exclusions, Measurement, Probe, ProbeResult, VolumeMount};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use crate::support::PATIENCE;
+use crate::endurance::random_below;
+use crate::real_mounts::exporter;
 use crate::support::namespace::{Needs, in_namespace, tmpfs, unmount};
+use crate::support::{PATIENCE, env_number};
 
 /// The kernel, and something that happens just before it is asked.
 struct Meanwhile<F> {
@@ -115,17 +119,17 @@ fn disk_below_is_never_measured_however_fast_a_volume_is_mounted_and_unmounted()
             let mut collector = collector(None, KernelProbe::new("/".into(), proof));
             let (stop, start) = (AtomicBool::new(false), Instant::now());
             let (mut measured, mut wrong) = (0, Vec::new());
-            std::thread::scope(|scope| {
+            thread::scope(|scope| {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
                         // Busy while it is being measured.
                         if umount2(&path, MntFlags::empty()).is_ok() {
                             tmpfs(&path, "size=1m");
-                            std::thread::yield_now();
+                            thread::yield_now();
                         }
                     }
                 });
-                while measured < 2_000 && start.elapsed() < PATIENCE / 4 {
+                while measured < 300 && start.elapsed() < PATIENCE / 4 {
                     let snapshot = collector.collect(&Deadline::after(PATIENCE));
                     let total = totals(&snapshot).into_iter().find_map(|(_, total)| total);
                     measured += usize::from(total.is_some());
@@ -137,5 +141,50 @@ fn disk_below_is_never_measured_however_fast_a_volume_is_mounted_and_unmounted()
             assert!(wrong.is_empty(), "{proof:?}: of {measured}, the disk below: {wrong:?}");
             unmount(&path);
         }
+    });
+}
+
+/// Unmounts, where the environment gives no number.
+const UNMOUNTS: usize = 2_000;
+/// The next unmount comes within so many microseconds: anywhere in a scrape.
+const MAX_WAIT_MICROSECONDS: usize = 2_000;
+/// Between two attempts at an unmount; the kubelet waits longer.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
+
+/// The kernel refuses to unmount while a thread is inside a call about the mount, or holds a descriptor of it as a probe
+/// does for some microseconds. Scrapes back to back make ten collections a second.
+#[test]
+fn at_most_one_in_a_hundred_unmounts_is_refused_under_scrapes_back_to_back() {
+    in_namespace(Needs::Mounts, |node| {
+        node.tmpfs_volume("calm", "size=1m");
+        let path = node.tmpfs_volume("restless", "size=1m");
+        let (exporter, unmounts) = (exporter(), env_number("DISK_USAGE_EXPORTER_TEST_UNMOUNTS", UNMOUNTS));
+        let (stop, measured) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let scrape = || {
+            while !stop.load(Ordering::Relaxed) {
+                let scrape = exporter.scrape();
+                assert_eq!(scrape.volume("calm")["pv_disk_usage_up"], 1.0);
+                measured.fetch_add(usize::from(!scrape.volume("restless").is_empty()), Ordering::Relaxed);
+            }
+        };
+        let (mut random, mut done, mut refused, mut in_a_row) = (1, 0, 0, 0);
+        thread::scope(|scope| {
+            (0..3).for_each(|_| drop(scope.spawn(scrape)));
+            while done < unmounts || measured.load(Ordering::Relaxed) <= 10 {
+                let wait = random_below(&mut random, MAX_WAIT_MICROSECONDS);
+                thread::sleep(Duration::from_micros(wait as u64));
+                // On a busy machine the program may have to wait for a processor before it can let go.
+                let is_refused = |_: &usize| umount2(&path, MntFlags::empty()) == Err(Errno::EBUSY);
+                let refusals =
+                    (0..100).take_while(is_refused).inspect(|_| thread::sleep(RETRY_DELAY)).count();
+                tmpfs(&path, "size=1m");
+                (done, refused) = (done + 1, refused + usize::from(refusals > 0));
+                in_a_row = in_a_row.max(refusals);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let counts = format!("{refused} unmounts refused of {done}, at most {in_a_row} times in a row");
+        println!("{counts}");
+        assert!(refused <= done / 100 && in_a_row <= 2, "{counts}");
     });
 }

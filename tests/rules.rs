@@ -111,6 +111,23 @@ fn queries_name_existing_metrics_and_keep_clusters_apart() {
     }
 }
 
+/// One series too many on that side of a join makes a rule fail for all volumes.
+#[test]
+fn volumes_are_joined_with_what_is_one_of_many() {
+    let join = Regex::new(r"group_left \([^)]*\)\s+([\w:]+)").unwrap();
+    let mut joined = BTreeSet::new();
+    for rule in rules() {
+        let names = join.captures_iter(text(&rule["expr"])).map(|name| name[1].to_owned());
+        joined.extend(names.filter(|name| name != "topk"));
+    }
+    assert_eq!(joined.len(), 2, "{joined:?}");
+    for rule in
+        rules().iter().filter(|rule| rule["record"].as_str().is_some_and(|name| joined.contains(name)))
+    {
+        assert!(text(&rule["expr"]).contains("topk by (cluster, "), "{rule:#}");
+    }
+}
+
 #[test]
 fn every_alert_has_a_severity_a_runbook_and_a_row_in_the_readme() {
     let alerts = alerts();

@@ -52,7 +52,8 @@ fn mount(number: usize, pod: usize) -> PodMount {
         device: text().into(),
         root: Some(text().into()),
         fstype: text().into(),
-        read_only: false,
+        read_only: Some(false),
+        is_read_only_here: false,
         superblock_read_only: Some(false),
     };
     let pod = Pod { namespace: name("n", pod), name: name("p", pod), ..Pod::default() };

@@ -5,23 +5,15 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::exporter::{Exporter, run};
+use crate::support::exporter::{Exporter, command, run};
 use crate::support::exposition::Exposition;
 use crate::support::fixture::{Fixture, answering};
 use crate::support::http;
 
 fn node() -> (Fixture, Exporter) {
-    let mut fixture = Fixture::new();
-    fixture.mount("pv", answering());
+    let fixture = Fixture::of(&[("pv", answering())]);
     let exporter = Exporter::start(&[&fixture.flag()]);
     (fixture, exporter)
-}
-
-/// A node whose only volume hangs.
-fn hung_fixture() -> Fixture {
-    let mut fixture = Fixture::new();
-    fixture.mount("hung", json!("hang"));
-    fixture
 }
 
 #[test]
@@ -83,9 +75,10 @@ fn routes_methods_formats_and_compression() {
 
 #[test]
 fn scrapes_during_the_first_collection_share_it_despite_a_low_soft_limit_of_descriptors() {
-    let fixture = hung_fixture();
+    let fixture = Fixture::of(&[("hung", json!("hang"))]);
     let exporter = Exporter::start_limited("-S -n 30", &[&fixture.flag(), "--stat-timeout=2s"]);
     let scrapes: Vec<_> = (0..200).map(|_| http::send_scrape(exporter.address)).collect();
+    let pages: Vec<_> = (0..10).map(|_| http::send(exporter.address, "/")).collect();
     let ready = exporter.get("/readyz");
     let reason = "no source of figures has answered yet; the log tells why\n";
     assert_eq!((ready.status, ready.text().as_str()), (503, reason));
@@ -95,15 +88,25 @@ fn scrapes_during_the_first_collection_share_it_despite_a_low_soft_limit_of_desc
     assert_eq!(responses.len(), 1);
     let scrape = Exposition::parse(responses.iter().next().unwrap());
     assert_eq!(scrape.volume("hung")["pv_disk_usage_up"], 0.0);
+    assert!(pages.into_iter().all(|page| http::receive(page).status == 200));
+    // A table that is a plain file is read for each collection: the first, perhaps another one, and this.
+    let collections = exporter.scrape().value("disk_usage_exporter_mount_table_reads_total", &[]).unwrap();
+    assert!(collections <= 3.0, "{collections} collections for 211 responses");
     assert_eq!(exporter.get("/readyz").status, 200);
     assert!(exporter.logged("accept_failed").is_empty());
 }
 
 #[test]
-fn port_in_use_is_an_error_that_names_it() {
+fn default_listener_accepts_ipv4_and_ipv6_and_a_port_in_use_is_an_error_that_names_it() {
+    let fixture = Fixture::new();
+    let exporter = Exporter::spawn(&mut command(&[&fixture.flag()]));
+    let port = exporter.address.port();
+    assert_eq!(http::get(SocketAddr::from(([127, 0, 0, 1], port)), "/healthz", &[]).status, 200);
+    if TcpListener::bind("[::1]:0").is_ok() {
+        assert_eq!(http::get((Ipv6Addr::LOCALHOST, port).into(), "/healthz", &[]).status, 200);
+    }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let fixture = Fixture::new();
     for args in [&["--listen-host=127.0.0.1"][..], &[]] {
         let output = run(&[&[&*fixture.flag(), "--listen-port", &port], args].concat());
         assert_eq!(output.status.code(), Some(1));
@@ -113,26 +116,18 @@ fn port_in_use_is_an_error_that_names_it() {
 }
 
 #[test]
-fn default_listener_accepts_ipv4_and_ipv6() {
-    let fixture = Fixture::new();
-    let exporter = Exporter::start_everywhere(&[&fixture.flag()]);
-    let port = exporter.address.port();
-    assert_eq!(http::get(SocketAddr::from(([127, 0, 0, 1], port)), "/healthz", &[]).status, 200);
-    if TcpListener::bind("[::1]:0").is_ok() {
-        assert_eq!(http::get((Ipv6Addr::LOCALHOST, port).into(), "/healthz", &[]).status, 200);
-    }
-}
-
-#[test]
 fn stopping_closes_the_port_answers_scrapes_in_flight_and_drops_everything_else() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let fixture = hung_fixture();
+        let fixture = Fixture::of(&[("hung", json!("hang"))]);
         let exporter = Exporter::start(&[&fixture.flag(), "--stat-timeout=1h"]);
         let [mut idle, mut half] = [(); 2].map(|()| http::connect(exporter.address));
         half.write_all(b"GET /metrics HTT").unwrap();
         let scrape = http::send_scrape(exporter.address);
-        // A later connection that is answered proves that the earlier ones were accepted.
-        assert_eq!(exporter.get("/healthz").status, 200);
+        let page = http::send(exporter.address, "/");
+        // A later connection that is answered proves that the earlier ones were accepted, and delay nothing.
+        for path in ["/healthz", "/style.css"] {
+            assert_eq!(exporter.get(path).status, 200, "{path}");
+        }
         exporter.signal(signal);
         assert_eq!(exporter.wait_for_log("stopping")["signal"], signal.as_str());
         while TcpStream::connect(exporter.address).is_ok() {
@@ -141,6 +136,7 @@ fn stopping_closes_the_port_answers_scrapes_in_flight_and_drops_everything_else(
         let response = http::receive(scrape);
         assert_eq!(response.status, 200);
         assert!(response.text().contains("pv_disk_usage_up{pv_name=\"hung\""), "{}", response.text());
+        assert!(http::receive(page).text().contains("<b>hung</b>"));
         assert_eq!(idle.read(&mut [0]).unwrap(), 0, "an idle connection is closed");
         assert_eq!(exporter.wait().code(), Some(0));
     }
@@ -152,12 +148,16 @@ fn malformed_requests_are_refused_and_disturb_nobody() {
     let huge_header = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(1000));
     let long_path = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
-    let cases: [&[u8]; 8] = [
+    let cases: [&[u8]; 12] = [
         b"nonsense\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"\0\0\0\0",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"BREW /metrics HTTP/1.1\r\nConnection: close\r\n\r\n",
+        b"CONNECT metrics:443 HTTP/1.1\r\nConnection: close\r\n\r\n",
         huge_header.as_bytes(),
         many_headers.as_bytes(),
         long_path.as_bytes(),

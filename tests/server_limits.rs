@@ -26,21 +26,21 @@ async fn assert_healthy(client: &mut Client) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn thousand_scrapes_wait_for_one_collection_while_probes_are_answered() {
+async fn scrapes_wait_for_one_collection_while_probes_are_answered() {
     let (server, gate) = gated_server(Limits::default());
     let mut scrapes: Vec<_> =
-        (0..25).flat_map(|_| 0..40).map(|number| server.connect(peer(number))).collect();
+        (0..10).flat_map(|_| 0..20).map(|number| server.connect(peer(number))).collect();
     for scrape in &mut scrapes {
         scrape.send("/metrics").await;
     }
-    let _idle: Vec<_> = (0..300).map(|_| server.connect(peer(250))).collect();
+    let _idle: Vec<_> = (0..50).map(|_| server.connect(peer(250))).collect();
     settle().await;
     for path in ["/healthz", "/readyz", "/style.css"] {
         for address in [peer(0), peer(250), peer(251)] {
             assert_ne!(server.get(address, path).await.status, 404, "{path}");
         }
     }
-    assert_eq!(gate.waiting(), 1_000);
+    assert_eq!(gate.waiting(), 200);
     gate.answer_all(&Bodies::default().make(1));
     for mut scrape in scrapes {
         assert_eq!(scrape.response().await.unwrap().body.len(), CHUNK_BYTES);
@@ -71,7 +71,7 @@ async fn every_scrape_of_prometheus_is_answered_while_many_clients_scrape_in_loo
                 }
             });
         }
-        for _ in 0..30 {
+        for _ in 0..10 {
             assert_eq!(server.get(PROMETHEUS, "/metrics").await.status, 200, "{addresses} addresses");
             sleep(Duration::from_millis(100)).await;
         }

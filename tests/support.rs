@@ -2,8 +2,8 @@
 
 pub(crate) mod apiserver;
 pub(crate) mod browser;
+pub(crate) mod cgroup;
 pub(crate) mod cluster;
-pub(crate) mod collector;
 pub(crate) mod document;
 pub(crate) mod exporter;
 pub(crate) mod exposition;
@@ -14,7 +14,6 @@ pub(crate) mod helm;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod in_process;
-pub(crate) mod kubectl;
 pub(crate) mod kubelet;
 pub(crate) mod manifest;
 pub(crate) mod memory_limit;

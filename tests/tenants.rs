@@ -1,4 +1,4 @@
-use std::fmt::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::thread;
 
@@ -6,28 +6,29 @@ use serde_json::{Map, Value, json};
 
 use crate::support::apiserver::{ApiServer, Fault};
 use crate::support::cluster::{Cluster, with};
+use crate::support::exposition::Exposition;
 use crate::support::fixture::{POD, answering};
 use crate::support::http::{self, Response};
 use crate::support::memory_limit::MemoryLimit;
 use crate::support::namespace::{Needs, Node, in_namespace, tmpfs};
-use crate::support::objects::{NODE, claim, claim_of, pod, pv};
+use crate::support::objects::{NODE, claim, claim_of, pod, pv, pv_names};
+use crate::support::{PATIENCE, ask_until};
 
 /// How many labels fit into an object that etcd stores.
 pub(crate) const MOST_LABELS: usize = 20_000;
+/// Volumes of a node, of which a part loses labels.
+const VOLUMES: usize = 500;
 
 /// The event of a pod with so many inline volumes.
 pub(crate) fn pod_event(number: usize, volumes: usize) -> String {
-    let mut list = String::new();
-    for volume in 0..volumes {
-        let separator = if volume == 0 { "" } else { "," };
-        write!(list, r#"{separator}{{"name":"v{volume}","csi":{{"driver":"d"}}}}"#).unwrap();
-    }
-    format!(
-        "{}\n",
-        format_args!(
-            r#"{{"type":"ADDED","object":{{"kind":"Pod","apiVersion":"v1","metadata":{{"namespace":"evil","name":"p-{number}","uid":"uid-{number}","resourceVersion":"{number}"}},"spec":{{"nodeName":"{NODE}","volumes":[{list}]}}}}}}"#
-        )
-    )
+    let volume = |volume| format!(r#"{{"name":"v{volume}","csi":{{"driver":"d"}}}}"#);
+    let metadata = json!({"namespace": "evil", "name": format!("p-{number}"), "uid": format!("uid-{number}"),
+        "resourceVersion": number.to_string()});
+    let spec = json!({"nodeName": NODE, "volumes": "LIST"});
+    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": spec}).to_string();
+    let list = (0..volumes).map(volume).collect::<Vec<_>>().join(",");
+    let pod = pod.replace("\"LIST\"", &format!("[{list}]"));
+    format!("{{\"type\":\"ADDED\",\"object\":{pod}}}\n")
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn mount_volumes(node: &Node, server: &ApiServer, count: usize) {
 fn labels_without_end_end_neither_the_program_nor_a_scrape() {
     in_namespace(Needs::Mounts, |node| {
         let server = ApiServer::start();
-        mount_volumes(node, &server, 1000);
+        mount_volumes(node, &server, VOLUMES);
         let limit = MemoryLimit::shipped();
         let kubelet_root = format!("--kubelet-root={}", node.kubelet().display());
         let args = [
@@ -126,21 +127,27 @@ fn labels_without_end_end_neither_the_program_nor_a_scrape() {
         ];
         let exporter = limit.start(&args);
         server.wait_for("a PersistentVolume and a claim for each", |requests| {
-            requests.iter().filter(|request| request.verb == "get").count() >= 2000
+            requests.iter().filter(|request| request.verb == "get").count() >= 2 * VOLUMES
         });
-        let scrape = exporter
-            .scrape_until("all labels", |scrape| scrape.label("pv_disk_usage_up", "pvc_name").len() == 1000);
-        for _ in 0..3 {
-            ask_for_everything(exporter.address);
+        // A debug build on a busy machine takes longer than a scrape may by default.
+        let has_claims = |scrape: &Exposition| scrape.label("pv_disk_usage_up", "pvc_name").len() == VOLUMES;
+        let scrape = ask_until(PATIENCE, "all labels", || exporter.scrape_within(60.0), has_claims);
+        // Clients that do not read: each holds the response of a collection of its own, and another behind it.
+        let unread: Vec<_> = (0..4).map(|_| http::connect(exporter.address)).collect();
+        for mut stream in &unread {
+            stream.write_all(&b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n".repeat(2)).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 1);
+            assert_eq!(exporter.get("/healthz").status, 200);
         }
+        ask_for_everything(exporter.address);
         // One after the other, all are answered.
         let answers = requests().into_iter().map(|request| http::raw(exporter.address, request.as_bytes()));
         let answers: Vec<_> = answers.map(|answer| Response::parse(&answer)).collect();
         for answer in &answers {
             assert_eq!(answer.status, 200, "{}", answer.text());
         }
-        assert!(answers[0].body.len() > 20 << 20, "{} bytes", answers[0].body.len());
-        limit.assert_kept("1,000 volumes with the largest label sets", &exporter);
+        assert!(answers[0].body.len() > 15 << 20, "{} bytes", answers[0].body.len());
+        limit.assert_kept("volumes with the largest label sets", &exporter);
         // Volumes that keep their labels have 64 of each kind.
         let kept = scrape.label("pv_disk_usage_up", "volume_label_00063").len();
         assert!((100..200).contains(&kept), "{kept} sets");
@@ -153,14 +160,13 @@ fn labels_without_end_end_neither_the_program_nor_a_scrape() {
         let lines = named.len();
         named.dedup();
         assert_eq!(lines, named.len(), "each is named once");
-        assert!(named.contains(&"pv-0") && lines >= 1000 - kept, "{lines} lines");
+        assert!(named.contains(&"pv-0") && lines >= VOLUMES - kept, "{lines} lines");
     });
 }
 
 #[test]
-fn absurd_objects_end_in_an_error_or_in_few_labels() {
-    let names: Vec<String> = (0..8).map(|number| format!("pv-{number}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+fn huge_objects_end_in_an_error_or_in_few_labels() {
+    let names = pv_names(6);
     let cluster = Cluster::of(&names);
     // Just within the limit, and beyond; in the smallest pieces.
     let object = |name: &str, labels: usize| {
@@ -170,18 +176,21 @@ fn absurd_objects_end_in_an_error_or_in_few_labels() {
             labels.join(",")
         )
     };
-    for name in &names[..6] {
+    // As many as are requested at one time.
+    for name in &names[..4] {
         let object = object(name, 340_000);
         assert!((4_000_000..4 << 20).contains(&object.len()), "{} bytes", object.len());
         cluster.server.fault(&format!("persistentvolumes {name}"), Fault::Body(object), 4);
     }
-    let too_large = Fault::Body(object(names[6], 400_000));
-    cluster.server.fault(&format!("persistentvolumes {}", names[6]), too_large, 4);
+    let too_large = Fault::Body(object(names[4], 400_000));
+    cluster.server.fault(&format!("persistentvolumes {}", names[4]), too_large, 4);
     let limit = MemoryLimit::shipped();
     let exporter = limit.start(&with(&cluster.args(), &[]));
+    // Scrapes would take processor time from the objects.
+    exporter.wait_for_log("kubernetes_request_failed");
     exporter.scrape_until("labels, and the failure", |scrape| {
-        scrape.label("pv_disk_usage_up", "pv_000063").len() == 6
-            && scrape.label("pv_disk_usage_up", "pvc_name") == ["pv-7-claim"]
+        scrape.label("pv_disk_usage_up", "pv_000063").len() == 4
+            && scrape.label("pv_disk_usage_up", "pvc_name") == ["pv-5-claim"]
             && exporter.logged("kubernetes_request_failed").len() == 1
     });
     limit.assert_kept("objects of 4 MiB", &exporter);

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use disk_usage_exporter::collect::{MIN_MEASURING_TIME, ScrapeRequest};
+use disk_usage_exporter::fuzzing::serve_connection;
 use disk_usage_exporter::health::Health;
-use disk_usage_exporter::server::{Limits, Representation, ResponseMemory, Routes, serve_connection};
+use disk_usage_exporter::server::{Limits, Representation, ResponseMemory, Routes};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::unconstrained;
 

@@ -150,9 +150,18 @@ def volumes():
     def largest(metric):
         return f"max by ({volume}) ({metric}{{{chosen}}})"
 
-    def by_class(metric):
-        info = f'group by (cluster, pv_name, storage_class) (pv_disk_usage_volume_info{{{chosen}, storage_class!=""}})'
-        figures = f"max by (cluster, pv_name) ({metric}{{{chosen}}})"
+    def part(labels):
+        """What each volume uses: its part, where it shares a file system with others."""
+        used = f"pv_disk_usage_bytes_used{{{chosen}}}"
+        shared = f"max by (cluster, instance, pv_name) (pv_disk_usage_filesystem_volumes{{{of}}})"
+        return f"max by ({labels}) ({used} / on (cluster, instance, pv_name) group_left () {shared} or {used})"
+
+    def by_class(figures):
+        # A volume whose PersistentVolume was made anew may have two.
+        info = (
+            "topk by (cluster, pv_name) (1, group by (cluster, pv_name, storage_class) "
+            f'(pv_disk_usage_volume_info{{{chosen}, storage_class!=""}}))'
+        )
         return f"sum by (storage_class) ({figures} * on (cluster, pv_name) group_left (storage_class) {info})"
 
     def ours(expr):
@@ -163,7 +172,7 @@ def volumes():
 
     fullest = f"topk(100, {largest('pv_disk_usage_percent_used')})"
     name = "{{pvc_namespace}}/{{pvc_name}} {{pv_name}}"
-    used = f"max by (cluster, pvc_namespace, pv_name) (pv_disk_usage_bytes_used{{{chosen}}})"
+    once = "A volume on several nodes counts once, and so does a file system: each of its volumes has its part."
     bar = {"type": "gauge", "mode": "basic"}
     link = (
         f"/d/{CLAIM_UID}?${{datasource:queryparam}}&${{cluster:queryparam}}"
@@ -232,12 +241,11 @@ def volumes():
             [(f"topk(10, {largest('pv_disk_usage_inodes_percent_used')})", name)], "percent", max=100,
         ),
         graph(
-            "Used by namespace", 12, [(f"sum by (pvc_namespace) ({used})", "{{pvc_namespace}}")], "bytes",
-            "A volume on several nodes counts once.", stacked=True,
+            "Used by namespace", 12, [(f"sum by (pvc_namespace) ({part('cluster, pvc_namespace, pv_name')})", "{{pvc_namespace}}")], "bytes", once,
+            stacked=True,
         ),
         graph(
-            "Used by storage class", 12, [(by_class("pv_disk_usage_bytes_used"), "{{storage_class}}")], "bytes",
-            "A volume on several nodes counts once.", stacked=True,
+            "Used by storage class", 12, [(by_class(part("cluster, pv_name")), "{{storage_class}}")], "bytes", once, stacked=True,
         ),
         graph(
             "Mounts not measured, by reason", 12,

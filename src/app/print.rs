@@ -49,7 +49,9 @@ pub(super) async fn df(
     let before = if is_terminal && watch.is_some() { ANSI_CLEAR_SCREEN } else { "" };
     let mut snapshot = first_complete_snapshot(&mut collector, api, stat_timeout).await?;
     if !snapshot.has_answer() {
-        return Err(AppError::NoFigures);
+        return Err(AppError::failure(
+            "no source of figures has answered; the log above, or --log-level=debug, says why",
+        ));
     }
     loop {
         let table = Table::new(&snapshot, options);
@@ -100,6 +102,7 @@ pub(super) fn write_stdout(text: &[u8]) -> Result<bool, AppError> {
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         // Whoever reads has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true).map_err(AppError::Output),
+        Err(error) => Err(AppError::failure(format_args!("cannot write to standard output: {error}"))),
+        Ok(()) => Ok(true),
     }
 }

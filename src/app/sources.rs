@@ -28,7 +28,10 @@ impl ApiConnection {
             return Ok(());
         }
         match self.status.wait_until_reached(within.saturating_sub(started.elapsed())).await {
-            Err(Some(failure)) => Err(AppError::Unreachable { within, failure }),
+            Err(Some(failure)) => Err(AppError::failure(format_args!(
+                "--kubernetes=required: the API server could not be asked within {within:?}: {failure}; give \
+                 --kubernetes=auto to go on without"
+            ))),
             Err(None) | Ok(()) => Ok(()),
         }
     }
@@ -54,16 +57,23 @@ pub(super) fn open_sources(config: &Config) -> Result<(CollectorInputs, Option<A
 
 fn node(config: &Config, host_files: &BlockingWorker) -> Result<Node, AppError> {
     let probe: Arc<dyn Probe> = match &config.fixture {
-        Some(fixture) => Arc::new(Fixture::load(fixture)?),
+        Some(fixture) => {
+            let remedy = "give a directory like those in fixtures/nodes";
+            let unusable = |error| AppError::setting(format_args!("--fixture: {error}; {remedy}"));
+            Arc::new(Fixture::load(fixture).map_err(unusable)?)
+        }
         None => Arc::new(KernelProbe::new(config.node.rootfs.clone(), MountRootProof::default())),
     };
-    Ok(Node::open(config.node.clone(), probe, host_files)?)
+    Node::open(config.node.clone(), probe, host_files).map_err(|error| {
+        let remedy = "give --mount-table, or --rootfs where the node's root file system is mounted";
+        AppError::setting(format_args!("{error}; {remedy}"))
+    })
 }
 
 fn kubelet(config: &Config, clients: &Clients, host_files: &BlockingWorker) -> Result<Kubelet, AppError> {
     let node_name = config.kubernetes.node_name.clone().unwrap_or_else(machine_name);
     let args = &config.kubelet;
-    validate_ca_file(args)?;
+    validate_ca_file(args).map_err(AppError::setting)?;
     if args.insecure_skip_tls_verify && args.kubelet_endpoint.scheme_str() == Some("https") {
         tracing::warn!(
             event = "kubelet_tls_unverified",
@@ -85,7 +95,8 @@ fn open_metadata(
 ) -> Result<(MetadataHandle, Option<ApiConnection>), AppError> {
     let selections = config.kubernetes.selections();
     if let Some(path) = &config.objects {
-        let file = ObjectsFile::open(path, selections, host_files)?;
+        let file = ObjectsFile::open(path, selections, host_files)
+            .map_err(|error| AppError::setting(format_args!("--objects: {error}")))?;
         return Ok((MetadataHandle::objects(file), None));
     }
     let Some(access) = access(config)? else {
@@ -116,11 +127,13 @@ fn access(config: &Config) -> Result<Option<Access>, AppError> {
     }
     let required = *mode == KubernetesMode::Required;
     let Some(access) = Access::find(kubeconfig.as_deref()) else {
-        return if required { Err(AppError::NoCluster) } else { Ok(None) };
+        let missing = "--kubernetes=required: this is no pod with a service account, and there is no kubeconfig; give one \
+             by --kubeconfig, or --kubernetes=auto";
+        return if required { Err(AppError::setting(missing)) } else { Ok(None) };
     };
     match access.load() {
         Ok(_) => Ok(Some(access)),
-        Err(error) if required || kubeconfig.is_some() => Err(AppError::Access(error)),
+        Err(error) if required || kubeconfig.is_some() => Err(AppError::setting(error)),
         Err(error) => {
             tracing::warn!(
                 event = "kubernetes_unavailable", %error,

@@ -21,7 +21,7 @@ use tower::{BoxError, Layer, service_fn};
 use super::access::{Access, AccessError};
 use super::request_error::{RetryLater, is_tls};
 use crate::host_files;
-use crate::http_body::LimitedBody;
+use crate::input_limits::limited_body;
 
 /// How long a response may take, or its head if it is a stream.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,7 +126,7 @@ where
                 let after = Duration::from_secs(seconds).min(MAX_RETRY_AFTER);
                 return Err(BoxError::from(RetryLater { status: status.as_u16(), after }));
             }
-            Ok(response.map(|body| LimitedBody::new(body, MAX_OBJECT_BYTES, is_watch)))
+            Ok(response.map(|body| limited_body(body, MAX_OBJECT_BYTES, is_watch)))
         }
     });
     kube::Client::new(service, "default")

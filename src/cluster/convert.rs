@@ -101,10 +101,9 @@ fn source(spec: PersistentVolumeSpec) -> Option<VolumeSource> {
             let lun = fc.lun.map(|lun| lun.to_string());
             in_tree("fc", [fc.target_wwns.and_then(lists), lun, fc.wwids.and_then(lists)])
         }),
-        flex_volume.map(|flex| {
-            let plugin = Some(flex.driver.clone()).filter(|driver| !driver.is_empty());
-            let source = in_tree("flexvolume", [some(flex.driver)]);
-            VolumeSource { plugin: plugin.unwrap_or_else(|| source.kind.clone()), ..source }
+        flex_volume.map(|flex| VolumeSource {
+            plugin: or_plugin(flex.driver.clone(), "flexvolume"),
+            ..in_tree("flexvolume", [some(flex.driver)])
         }),
         flocker.map(|flocker| in_tree("flocker", [flocker.dataset_name, flocker.dataset_uuid])),
         gce_persistent_disk.map(|disk| in_tree("gce-pd", [some(disk.pd_name)])),
@@ -125,13 +124,16 @@ fn source(spec: PersistentVolumeSpec) -> Option<VolumeSource> {
         scale_io.map(|io| in_tree("scaleio", [some(io.gateway), some(io.system), io.volume_name])),
         storageos.map(|os| in_tree("storageos", [os.volume_namespace, os.volume_name])),
         vsphere_volume.map(|vsphere| in_tree("vsphere-volume", [some(vsphere.volume_path)])),
-        csi.map(|csi| {
-            let source = in_tree("csi", [some(csi.volume_handle)]);
-            let driver = Some(csi.driver).filter(|driver| !driver.is_empty());
-            VolumeSource { kind: driver.unwrap_or_else(|| source.kind.clone()), ..source }
+        csi.map(|csi| VolumeSource {
+            kind: or_plugin(csi.driver, "csi"),
+            ..in_tree("csi", [some(csi.volume_handle)])
         }),
     ];
     sources.into_iter().flatten().next()
+}
+
+fn or_plugin(driver: String, plugin: &str) -> String {
+    if driver.is_empty() { plugin.into() } else { driver }
 }
 
 fn in_tree<const N: usize>(plugin: &str, parts: [Option<String>; N]) -> VolumeSource {
@@ -140,61 +142,5 @@ fn in_tree<const N: usize>(plugin: &str, parts: [Option<String>; N]) -> VolumeSo
         plugin: plugin.into(),
         kind: plugin.into(),
         instance: (!parts.is_empty()).then(|| parts.join(":")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn pv(spec: &serde_json::Value) -> volume::PersistentVolume {
-        let object = json!({"metadata": {"name": "pv", "labels": {"app": "web"}}, "spec": spec});
-        persistent_volume(serde_json::from_value(object).unwrap(), &Selections::default())
-    }
-
-    #[test]
-    fn text_longer_than_a_labels_is_left_out_and_counted() {
-        let text = |length: usize| "x".repeat(length);
-        let with = |more: usize| {
-            let name = text(253 + more);
-            pv(&json!({"storageClassName": name, "volumeMode": name, "accessModes": ["ReadWriteOnce", name],
-                "csi": {"driver": "d", "volumeHandle": text(1024 + more)}}))
-        };
-        let of = |pv: volume::PersistentVolume| {
-            let source = pv.source.unwrap();
-            let lengths =
-                [pv.storage_class, pv.mode, source.instance].map(|text| text.map(|text| text.len()));
-            (lengths, pv.access_modes.len(), source.kind, pv.dropped_labels)
-        };
-        assert_eq!(of(with(0)), ([Some(253), Some(253), Some(1024)], 2, "d".into(), 0));
-        assert_eq!(of(with(1)), ([None; 3], 1, "d".into(), 4));
-        let nameless = pv(&json!({"csi": {"driver": text(254), "volumeHandle": "h"}}));
-        assert_eq!((nameless.source, nameless.dropped_labels), (None, 1));
-        let modes = pv(&json!({"accessModes": vec!["x"; 1000]}));
-        assert_eq!(modes.access_modes.len(), MAX_ACCESS_MODES);
-    }
-
-    #[test]
-    fn a_claim_with_a_name_longer_than_any_is_none() {
-        let claim = |namespace: usize, name: usize| {
-            let [namespace, name] = [namespace, name].map(|length| "x".repeat(length));
-            pv(&json!({"claimRef": {"namespace": namespace, "name": name}})).claim.is_some()
-        };
-        assert!(claim(253, 253));
-        assert!(!claim(254, 1));
-        assert!(!claim(1, 254));
-    }
-
-    #[test]
-    fn a_claim_is_excluded_from_alerts_whichever_labels_are_used() {
-        let labels = json!({"excluded-from-alerts": "true", "team": "shop"});
-        let object = json!({"metadata": {"name": "c", "labels": labels}, "spec": {}});
-        let object: PersistentVolumeClaim = serde_json::from_value(object).unwrap();
-        for list in ["*", "", "team", "!excluded-from-alerts"] {
-            let selections = Selections { pvc_labels: list.parse().unwrap(), ..Selections::default() };
-            let claim = claim(object.clone(), &selections);
-            assert_eq!(claim.excluded_from_alerts.as_deref(), Some("true"), "{list}");
-        }
     }
 }

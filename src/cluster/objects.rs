@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1;
-use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
 use super::convert;
 use super::pod_index::PodIndex;
-use super::slim_pod::{Fields, SlimPod};
+use super::slim_pod::Fields;
 use crate::volume::{
     Claim, ClaimKey, Lookup, Metadata, PersistentVolume, Selections, SourceStatus, VolumeMetadata,
 };
@@ -32,16 +31,6 @@ pub enum ObjectsError {
         "{0} has no PersistentVolume, PersistentVolumeClaim or Pod, but {1:?}…; make the file by `kubectl get pv,pvc,pods -A -o json`"
     )]
     NoObjects(PathBuf, String),
-}
-
-/// The head of every object, and the items of a list.
-#[derive(Deserialize)]
-struct Head<'a> {
-    kind: Option<String>,
-    #[serde(borrow)]
-    metadata: Option<&'a RawValue>,
-    #[serde(borrow)]
-    items: Option<Vec<&'a RawValue>>,
 }
 
 /// Parses Kubernetes objects; errors name the path.
@@ -71,7 +60,7 @@ struct Objects {
 impl Objects {
     /// Adds an object, or the items of a list. The items of a typed list, `PodList`, need not name their kind.
     fn add(&mut self, value: &RawValue, kind_of_list: Option<&str>, depth: usize, selections: &Selections) {
-        let Ok(head) = serde_json::from_str::<Head<'_>>(value.get()) else {
+        let Some(head) = Fields::of(value) else {
             self.has_foreign = true;
             tracing::warn!(
                 event = "object_unrecognized",
@@ -80,8 +69,8 @@ impl Objects {
             );
             return;
         };
-        let kind = head.kind.as_deref().or(kind_of_list).unwrap_or_default();
-        if let Some(items) = &head.items {
+        let kind = head.name("kind").or_else(|| kind_of_list.map(ToOwned::to_owned)).unwrap_or_default();
+        if let Some(items) = head.read::<Vec<&RawValue>>("items") {
             self.has_known |= items.is_empty();
             let kind_of_items = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
             for item in items.iter().filter(|_| depth > 0) {
@@ -89,13 +78,13 @@ impl Objects {
             }
             return;
         }
-        let added = self.add_object(kind, value.get(), selections);
+        let added = self.add_object(&kind, value.get(), selections);
         self.has_foreign |= matches!(added, Ok(false));
         self.has_known |= !matches!(added, Ok(false));
         if let Err(error) = added {
-            let metadata = head.metadata.and_then(Fields::of).unwrap_or_default();
-            let name = [metadata.name("namespace"), metadata.name("name")];
-            let name = name.into_iter().flatten().collect::<Vec<_>>().join("/");
+            let metadata: Fields<'_> = head.read("metadata").unwrap_or_default();
+            let name = ["namespace", "name"].into_iter().filter_map(|field| metadata.name(field));
+            let name = name.collect::<Vec<_>>().join("/");
             tracing::warn!(event = "object_malformed", kind, name, %error, "skipped an object that does not parse");
         }
     }
@@ -115,41 +104,23 @@ impl Objects {
                 let key = ClaimKey { namespace: claim.metadata.namespace.take().unwrap_or_default(), name };
                 self.claims.entry(key).or_default().push(Arc::new(convert::claim(claim, selections)));
             }
-            "Pod" => {
-                let pod: SlimPod = serde_json::from_str(json)?;
-                if pod.pod.is_none() || !pod.is_well_formed {
-                    return Err(serde_json::Error::custom(
-                        "it has no name, or no spec with a list of volumes",
-                    ));
-                }
-                self.pods.put(pod);
-            }
+            "Pod" => self.pods.put(serde_json::from_str(json)?),
             _ => return Ok(false),
         }
         Ok(true)
     }
 
     fn into_metadata(self) -> Metadata {
-        let claim_of = |pv: &PersistentVolume| {
-            let reference = pv.claim.as_ref()?;
-            let claims = self.claims.get(&reference.key)?;
-            let meant = claims.iter().find(|claim| reference.matches_uid(claim.uid.as_deref()));
-            Some(meant.map_or(Lookup::Absent, |claim| Lookup::Found(Arc::clone(claim))))
-        };
-        let volume = |(name, pv): (String, PersistentVolume)| {
-            let claim = claim_of(&pv);
-            (
-                name,
-                VolumeMetadata {
-                    pv: Lookup::Found(Arc::new(pv)),
-                    claim,
-                    pods: None,
-                    earlier_pods: Arc::default(),
-                },
-            )
-        };
+        let volumes = self.pvs.into_iter().map(|(name, pv)| {
+            let claim = pv.claim.as_ref().and_then(|reference| {
+                let claims = self.claims.get(&reference.key)?;
+                let meant = claims.iter().find(|claim| reference.matches_uid(claim.uid.as_deref()));
+                Some(meant.map_or(Lookup::Absent, |claim| Lookup::Found(Arc::clone(claim))))
+            });
+            (name, VolumeMetadata { pv: Lookup::Found(Arc::new(pv)), claim, pods: None })
+        });
         Metadata {
-            volumes: Arc::new(self.pvs.into_iter().map(volume).collect()),
+            volumes: Arc::new(volumes.collect()),
             pods: Arc::new(self.pods.to_map()),
             sources: vec![SourceStatus { name: "objects", success: true }],
             ..Metadata::default()

@@ -3,6 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::request_error::RequestError;
 use super::slim_pod::SlimPod;
 use crate::volume::Pod;
 
@@ -28,10 +31,11 @@ struct IndexedPod {
 pub(super) struct PodIndex {
     /// Of several that claim a uid, the kubelet's own is the one that stays.
     by_uid: HashMap<String, Vec<IndexedPod>>,
-    /// The watch has started from the beginning, and has not sent every pod yet.
-    is_restarting: bool,
     /// Pods that are not known yet will be told.
     pub(super) is_awaited: bool,
+    /// The last outcome of the watch.
+    pub(super) outcome: Option<Result<(), RequestError>>,
+    pub(super) confirmed: Option<Instant>,
 }
 
 impl PodIndex {
@@ -39,16 +43,26 @@ impl PodIndex {
         Self { is_awaited, ..Self::default() }
     }
 
+    /// The watch works.
+    pub(super) fn record_success(&mut self) {
+        self.is_awaited = true;
+        (self.outcome, self.confirmed) = (Some(Ok(())), Some(Instant::now()));
+    }
+
+    /// The watch failed, and will be tried again.
+    pub(super) fn record_failure(&mut self, error: RequestError) {
+        self.is_awaited &= !error.is_forbidden();
+        self.outcome = Some(Err(error));
+    }
+
     /// The watch sends every pod again.
     pub(super) fn restart(&mut self) {
-        self.is_restarting = true;
         self.change_presence(Presence::Shown, Presence::Unconfirmed);
     }
 
-    /// The watch has sent every pod: those that it did not send are gone. Returns whether it had just restarted.
-    pub(super) fn finish_restart(&mut self) -> bool {
+    /// The watch has sent every pod: those that it did not send are gone.
+    pub(super) fn finish_restart(&mut self) {
         self.change_presence(Presence::Unconfirmed, Presence::Gone);
-        std::mem::take(&mut self.is_restarting)
     }
 
     fn change_presence(&mut self, from: Presence, to: Presence) {
@@ -56,32 +70,27 @@ impl PodIndex {
         entries.for_each(|entry| entry.presence = to);
     }
 
-    /// Adds a pod; whether it is another than is known. What is used of it never changes, so an older state from a server
-    /// that lags behind does no harm.
-    pub(super) fn put(&mut self, pod: SlimPod) -> bool {
+    /// Adds a pod. What is used of it never changes, so an older state from a server that lags behind does no harm.
+    pub(super) fn put(&mut self, pod: SlimPod) {
         let SlimPod { uid: owner, path_uids, pod, .. } = pod;
-        let Some(pod) = pod.map(Arc::new) else { return false };
-        let mut is_changed = false;
+        let pod = Arc::new(pod);
         for uid in path_uids {
             let entries = self.by_uid.entry(uid.clone()).or_default();
-            let before = resolve(&uid, entries).cloned();
+            let same = resolve(&uid, entries).filter(|known| **known == pod).unwrap_or(&pod);
+            let entry = IndexedPod { owner: owner.clone(), pod: Arc::clone(same), presence: Presence::Shown };
             // Pods that are gone are replaced, except the one whose own uid this is.
             entries.retain(|entry| {
                 entry.owner != owner
                     && (entry.presence != Presence::Gone || entry.owner.as_ref() == Some(&uid))
             });
-            let same = before.as_ref().filter(|known| ***known == *pod);
-            let pod = Arc::clone(same.unwrap_or(&pod));
-            entries.push(IndexedPod { owner: owner.clone(), pod, presence: Presence::Shown });
-            is_changed |= resolve(&uid, entries) != before.as_ref();
+            entries.push(entry);
         }
-        is_changed
     }
 
-    /// The pod was deleted; whether it was known.
-    pub(super) fn remove(&mut self, pod: &SlimPod) -> bool {
+    /// The pod was deleted.
+    pub(super) fn remove(&mut self, pod: &SlimPod) {
         let entries = self.by_uid.values_mut().flatten().filter(|entry| entry.owner == pod.uid);
-        entries.map(|entry| entry.presence = Presence::Gone).count() > 0
+        entries.for_each(|entry| entry.presence = Presence::Gone);
     }
 
     /// Drops pods that are gone and mount nothing here.

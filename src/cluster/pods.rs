@@ -2,17 +2,20 @@
 
 use std::ops::RangeInclusive;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use kube::api::WatchEvent;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::request_error::{RequestError, RequestErrorKind};
+use super::pod_index::PodIndex;
+use super::request_error::RequestError;
 use super::requests::{ApiClient, PODS};
 use super::slim_pod::SlimPod;
 use crate::runtime::backoff::{self, Backoff};
+use crate::volume::VolumeMount;
 
 /// How long one watch lasts, in seconds. Nodes differ, so that their watches do not end together.
 const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;
@@ -28,24 +31,12 @@ pub(super) const MAX_BACKOFF_WINDOW: Duration = Duration::from_secs(200);
 const FORBIDDEN_WINDOW: Duration = Duration::from_mins(2);
 const MAX_FORBIDDEN_WINDOW: Duration = Duration::from_mins(32);
 
-/// What the watch sends to the store.
-#[derive(Debug)]
-pub(super) enum PodEvent {
-    /// Every pod is sent again from here on.
-    Restarted,
-    /// An event of the server.
-    Watched(WatchEvent<SlimPod>),
-    /// The watch stays open.
-    Open,
-    /// It failed, and will be tried again.
-    Failed(RequestError),
-}
-
 /// Watches the pods of one node.
 pub(super) struct PodWatcher {
     api: ApiClient,
-    events: mpsc::Sender<PodEvent>,
-    selector: String,
+    node_name: String,
+    pods: watch::Sender<PodIndex>,
+    mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
     /// From where to go on; `None` from the beginning. A version is good only after the first bookmark: until then pods are
     /// sent in any order of their versions.
     version: Option<String>,
@@ -54,9 +45,13 @@ pub(super) struct PodWatcher {
 }
 
 impl PodWatcher {
-    pub(super) fn new(api: ApiClient, node_name: &str, events: mpsc::Sender<PodEvent>) -> Self {
-        let selector = format!("spec.nodeName={node_name},status.phase!=Failed,status.phase!=Succeeded");
-        Self { api, events, selector, version: None, is_open: false }
+    pub(super) fn new(
+        api: ApiClient,
+        node_name: String,
+        pods: watch::Sender<PodIndex>,
+        mounted: watch::Receiver<Vec<Arc<VolumeMount>>>,
+    ) -> Self {
+        Self { api, node_name, pods, mounted, version: None, is_open: false }
     }
 
     /// Watches for as long as the program runs. After a panic, which may have lost an event, from the beginning.
@@ -82,9 +77,9 @@ impl PodWatcher {
                     continue;
                 }
             }
-            let failure = |note| RequestError::new(RequestErrorKind::Connect, note);
+            let failure = |text: &str| RequestError::Connect(text.into());
             let mut error = result.err().unwrap_or_else(|| failure("the watch ended at once"));
-            if error.kind == RequestErrorKind::Status(410) {
+            if error.is_status(410) {
                 self.version = None;
                 if !std::mem::replace(&mut has_expired, true) {
                     continue;
@@ -92,8 +87,8 @@ impl PodWatcher {
                 error = failure("the watch expires again and again");
             }
             let backoff = if error.is_forbidden() { &mut forbidden } else { &mut backoff };
-            let pause = backoff.next_pause(error.retry_after);
-            self.send(PodEvent::Failed(error)).await;
+            let pause = backoff.next_pause(error.retry_after());
+            self.pods.send_modify(|pods| pods.record_failure(error));
             sleep(pause).await;
         }
     }
@@ -102,16 +97,13 @@ impl PodWatcher {
     async fn watch(&mut self, seconds: u32) -> Result<(), RequestError> {
         self.is_open = false;
         if self.version.is_none() {
-            self.send(PodEvent::Restarted).await;
+            self.pods.send_modify(PodIndex::restart);
         }
-        let from = self.version.clone().unwrap_or_else(|| "0".into());
-        let events = self.api.watch_pods(&self.selector, seconds, &from).await?;
+        let events = self.api.watch_pods(&self.node_name, seconds, self.version.as_deref()).await?;
         let max_time = Duration::from_secs(seconds.into()) + WATCH_GRACE;
-        let result = timeout(max_time, self.read(events)).await.unwrap_or_else(|_| {
-            Err(RequestError::new(RequestErrorKind::Timeout, "the watch lasts longer than it was to"))
-        });
-        if let Some(error) = result.as_ref().err().filter(|error| error.kind != RequestErrorKind::Status(410))
-        {
+        let result = timeout(max_time, self.read(events)).await;
+        let result = result.unwrap_or(Err(RequestError::Timeout("the watch lasts longer than it was to")));
+        if let Some(error) = result.as_ref().err().filter(|error| !error.is_status(410)) {
             self.api.count(PODS, Some(error));
         }
         result
@@ -129,14 +121,14 @@ impl PodWatcher {
                 event = events.next() => event,
                 () = sleep_until(open_at), if !self.is_open => {
                     self.is_open = true;
-                    self.send(PodEvent::Open).await;
+                    self.pods.send_modify(PodIndex::record_success);
                     continue;
                 }
             };
-            let event = match event {
+            match event {
                 None => return Ok(()),
                 Some(Ok(WatchEvent::Error(status))) => return Err(kube::Error::Api(status).into()),
-                Some(Ok(event)) => event,
+                Some(Ok(event)) => self.apply(event),
                 Some(Err(error)) if is_of_one_event(&error) => {
                     let failure = RequestError::from(error);
                     self.api.count(PODS, Some(&failure));
@@ -144,27 +136,42 @@ impl PodWatcher {
                     if !std::mem::replace(&mut is_warned, true) {
                         tracing::warn!(event = "pod_events_skipped", error = %failure, "skipped events of the pod watch that do not parse");
                     }
-                    continue;
                 }
                 Some(Err(error)) => return Err(error.into()),
-            };
-            match &event {
-                WatchEvent::Bookmark(bookmark) => {
-                    self.version = Some(bookmark.metadata.resource_version.clone());
-                }
-                WatchEvent::Added(pod) | WatchEvent::Modified(pod) | WatchEvent::Deleted(pod) => {
-                    self.version =
-                        self.version.take().map(|known| pod.resource_version.clone().unwrap_or(known));
-                }
-                WatchEvent::Error(_) => {}
             }
-            self.send(PodEvent::Watched(event)).await;
         }
     }
 
-    async fn send(&self, event: PodEvent) {
-        // The store outlives the program's last moments only.
-        let _ = self.events.send(event).await;
+    fn apply(&mut self, event: WatchEvent<SlimPod>) {
+        let has_all_pods = self.version.is_some();
+        let version = match &event {
+            WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version.clone()),
+            WatchEvent::Added(pod) | WatchEvent::Modified(pod) | WatchEvent::Deleted(pod) => {
+                pod.resource_version.clone().filter(|_| has_all_pods)
+            }
+            WatchEvent::Error(_) => None,
+        };
+        self.version = version.or(self.version.take());
+        self.pods.send_modify(|pods| {
+            match event {
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => pods.put(pod),
+                WatchEvent::Deleted(pod) => pods.remove(&pod),
+                WatchEvent::Bookmark(_) => {
+                    pods.finish_restart();
+                    let has_pods = self.mounted.borrow().iter().any(|mount| mount.pod_uid.is_some());
+                    if !has_all_pods && pods.is_empty() && has_pods {
+                        let node = &self.node_name;
+                        tracing::warn!(
+                            event = "node_has_no_pods",
+                            node,
+                            "no pods on this node: check --node-name"
+                        );
+                    }
+                }
+                WatchEvent::Error(_) => {}
+            }
+            pods.record_success();
+        });
     }
 }
 

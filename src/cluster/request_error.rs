@@ -6,9 +6,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::client::AuthError;
+
 use super::access::AccessError;
 use crate::error_text::{causes, error_chain, truncated};
-use crate::http_body::BodyTooLong;
+use crate::input_limits::BodyTooLong;
 
 /// The server wants to be asked later.
 #[derive(Debug, thiserror::Error)]
@@ -18,104 +20,96 @@ pub(super) struct RetryLater {
     pub(super) after: Duration,
 }
 
-/// The kind of a failure, displayed as the prefix of its message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RequestErrorKind {
-    #[error("HTTP status {0}: ")]
-    Status(u16),
-    #[error("")]
-    Timeout,
-    #[error("cannot connect: ")]
-    Connect,
-    #[error("no TLS connection: ")]
-    Tls,
-    #[error("an answer that cannot be understood: ")]
-    Decode,
-    #[error("no credentials: ")]
-    Credentials,
-}
-
-/// A request that was not answered with what it asked for.
+/// A request that was not answered with what it asked for. Texts of a server are truncated.
+#[expect(missing_docs, reason = "each message says it")]
 #[derive(Debug, Clone, thiserror::Error)]
-// The text of a server is truncated.
-#[error("{kind}{}", truncated(&self.text()))]
-pub struct RequestError {
-    pub(super) kind: RequestErrorKind,
-    /// For how long the server wants to be left alone.
-    pub(super) retry_after: Option<Duration>,
-    #[source]
-    source: Arc<dyn Error + Send + Sync>,
+pub enum RequestError {
+    #[error("HTTP status {code}: {text}")]
+    Status {
+        code: u16,
+        text: String,
+        /// For how long the server wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    #[error("{0}")]
+    Timeout(&'static str),
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    #[error("no TLS connection: {0}")]
+    Tls(String),
+    #[error("an answer that cannot be understood: {0}")]
+    Decode(String),
+    #[error("no credentials: {0}")]
+    Credentials(String),
 }
 
 impl RequestError {
-    /// An error that the client does not know.
-    pub(super) fn new(kind: RequestErrorKind, text: &'static str) -> Self {
-        Self { kind, retry_after: None, source: Arc::from(Box::<dyn Error + Send + Sync>::from(text)) }
-    }
-
-    fn text(&self) -> String {
-        match self.source.downcast_ref() {
-            Some(kube::Error::Api(status)) => status.message.clone(),
-            Some(kube::Error::Service(error)) => error_chain(&**error),
-            _ => error_chain(&*self.source),
-        }
-    }
-
     /// Its name in `disk_usage_exporter_kubernetes_requests_total`; `None` where there was no request.
     pub(super) fn code(&self) -> Option<Cow<'static, str>> {
-        Some(match self.kind {
-            RequestErrorKind::Status(code) => code.to_string().into(),
-            RequestErrorKind::Timeout => "timeout".into(),
-            RequestErrorKind::Connect => "connect".into(),
-            RequestErrorKind::Tls => "tls".into(),
-            RequestErrorKind::Decode => "decode".into(),
-            RequestErrorKind::Credentials => return None,
+        Some(match self {
+            Self::Status { code, .. } => code.to_string().into(),
+            Self::Timeout(_) => "timeout".into(),
+            Self::Connect(_) => "connect".into(),
+            Self::Tls(_) => "tls".into(),
+            Self::Decode(_) => "decode".into(),
+            Self::Credentials(_) => return None,
         })
+    }
+
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        if let Self::Status { retry_after, .. } = self { *retry_after } else { None }
+    }
+
+    pub(super) fn is_status(&self, status: u16) -> bool {
+        matches!(self, Self::Status { code, .. } if *code == status)
     }
 
     /// Whether the server knows who asks, and says no.
     pub(super) fn is_forbidden(&self) -> bool {
-        self.kind == RequestErrorKind::Status(403)
+        self.is_status(403)
     }
 
     /// Whether the server may answer about other objects as before.
     pub(super) fn is_of_one_object(&self) -> bool {
-        let kinds = [RequestErrorKind::Status(500), RequestErrorKind::Decode];
-        self.retry_after.is_none() && kinds.contains(&self.kind)
+        matches!(self, Self::Status { code: 500, retry_after: None, .. } | Self::Decode(_))
+    }
+
+    fn of_connection(error: &(dyn Error + 'static)) -> Self {
+        let text = truncated(&error_chain(error));
+        if let Some(later) = causes(error).find_map(|cause| cause.downcast_ref::<RetryLater>()) {
+            Self::Status { code: later.status, text, retry_after: Some(later.after) }
+        } else if causes(error).any(<dyn Error>::is::<BodyTooLong>) {
+            Self::Decode(text)
+        } else if causes(error).any(|cause| cause.is::<Arc<AccessError>>() || cause.is::<AuthError>()) {
+            Self::Credentials(text)
+        } else if is_tls(error) {
+            Self::Tls(text)
+        } else {
+            Self::Connect(text)
+        }
     }
 }
 
 impl From<kube::Error> for RequestError {
     fn from(error: kube::Error) -> Self {
-        let later = causes(&error).find_map(|cause| cause.downcast_ref::<RetryLater>());
-        let kind = match &error {
-            kube::Error::Api(status) if status.code != 0 => RequestErrorKind::Status(status.code),
-            kube::Error::Api(_)
-            | kube::Error::SerdeError(_)
-            | kube::Error::FromUtf8(_)
-            | kube::Error::BuildRequest(_) => RequestErrorKind::Decode,
-            error => match later {
-                Some(later) => RequestErrorKind::Status(later.status),
-                None => causes(error).find_map(kind_of_cause).unwrap_or(RequestErrorKind::Connect),
-            },
-        };
-        Self { kind, retry_after: later.map(|later| later.after), source: Arc::new(error) }
+        match &error {
+            kube::Error::Api(status) if status.code != 0 => {
+                Self::Status { code: status.code, text: truncated(&status.message), retry_after: None }
+            }
+            kube::Error::Api(status) => Self::Decode(truncated(&status.message)),
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::BuildRequest(_) => {
+                Self::Decode(truncated(&error_chain(&error)))
+            }
+            kube::Error::Service(error) => Self::of_connection(&**error),
+            error => Self::of_connection(error),
+        }
     }
 }
 
-fn kind_of_cause(cause: &(dyn Error + 'static)) -> Option<RequestErrorKind> {
-    if cause.is::<BodyTooLong>() {
-        return Some(RequestErrorKind::Decode);
-    }
-    if cause.is::<Arc<AccessError>>() || cause.is::<kube::client::AuthError>() {
-        return Some(RequestErrorKind::Credentials);
-    }
-    // What is wrong with a handshake arrives as such an error, around the TLS library's own.
-    let is_tls = |io: &io::Error| io.kind() == io::ErrorKind::InvalidData;
-    cause.downcast_ref::<io::Error>().is_some_and(is_tls).then_some(RequestErrorKind::Tls)
-}
-
-/// Whether an error of a connection is about the server's certificate.
+/// Whether an error of a connection is about the server's certificate. What is wrong with a handshake arrives as such an I/O
+/// error, around the TLS library's own.
 pub(super) fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    causes(error).find_map(kind_of_cause) == Some(RequestErrorKind::Tls)
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::InvalidData)
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::client::RESPONSE_TIMEOUT;
 use super::convert::resource_version;
-use super::request_error::{RequestError, RequestErrorKind};
+use super::request_error::RequestError;
 use super::slim_pod::SlimPod;
 
 /// A resource and the verb it is read with, as RBAC names them.
@@ -88,9 +88,9 @@ impl ApiClient {
     {
         let get = async |params: GetParams| match self.send(resource, api.get_with(name, &params)).await {
             Ok(object) if object.name_any() != name => {
-                Err(RequestError::new(RequestErrorKind::Decode, "it is of another object"))
+                Err(RequestError::Decode("it is of another object".into()))
             }
-            Err(error) if error.kind == RequestErrorKind::Status(404) => Ok(None),
+            Err(error) if error.is_status(404) => Ok(None),
             answer => answer.map(|object| Some((resource_version(object.meta()), read(object)))),
         };
         // What is not current is dropped before the next answer comes: either may be large.
@@ -101,16 +101,17 @@ impl ApiClient {
         }
     }
 
-    /// The events of pods from a version on, for so many seconds.
+    /// The events of a node's pods from a version on, or from the beginning, for so many seconds.
     pub(super) async fn watch_pods(
         &self,
-        selector: &str,
+        node_name: &str,
         seconds: u32,
-        version: &str,
+        version: Option<&str>,
     ) -> Result<impl Stream<Item = kube::Result<WatchEvent<SlimPod>>> + use<>, RequestError> {
-        let params = WatchParams::default().fields(selector).timeout(seconds);
+        let selector = format!("spec.nodeName={node_name},status.phase!=Failed,status.phase!=Succeeded");
+        let params = WatchParams::default().fields(&selector).timeout(seconds);
         // What `Api::watch` does, for a type that is no whole object.
-        let request = kube::core::Request::new("/api/v1/pods").watch(&params, version);
+        let request = kube::core::Request::new("/api/v1/pods").watch(&params, version.unwrap_or("0"));
         let request = request.map_err(kube::Error::BuildRequest)?;
         self.send(PODS, self.kube.request_events(request)).await
     }
@@ -122,7 +123,7 @@ impl ApiClient {
     ) -> Result<T, RequestError> {
         let start = Instant::now();
         let answer = timeout(RESPONSE_TIMEOUT, request).await.map_or_else(
-            |_| Err(RequestError::new(RequestErrorKind::Timeout, "no answer within 5s")),
+            |_| Err(RequestError::Timeout("no answer within 5s")),
             |answer| answer.map_err(RequestError::from),
         );
         let error = answer.as_ref().err();

@@ -1,8 +1,8 @@
 //! The `kubelet_volume_stats_*` series: measured volumes joined with the kubelet's own stats.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::kubelet::ExposedClaims;
 use crate::runtime::age;
@@ -25,11 +25,6 @@ pub(super) struct ClaimStatsInputs<'a> {
     /// Those that it may expose soon, for they are new.
     pub(super) settling: &'a HashSet<Arc<ClaimKey>>,
 }
-
-/// A claim, and a pod where each pod has a series.
-type SeriesKey = (Arc<ClaimKey>, Option<Arc<str>>);
-/// The stats of a claim, and whether its driver reports an abnormal condition.
-type SeriesValue = (Option<Measurement>, Option<bool>);
 
 /// How many of these volumes have stale stats. Those of pods with a mount that is left out here may be that mount's, and are
 /// not used in any case.
@@ -65,39 +60,36 @@ pub(super) fn claim_stats(
     let mut mounted = MountedClaims::new(inputs);
     let fresh = || inputs.reported.iter().filter(|volume| is_fresh(volume, inputs.max_age, now));
     mounted.add_inodes(fresh());
-    let mut series = measured_series(options, &mounted);
-    for volume in fresh().filter(|volume| mounted.may_use_kubelet_stats(volume)) {
-        let key = (Arc::clone(&volume.claim), options.per_pod.then(|| Arc::clone(&volume.pod)));
-        if volume.stats.is_some() {
-            series.entry(key.clone()).or_insert((volume.stats, None));
-        }
-        if let Some(abnormal) = volume.abnormal {
-            let (_, known) = series.entry(key).or_default();
-            *known = Some(abnormal || known.unwrap_or_default());
-        }
-    }
-    if let Some(ExposedClaims::Known(exposed)) = inputs.exposed {
-        series.retain(|(claim, _), _| !exposed.contains(claim));
-    }
-    series.retain(|(claim, _), _| !inputs.settling.contains(claim));
-    let stats = |((claim, pod), (stats, abnormal))| ClaimStats { claim, pod, stats, abnormal };
-    series.into_iter().map(stats).collect()
-}
-
-fn measured_series(
-    options: KubeletSeriesOptions,
-    mounted: &MountedClaims<'_>,
-) -> BTreeMap<SeriesKey, SeriesValue> {
-    let mut series = BTreeMap::new();
+    let mut series = Vec::new();
     for (claim, volume, stats) in &mounted.measured {
-        if options.per_pod {
-            for pod in volume.volume.pods() {
-                series.insert((Arc::clone(claim), Some(pod.name.as_str().into())), (Some(*stats), None));
-            }
-        } else {
-            series.insert((Arc::clone(claim), None), (Some(*stats), None));
-        }
+        let pods = volume.volume.pods().map(|pod| Some(pod.name.as_str().into()));
+        let pods = if options.per_pod { pods.collect() } else { vec![None] };
+        let of_pod = |pod| ClaimStats { claim: Arc::clone(claim), pod, stats: Some(*stats), abnormal: None };
+        series.extend(pods.into_iter().map(of_pod));
     }
+    let reported = fresh().filter(|volume| mounted.may_use_kubelet_stats(volume));
+    series.extend(reported.map(|ReportedVolume { claim, pod, stats, abnormal, .. }| ClaimStats {
+        claim: Arc::clone(claim),
+        pod: options.per_pod.then(|| Arc::clone(pod)),
+        stats: *stats,
+        abnormal: *abnormal,
+    }));
+    let is_exposed = |claim: &ClaimKey| match inputs.exposed {
+        Some(ExposedClaims::Known(exposed)) => exposed.contains(claim),
+        _ => false,
+    };
+    series.retain(|of| !is_exposed(&of.claim) && !inputs.settling.contains(&of.claim));
+    series.retain(|of| of.stats.is_some() || of.abnormal.is_some());
+    // Of one series, what is measured stays first, and then the newest.
+    series.sort_by(|a, b| (&a.claim, &a.pod).cmp(&(&b.claim, &b.pod)));
+    series.dedup_by(|later, first| {
+        let is_same = (&later.claim, &later.pod) == (&first.claim, &first.pod);
+        if is_same {
+            first.stats = first.stats.or(later.stats);
+            first.abnormal = first.abnormal.max(later.abnormal);
+        }
+        is_same
+    });
     series
 }
 
@@ -166,7 +158,7 @@ fn may_be_frozen(volume: &MeasuredVolume) -> bool {
 
 /// Its inodes have no limit; old versions of its driver tell the kubelet that none is free.
 fn is_cephfs(volume: &MeasuredVolume) -> bool {
-    volume.volume.source().is_some_and(|source| source.kind.ends_with("cephfs.csi.ceph.com"))
+    volume.volume.source().is_some_and(|(kind, _)| kind.ends_with("cephfs.csi.ceph.com"))
 }
 
 /// Of several volumes that name a claim, the one whose uid is the claim's.
@@ -176,6 +168,61 @@ fn bound_volume<'a>(volumes: &[&'a MeasuredVolume]) -> Option<&'a MeasuredVolume
     }
     let mut bound = volumes.iter().filter(|volume| volume.volume.claim.object().is_some());
     bound.next().filter(|_| bound.next().is_none()).copied()
+}
+
+/// A claim and the uid of a pod that mounts it.
+type MountKey = (Arc<ClaimKey>, String);
+
+/// Claims that the kubelet may be about to expose, which it does only after it has measured their volume in a pod.
+#[derive(Debug, Default)]
+pub(super) struct SettlingClaims {
+    /// When pods were first seen with the claims that they mount.
+    mounted: HashMap<MountKey, Instant>,
+    /// The claims that the kubelet exposed the last time.
+    exposed: Arc<HashSet<ClaimKey>>,
+    /// Since when claims that it exposed are not exposed: one that was restarted has measured nothing yet.
+    vanished: HashMap<ClaimKey, Instant>,
+}
+
+impl SettlingClaims {
+    /// Takes what is mounted now; returns the claims that no pod has mounted for as long as `delay`, and those that the kubelet
+    /// exposed until less than that ago.
+    pub(super) fn update(
+        &mut self,
+        volumes: &[MeasuredVolume],
+        reported: &[ReportedVolume],
+        exposed: Option<&ExposedClaims>,
+        delay: Duration,
+        now: Instant,
+    ) -> HashSet<Arc<ClaimKey>> {
+        let mounted = volumes.iter().flat_map(|MeasuredVolume { volume, .. }| {
+            let pod_uids = volume.mounts.iter().map(|of| of.mount.pod_uid.clone().unwrap_or_default());
+            pod_uids.filter_map(|pod_uid| Some((Arc::clone(volume.claim.current_key()?), pod_uid)))
+        });
+        let reported = reported.iter().map(|of| (Arc::clone(&of.claim), of.pod_uid.to_string()));
+        let before = std::mem::take(&mut self.mounted);
+        let first_seen = |key: &MountKey| before.get(key).copied().unwrap_or(now);
+        let mounted = mounted.chain(reported).map(|key| (first_seen(&key), key));
+        self.mounted = mounted.map(|(first_seen, key)| (key, first_seen)).collect();
+        if let Some(ExposedClaims::Known(exposed)) = exposed {
+            self.update_exposed(exposed, now);
+        }
+        let is_old = |since: Instant| now.saturating_duration_since(since) >= delay;
+        self.vanished.retain(|_, since| !is_old(*since));
+        let old = self.mounted.iter().filter(|(_, first_seen)| is_old(**first_seen));
+        let old: HashSet<_> = old.map(|((claim, _), _)| claim).collect();
+        let new = self.mounted.keys().map(|(claim, _)| claim).filter(|claim| !old.contains(claim));
+        new.cloned().chain(self.vanished.keys().cloned().map(Arc::new)).collect()
+    }
+
+    fn update_exposed(&mut self, exposed: &Arc<HashSet<ClaimKey>>, now: Instant) {
+        if !Arc::ptr_eq(&self.exposed, exposed) {
+            let vanished = self.exposed.difference(exposed).map(|claim| (claim.clone(), now));
+            self.vanished.extend(vanished);
+            self.vanished.retain(|claim, _| !exposed.contains(claim));
+            self.exposed = Arc::clone(exposed);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -21,27 +21,25 @@ fn key(mount: &VolumeMount) -> MountKey {
 }
 
 impl HoldBack {
-    /// Holds back new mounts.
-    pub(super) fn hold_new(
+    /// Holds back mounts that were not there before, until their metadata is answered or they were held back long enough.
+    /// A released mount is not held again.
+    pub(super) fn update(
         &mut self,
         before: &[Arc<VolumeMount>],
         mounts: &[Arc<VolumeMount>],
+        metadata: &Metadata,
         now: Instant,
     ) {
-        let keys = |mounts: &[Arc<VolumeMount>]| -> HashSet<MountKey> {
-            mounts.iter().map(|mount| key(mount)).collect()
-        };
-        let (known, mounted) = (keys(before), keys(mounts));
-        self.0.retain(|key, _| mounted.contains(key));
-        self.0.extend(mounted.into_iter().filter(|key| !known.contains(key)).map(|key| (key, now)));
-    }
-
-    /// Releases mounts whose metadata is answered, or that were held back long enough. A released mount is not held again.
-    pub(super) fn release(&mut self, mounts: &[Arc<VolumeMount>], metadata: &Metadata, now: Instant) {
+        let held = std::mem::take(&mut self.0);
+        let known: HashSet<MountKey> = before.iter().map(|mount| key(mount)).collect();
+        let first_seen =
+            |key: &MountKey| held.get(key).copied().or_else(|| (!known.contains(key)).then_some(now));
+        let seen = mounts.iter().map(|mount| key(mount)).filter_map(|key| Some((first_seen(&key)?, key)));
+        let recent = seen.filter(|(first_seen, _)| now < *first_seen + HOLD_BACK);
+        self.0 = recent.map(|(first_seen, key)| (key, first_seen)).collect();
         if self.0.is_empty() {
             return;
         }
-        self.0.retain(|_, first_seen| now < *first_seen + HOLD_BACK);
         for mount in mounts.iter().filter(|mount| metadata.is_answered(mount)) {
             self.0.remove(&key(mount));
         }
@@ -82,12 +80,7 @@ mod tests {
                 uid: None,
             };
             let pv = PersistentVolume { claim: Some(reference), ..PersistentVolume::default() };
-            let volume = VolumeMetadata {
-                pv: Lookup::Found(Arc::new(pv)),
-                claim,
-                pods: None,
-                earlier_pods: Arc::default(),
-            };
+            let volume = VolumeMetadata { pv: Lookup::Found(Arc::new(pv)), claim, pods: None };
             Arc::make_mut(&mut self.1.volumes).insert(name.into(), volume);
         }
 

@@ -45,31 +45,27 @@ impl JoinedVolumes {
             self.from.1 = metadata;
             return;
         }
-        if !has_same_mounts {
-            self.hold_back.hold_new(&self.from.0, &mounts, now);
-        }
-        self.hold_back.release(&mounts, &metadata, now);
+        self.hold_back.update(&self.from.0, &mounts, &metadata, now);
         let (held, shown): (Vec<_>, Vec<_>) =
             mounts.iter().map(Arc::clone).partition(|mount| self.hold_back.holds(mount));
-        let before: HashMap<&str, &Arc<Volume>> =
-            self.volumes.iter().map(|volume| (volume.pv_name.as_str(), volume)).collect();
-        let mut grouped = group(&shown, &metadata, &self.exclusions);
-        for volume in &mut grouped.volumes {
-            if let Some(before) = before.get(volume.pv_name.as_str()).filter(|before| **before == volume) {
+        let mut joined = group(&shown, &metadata, &self.exclusions);
+        for volume in &mut joined.volumes {
+            let before = self.volumes.binary_search_by(|before| before.pv_name.cmp(&volume.pv_name));
+            if let Some(before) = before.ok().map(|at| &self.volumes[at]).filter(|before| *before == volume) {
                 *volume = Arc::clone(before);
             }
         }
-        let names = grouped.volumes.iter().map(|volume| &volume.pv_name).chain(grouped.excluded.keys());
+        let names = joined.volumes.iter().map(|volume| &volume.pv_name).chain(joined.excluded.keys());
         let names: HashSet<&str> = names.map(String::as_str).collect();
         let pending: HashSet<&str> = held.iter().map(|mount| mount.name.as_str()).collect();
-        self.pending = pending.difference(&names).count();
-        grouped.leave_out(&held);
-        let Grouped { volumes, ambiguous, excluded, left_out_pods } = grouped;
-        self.mounts =
-            volumes.iter().flat_map(|volume| &volume.mounts).map(|of| Arc::clone(&of.mount)).collect();
-        (self.volumes, self.ambiguous, self.left_out_pods) = (volumes, ambiguous, left_out_pods);
-        self.excluded = excluded;
-        self.from = (mounts, metadata);
+        joined.pending = pending.difference(&names).count();
+        joined.leave_out(&held);
+        let mounts_of_volumes = joined.volumes.iter().flat_map(|volume| &volume.mounts);
+        joined.mounts = mounts_of_volumes.map(|of| Arc::clone(&of.mount)).collect();
+        joined.hold_back = std::mem::take(&mut self.hold_back);
+        joined.exclusions = std::mem::take(&mut self.exclusions);
+        joined.from = (mounts, metadata);
+        *self = joined;
     }
 
     /// The volumes with their measurements, one a mount in the order of `mounts`.
@@ -81,17 +77,7 @@ impl JoinedVolumes {
         };
         self.volumes.iter().map(measured).collect()
     }
-}
 
-#[derive(Debug, Default)]
-struct Grouped {
-    pub(super) volumes: Vec<Arc<Volume>>,
-    ambiguous: usize,
-    excluded: HashMap<String, Option<Arc<ClaimKey>>>,
-    left_out_pods: HashSet<String>,
-}
-
-impl Grouped {
     fn leave_out(&mut self, mounts: &[Arc<VolumeMount>]) {
         self.left_out_pods.extend(mounts.iter().filter_map(|mount| mount.pod_uid.clone()));
     }
@@ -100,12 +86,12 @@ impl Grouped {
 /// Groups mounts by the name of their volume, and adds what is known of it. Left out are pods' own volumes, mounts that are
 /// not of the volume that has their name, names whose mounts are, as far as can be told, of several volumes, and those that
 /// are excluded.
-fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata, exclusions: &Exclusions) -> Grouped {
+fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata, exclusions: &Exclusions) -> JoinedVolumes {
     let mut by_name: BTreeMap<&str, Vec<Arc<VolumeMount>>> = BTreeMap::new();
     for mount in mounts.iter().filter(|mount| !metadata.is_inline(mount)) {
         by_name.entry(&mount.name).or_default().push(Arc::clone(mount));
     }
-    let mut grouped = Grouped::default();
+    let mut grouped = JoinedVolumes::default();
     for (pv_name, mounts) in by_name {
         let known = mounts.iter().find_map(|mount| metadata.volume(mount));
         let (mounts, others) = of_volume(mounts, known, metadata);
@@ -124,7 +110,9 @@ fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata, exclusions: &Exclusio
             mounts.into_iter().partition(|mount| !may_be_unlisted(mount, metadata));
         // One that is known well tells about the others, and gives the figures if it can.
         mounts.sort_by_key(|mount| mount.csi.is_none());
-        let is_one_volume = mounts.iter().all(|mount| is_same_volume(mount, &mounts[0]));
+        let uses_claim = |mount: &VolumeMount| uses_claim(mount, known, metadata);
+        let is_of_claim = mounts.iter().all(|mount| uses_claim(mount));
+        let is_one_volume = mounts.iter().all(|mount| is_same_volume(mount, &mounts[0], is_of_claim));
         grouped.ambiguous += usize::from(!is_one_volume || !unlisted.is_empty());
         grouped.leave_out(&unlisted);
         // Mounts of one export can be of two types, as nfs and nfs4.
@@ -147,11 +135,10 @@ fn of_volume(mounts: Mounts, known: Option<&VolumeMetadata>, metadata: &Metadata
     let is_other = |mount: &VolumeMount| {
         metadata.is_of_earlier_volume(mount) || pv.is_some_and(|pv| metadata.contradicts(pv, mount))
     };
-    let uses_claim = |mount: &VolumeMount| metadata.pod(mount)?.uses(&known?.claim_ref()?.key);
-    let is_proven = |mount: &VolumeMount| mount.csi.is_some() || uses_claim(mount) == Some(true);
+    let is_proven = |mount: &VolumeMount| mount.csi.is_some() || uses_claim(mount, known, metadata);
     let proven = mounts.iter().find(|mount| !is_other(mount) && is_proven(mount)).cloned();
     let may_be_of = |mount: &Arc<VolumeMount>| {
-        let agrees = |proven| is_proven(mount) || is_same_volume(mount, proven);
+        let agrees = |proven| is_proven(mount) || is_same_volume(mount, proven, false);
         !is_other(mount) && proven.as_ref().is_none_or(|proven| agrees(proven))
     };
     mounts.into_iter().partition(may_be_of)
@@ -162,12 +149,26 @@ fn may_be_unlisted(mount: &VolumeMount, metadata: &Metadata) -> bool {
     mount.csi.is_none() && metadata.pod(mount).is_some_and(|pod| pod.has_more_volumes)
 }
 
-fn is_same_volume(a: &VolumeMount, b: &VolumeMount) -> bool {
+/// Whether its pod uses the claim that the `PersistentVolume` of its name is bound to.
+fn uses_claim(mount: &VolumeMount, known: Option<&VolumeMetadata>, metadata: &Metadata) -> bool {
+    let uses = || metadata.pod(mount)?.uses(&known?.claim_ref()?.key);
+    uses() == Some(true)
+}
+
+/// `is_of_claim` says that the pods of both use the claim of the volume that they are named after.
+fn is_same_volume(a: &VolumeMount, b: &VolumeMount, is_of_claim: bool) -> bool {
     let same_storage = match (&a.csi, &b.csi) {
-        (Some(a), Some(b)) => a == b,
-        _ => is_same_storage(a, b),
+        (Some(of_a), Some(of_b)) => of_a == of_b && !are_on_two_disks(a, b),
+        _ => is_same_storage(a, b) || (is_of_claim && !are_on_two_disks(a, b)),
     };
     std::ptr::eq(a, b) || (a.plugin == b.plugin && a.mode == b.mode && same_storage)
+}
+
+/// A volume is one disk. Where it is two, one of them may be gone, with figures that stay as they were. File systems without
+/// a disk have a number of their own for each mount, whose major is 0.
+fn are_on_two_disks(a: &VolumeMount, b: &VolumeMount) -> bool {
+    let numbers = a.device_number.zip(b.device_number);
+    numbers.is_some_and(|(a, b)| a != b && a.0 != 0 && b.0 != 0)
 }
 
 /// By the device's number, which tells network and FUSE mounts of one export apart: there the source tells, where

@@ -1,5 +1,6 @@
 //! The histograms of collections and probes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,18 +52,15 @@ impl CollectorMetrics {
         mut durations: impl Iterator<Item = Option<Duration>>,
     ) {
         // Looked up once for each kind of volume, not for each volume.
-        let mut histograms: Vec<(Option<String>, Histogram)> = Vec::new();
+        let mut histograms: HashMap<Option<&str>, Histogram> = HashMap::new();
         for volume in volumes {
-            let source = volume.source();
-            let kind = source.as_ref().map(|source| &source.kind);
-            let known = histograms.iter().position(|(known, _)| known.as_ref() == kind);
-            let at = known.unwrap_or_else(|| {
-                let labels = kind.map(|kind| ("volume_type", kind.clone())).into_iter().collect();
-                histograms.push((kind.cloned(), self.probes.get_or_create_owned(&labels)));
-                histograms.len() - 1
+            let kind = volume.source().map(|(kind, _)| kind);
+            let histogram = histograms.entry(kind).or_insert_with(|| {
+                let labels = kind.map(|kind| ("volume_type", kind.to_owned())).into_iter().collect();
+                self.probes.get_or_create_owned(&labels)
             });
             let durations = durations.by_ref().take(volume.mounts.len()).flatten();
-            durations.for_each(|duration| histograms[at].1.observe(duration.as_secs_f64()));
+            durations.for_each(|duration| histogram.observe(duration.as_secs_f64()));
         }
     }
 }

@@ -53,17 +53,11 @@ struct Running {
 }
 
 /// The asking side; any number of clones. `B` is what a representation is encoded to, shared by its scrapes.
+#[derive(Clone)]
 pub struct SingleFlight<K, B> {
     requests: mpsc::Sender<WaitingScrape<K, B>>,
     running: Arc<Mutex<Running>>,
     thread: Thread,
-}
-
-impl<K, B> Clone for SingleFlight<K, B> {
-    fn clone(&self) -> Self {
-        let Self { requests, running, thread } = self;
-        Self { requests: requests.clone(), running: Arc::clone(running), thread: thread.clone() }
-    }
 }
 
 /// The collection panicked.
@@ -199,13 +193,13 @@ mod tests {
         ScrapeRequest { measuring: Duration::ZERO, representation }
     }
 
-    fn complete(complete: bool) -> Snapshot {
-        Snapshot { complete, ..Snapshot::default() }
+    fn complete(complete: bool) -> Arc<Snapshot> {
+        Arc::new(Snapshot { complete, ..Snapshot::default() })
     }
 
     /// Single flight whose encoded result is the representation itself.
     fn start(
-        collect: impl FnMut(&Deadline, Option<Duration>) -> Snapshot + Send + 'static,
+        collect: impl FnMut(&Deadline, Option<Duration>) -> Arc<Snapshot> + Send + 'static,
     ) -> SingleFlight<u8, u8> {
         SingleFlight::start(CancelHandle::default(), collect, |_, representation| representation).unwrap()
     }
@@ -225,7 +219,7 @@ mod tests {
         };
         let encoded = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&encoded);
-        let encode = move |_: &Snapshot, representation| {
+        let encode = move |_: &Arc<Snapshot>, representation| {
             count.fetch_add(1, Ordering::SeqCst);
             representation
         };
@@ -336,7 +330,7 @@ mod tests {
             // Incomplete, unless it had the longest timeout.
             complete(gate.recv().unwrap())
         };
-        let encode = |snapshot: &Snapshot, _: u8| snapshot.complete;
+        let encode = |snapshot: &Arc<Snapshot>, _: u8| snapshot.complete;
         let scrapes = SingleFlight::start(CancelHandle::default(), collect, encode).unwrap();
         let within = |seconds| {
             scrapes.scrape(ScrapeRequest { measuring: Duration::from_secs(seconds), representation: 1 })
@@ -361,7 +355,7 @@ mod tests {
             let is_measured = deadline.wait_for(|| gate.try_recv().ok()).is_some();
             complete(is_measured)
         };
-        let encode = |snapshot: &Snapshot, _: u8| snapshot.complete;
+        let encode = |snapshot: &Arc<Snapshot>, _: u8| snapshot.complete;
         let scrapes = SingleFlight::start(CancelHandle::default(), collect, encode).unwrap();
         let within = |measuring| scrapes.scrape(ScrapeRequest { measuring, representation: 1 });
         let long = within(LONG);

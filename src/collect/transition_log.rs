@@ -17,10 +17,9 @@ pub(super) struct TransitionLog {
 }
 
 /// A difference between two snapshots.
-#[derive(Debug, PartialEq, Eq)]
-enum Change {
-    Failing(String, Vec<Reason>),
-    Recovered(String),
+enum Change<'a> {
+    Failing(&'a MeasuredVolume),
+    Recovered(&'a str),
     Gone(String),
 }
 
@@ -47,17 +46,12 @@ impl TransitionLog {
         let changes = self.diff(snapshot);
         for change in changes.iter().take(MAX_LOGGED_CHANGES) {
             match change {
-                Change::Failing(pv_name, _) => {
-                    let volume = snapshot.volumes.iter().find(|v| v.volume.pv_name == *pv_name);
-                    volume.into_iter().for_each(warn);
-                }
-                Change::Recovered(pv_name) => {
-                    tracing::info!(
-                        event = "volume_recovered",
-                        pv_name,
-                        "every mount of the volume can be measured again"
-                    );
-                }
+                Change::Failing(volume) => warn(volume),
+                Change::Recovered(pv_name) => tracing::info!(
+                    event = "volume_recovered",
+                    pv_name,
+                    "every mount of the volume can be measured again"
+                ),
                 Change::Gone(pv_name) => tracing::info!(
                     event = "failing_volume_unmounted",
                     pv_name,
@@ -74,7 +68,7 @@ impl TransitionLog {
         }
     }
 
-    fn diff(&mut self, snapshot: &Snapshot) -> Vec<Change> {
+    fn diff<'a>(&mut self, snapshot: &'a Snapshot) -> Vec<Change<'a>> {
         let mut before = std::mem::take(&mut self.failing);
         let mut changes = Vec::new();
         for volume in &snapshot.volumes {
@@ -82,15 +76,13 @@ impl TransitionLog {
             let reasons = volume.errors().into_iter().map(|error| error.reason);
             // A file system without capacity does not fail.
             let reasons: Vec<Reason> = reasons.filter(|reason| *reason != Reason::NoFigures).collect();
-            let known = before.remove(name);
-            if reasons.is_empty() {
-                changes.extend(known.map(|_| Change::Recovered(name.clone())));
-                continue;
+            if before.remove(name).unwrap_or_default() != reasons {
+                let is_failing = !reasons.is_empty();
+                changes.push(if is_failing { Change::Failing(volume) } else { Change::Recovered(name) });
             }
-            if known.as_ref() != Some(&reasons) {
-                changes.push(Change::Failing(name.clone(), reasons.clone()));
+            if !reasons.is_empty() {
+                self.failing.insert(name.clone(), reasons);
             }
-            self.failing.insert(name.clone(), reasons);
         }
         changes.extend(before.into_keys().map(Change::Gone));
         changes
@@ -135,17 +127,24 @@ mod tests {
     fn a_failure_is_told_when_it_begins_changes_and_ends() {
         let good: ProbeResult = Ok(Measurement::Block { size: 1 });
         let bad = |reason: Reason| -> ProbeResult { Err(reason.into()) };
-        let failing = |reason| Change::Failing("a".into(), vec![reason]);
         let mut changes = TransitionLog::default();
-        let mut update = |volumes: &[(&str, ProbeResult)]| changes.diff(&snapshot(volumes));
-        assert_eq!(update(&[("a", good)]), []);
-        assert_eq!(update(&[("a", bad(Reason::Io))]), [failing(Reason::Io)]);
-        assert_eq!(update(&[("a", bad(Reason::Io))]), []);
-        assert_eq!(update(&[("a", bad(Reason::Stale))]), [failing(Reason::Stale)]);
-        assert_eq!(update(&[("a", good)]), [Change::Recovered("a".into())]);
-        assert_eq!(update(&[("a", bad(Reason::Io))]), [failing(Reason::Io)]);
-        assert_eq!(update(&[]), [Change::Gone("a".into())]);
-        assert_eq!(update(&[("a", bad(Reason::NoFigures))]), []);
-        assert_eq!(update(&[]), []);
+        let mut update = |volumes: &[(&str, ProbeResult)]| {
+            let snapshot = snapshot(volumes);
+            let words = |change| match change {
+                Change::Failing(volume) => format!("{} failing", volume.volume.pv_name),
+                Change::Recovered(pv_name) => format!("{pv_name} recovered"),
+                Change::Gone(pv_name) => format!("{pv_name} gone"),
+            };
+            changes.diff(&snapshot).into_iter().map(words).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(update(&[("a", good)]), "");
+        assert_eq!(update(&[("a", bad(Reason::Io)), ("b", good)]), "a failing");
+        assert_eq!(update(&[("a", bad(Reason::Io))]), "");
+        assert_eq!(update(&[("a", bad(Reason::Stale))]), "a failing");
+        assert_eq!(update(&[("a", good)]), "a recovered");
+        assert_eq!(update(&[("a", bad(Reason::Io))]), "a failing");
+        assert_eq!(update(&[]), "a gone");
+        assert_eq!(update(&[("a", bad(Reason::NoFigures))]), "");
+        assert_eq!(update(&[]), "");
     }
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::doc_markdown, reason = "these comments are the help that users read")]
 
 use std::ffi::OsString;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -13,7 +15,7 @@ use super::kubelet::KubeletArgs;
 use super::kubernetes::KubernetesArgs;
 use super::log::LogArgs;
 use super::node::NodeArgs;
-use super::values::ListenHost;
+use super::values::listen_host;
 use crate::report::TableOptions;
 
 /// Tells Prometheus how full every Kubernetes volume on this node is.
@@ -41,11 +43,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// Reads the command line and the environment; ends the program with a message where they are wrong.
-    pub fn typed() -> Self {
-        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
-    }
-
     /// Reads a command line and the environment. Flags may stand before or after the command.
     pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> clap::error::Result<Self> {
         let matches = Self::command_line().try_get_matches_from(line)?;
@@ -64,8 +61,8 @@ impl Args {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServingArgs {
     /// Address to listen on [default: all interfaces, IPv6 and IPv4].
-    #[arg(long, env = "DISK_USAGE_EXPORTER_LISTEN_HOST", value_name = "ADDRESS")]
-    pub listen_host: Option<ListenHost>,
+    #[arg(long, env = "DISK_USAGE_EXPORTER_LISTEN_HOST", value_name = "ADDRESS", value_parser = listen_host)]
+    pub listen_host: Option<Arc<[IpAddr]>>,
 
     /// Port to listen on; 0 picks a free one and logs it.
     #[arg(

@@ -2,16 +2,17 @@
 
 #![allow(clippy::doc_markdown, reason = "these comments are the help that users read")]
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 use hyper::Uri;
+use hyper::http::uri::Authority;
 
-use super::error::ConfigError;
+use super::duration;
 use super::values::{flag, server_name};
-use super::{duration, endpoint};
 use crate::volume::KubeletSeriesOptions;
 
 const DEFAULT_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -44,7 +45,7 @@ pub struct KubeletArgs {
     pub kubelet_volume_stats_labels: KubeletVolumeStatsLabels,
 
     /// The kubelet of this node.
-    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_ENDPOINT", value_name = "URL", default_value = "https://127.0.0.1:10250", value_parser = endpoint::parse)]
+    #[arg(long, env = "DISK_USAGE_EXPORTER_KUBELET_ENDPOINT", value_name = "URL", default_value = "https://127.0.0.1:10250", value_parser = endpoint)]
     pub kubelet_endpoint: Uri,
 
     /// Certificates that sign the kubelet's, as PEM [default: the service account's ca.crt, and the kubelet's own where its directory is mounted].
@@ -115,18 +116,22 @@ impl KubeletArgs {
         self.sources.get_or_insert(vec![default]);
     }
 
-    pub(super) fn check(&self, is_df: bool, is_served: bool) -> Result<Sources, ConfigError> {
+    pub(super) fn check(&self, is_df: bool, is_served: bool) -> Result<Sources, String> {
         let sources = self.sources.as_deref().unwrap_or(&[Source::Mounts]);
         let kubelet = sources.contains(&Source::Kubelet);
         let has_series = match self.kubelet_volume_stats {
             KubeletVolumeStats::Auto => kubelet,
             KubeletVolumeStats::All | KubeletVolumeStats::Missing => true,
-            KubeletVolumeStats::Off if kubelet => return Err(ConfigError::KubeletSourceUnused),
+            KubeletVolumeStats::Off if kubelet => {
+                return Err("'--kubelet-volume-stats=off' cannot be used with the kubelet as a source, of which it leaves nothing; \
+                     give all or missing, or --sources=mounts".into());
+            }
             KubeletVolumeStats::Off => false,
         };
         let per_pod = self.kubelet_volume_stats_labels == KubeletVolumeStatsLabels::Pod;
         if !has_series && per_pod {
-            return Err(ConfigError::PodLabelsWithoutSeries);
+            return Err("'--kubelet-volume-stats-labels=pod' is about series that --kubelet-volume-stats leaves out; \
+                 give --kubelet-volume-stats=all or missing, or leave it out".into());
         }
         let kubelet_series = if is_df {
             // The table shows all claims of the kubelet, with their pods.
@@ -151,5 +156,68 @@ impl Sources {
     /// Whether it matters which claims the kubelet exposes itself.
     pub fn needs_exposed_claims(self) -> bool {
         self.kubelet_series.is_some_and(|series| series.only_missing_after.is_some())
+    }
+}
+
+/// Parses `https://HOST:PORT`, with a path in front of the kubelet's own where something else stands before it.
+fn endpoint(text: &str) -> Result<Uri, String> {
+    let remedy = "give https://HOST:PORT, or http://HOST:PORT for the read-only port";
+    let uri: Uri = bracketed(text).parse().map_err(|error| format!("{error}; {remedy}"))?;
+    let has_bad_port = |authority: &Authority| {
+        authority.as_str() != authority.host() && authority.port_u16().is_none_or(|port| port == 0)
+    };
+    let fault = if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        "it begins neither with https:// nor with http://"
+    } else if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        "it has a user's name, where --token-path gives a token"
+    } else if uri.authority().is_some_and(has_bad_port) {
+        "its port is none"
+    } else if uri.query().is_some() || uri.host().is_none_or(str::is_empty) {
+        "it is no address of a kubelet"
+    } else {
+        return Ok(uri);
+    };
+    Err(format!("{fault}; {remedy}"))
+}
+
+/// A manifest that puts a node's address between `https://` and a port knows of no brackets, which IPv6 needs there.
+fn bracketed(text: &str) -> String {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| {
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = authority.rsplit_once(':')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        Some(format!("{scheme}://[{host}]:{port}{path}"))
+    });
+    parts.unwrap_or_else(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_as_manifests_put_them_together() {
+        let parsed = |text: &str| endpoint(text).map(|uri| (uri.host().unwrap().to_owned(), uri.port_u16()));
+        assert_eq!(parsed("https://127.0.0.1:10250"), Ok(("127.0.0.1".into(), Some(10250))));
+        assert_eq!(parsed("http://node-1:10255/"), Ok(("node-1".into(), Some(10255))));
+        assert_eq!(parsed("https://[fd00::1]:10250"), Ok(("[fd00::1]".into(), Some(10250))));
+        assert_eq!(parsed("https://fd00::1:10250"), Ok(("[fd00::1]".into(), Some(10250))));
+        assert_eq!(
+            endpoint("https://host:1/api/v1/nodes/a/proxy/").unwrap().path(),
+            "/api/v1/nodes/a/proxy/"
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_said() {
+        let hosts =
+            ["", "127.0.0.1:10250", "ftp://x", "https://", "https://a b", "https://x?y", "https://u:p@x"];
+        // The scheme's own port would be asked instead.
+        let ports =
+            ["https://x:", "https://x:99999", "https://x:kubelet", "https://[fd00::1]:0", "http://x:-1/y"];
+        for text in hosts.into_iter().chain(ports) {
+            let error = endpoint(text).unwrap_err();
+            assert!(error.contains("give https://"), "{text}: {error}");
+        }
     }
 }

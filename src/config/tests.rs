@@ -9,7 +9,7 @@ const FIXTURE: &str = "--fixture=fixtures/nodes/csi";
 fn config(args: &[&str]) -> Result<Config, String> {
     let name = ["disk-usage-exporter"];
     let args = Args::read(name.iter().chain(args)).map_err(|error| error.to_string())?;
-    Config::try_from(args).map_err(|error| error.to_string())
+    Config::try_from(args)
 }
 
 #[test]

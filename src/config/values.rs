@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::sync::Arc;
 
 use regex::bytes::Regex;
 use rustls::pki_types::ServerName;
@@ -10,24 +10,17 @@ use rustls::pki_types::ServerName;
 use crate::volume::is_valid_object_name;
 
 /// The addresses that a name or number stands for, at least one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenHost(pub Vec<IpAddr>);
-
-impl FromStr for ListenHost {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-        if let Ok(address) = bare.parse() {
-            return Ok(Self(vec![address]));
-        }
-        let remedy = "give an IP address of this machine, or leave the flag out to listen on all interfaces";
-        if text.is_empty() {
-            return Err(remedy.into());
-        }
-        let found = (bare, 0).to_socket_addrs().map_err(|error| format!("{error}; {remedy}"))?;
-        Ok(Self(found.map(|address| address.ip()).collect()))
+pub(super) fn listen_host(text: &str) -> Result<Arc<[IpAddr]>, String> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse() {
+        return Ok([address].into());
     }
+    let remedy = "give an IP address of this machine, or leave the flag out to listen on all interfaces";
+    if text.is_empty() {
+        return Err(remedy.into());
+    }
+    let found = (bare, 0).to_socket_addrs().map_err(|error| format!("{error}; {remedy}"))?;
+    Ok(found.map(|address| address.ip()).collect())
 }
 
 /// Without trailing or doubled slashes.
@@ -83,12 +76,11 @@ mod tests {
 
     #[test]
     fn hosts_are_addresses_or_names() {
-        let parsed = |text: &str| text.parse::<ListenHost>();
-        assert_eq!(parsed("[::1]"), parsed("::1"));
-        assert_eq!(parsed("127.0.0.1").unwrap().0, [IpAddr::from([127, 0, 0, 1])]);
-        assert!(parsed("localhost").unwrap().0.iter().all(IpAddr::is_loopback));
-        assert!(parsed("").is_err());
-        assert!(parsed("no such host").unwrap_err().contains("give an IP address"));
+        assert_eq!(listen_host("[::1]"), listen_host("::1"));
+        assert_eq!(*listen_host("127.0.0.1").unwrap(), [IpAddr::from([127, 0, 0, 1])]);
+        assert!(listen_host("localhost").unwrap().iter().all(IpAddr::is_loopback));
+        assert!(listen_host("").is_err());
+        assert!(listen_host("no such host").unwrap_err().contains("give an IP address"));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::info_metrics;
-use super::labels::{self, LabelSet};
+use super::info_metrics::{claim_labels, filesystem_labels, mount_info_labels, volume_info_labels};
+use super::labels::{LabelSet, volume_labels};
 use crate::snapshot::MeasuredVolume;
 use crate::volume::{MAX_LABEL_SET_BYTES, Selections, Volume};
 
@@ -14,47 +14,37 @@ use crate::volume::{MAX_LABEL_SET_BYTES, Selections, Volume};
 const MAX_NODE_BYTES: usize = 2 << 20;
 
 /// All label sets of a volume but those of its errors.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct EncodedLabels {
-    volume: Arc<Volume>,
+    pub(super) volume: Arc<Volume>,
     pub(super) volume_labels: LabelSet,
     /// The size of `volume_labels` with the labels of objects, whether or not it has them.
     whole_bytes: usize,
     /// The labels of objects are left out, because those of all volumes are too large.
     is_reduced: bool,
+    /// One for each mount, but for those whose labels are another mount's too.
     pub(super) mounts: Vec<LabelSet>,
     pub(super) info: LabelSet,
-    /// The labels of its file system.
     pub(super) filesystem: Option<LabelSet>,
-    /// The labels of the claim's request, and its bytes.
-    pub(super) request: Option<(LabelSet, u128)>,
-    /// Mounts left out, because their label set is another mount's too.
-    duplicate_mounts: u64,
+    pub(super) claim: LabelSet,
 }
 
 impl EncodedLabels {
     fn new(volume: &Arc<Volume>, selections: &Selections) -> Self {
         let mut seen = HashSet::new();
-        let mut mounts: Vec<LabelSet> = info_metrics::mount_info_labels(volume).collect();
-        mounts.retain(|labels| seen.insert(labels.as_bytes().to_vec()));
-        let volume_labels = labels::volume_labels(volume, selections, MAX_LABEL_SET_BYTES);
+        let mounts = volume.mounts.iter().map(|of| mount_info_labels(volume, of));
+        let mounts = mounts.filter(|labels| seen.insert(labels.clone())).collect();
+        let volume_labels = volume_labels(volume, selections, MAX_LABEL_SET_BYTES);
         Self {
             whole_bytes: volume_labels.as_bytes().len(),
             is_reduced: false,
             volume_labels,
-            duplicate_mounts: (volume.mounts.len() - mounts.len()) as u64,
             mounts,
-            info: info_metrics::volume_info_labels(volume),
-            filesystem: info_metrics::filesystem_labels(volume),
-            request: info_metrics::claim_request_sample(volume),
+            info: volume_info_labels(volume),
+            filesystem: filesystem_labels(volume),
+            claim: claim_labels(volume),
             volume: Arc::clone(volume),
         }
-    }
-
-    /// The same without the labels of objects.
-    fn reduced(volume: &Arc<Volume>, selections: &Selections) -> Self {
-        let whole = Self::new(volume, selections);
-        Self { volume_labels: labels::volume_labels(volume, selections, 0), is_reduced: true, ..whole }
     }
 
     /// How many labels are left out because of their number or size.
@@ -68,26 +58,24 @@ impl EncodedLabels {
 
 /// The labels of a snapshot's volumes, in their order.
 #[derive(Debug, Default)]
-pub(super) struct LabelCache(Vec<Arc<EncodedLabels>>);
+pub(super) struct LabelCache(pub(super) Vec<Arc<EncodedLabels>>);
 
 impl LabelCache {
     /// Whether it has the labels of exactly these volumes.
     pub(super) fn is_current(&self, measured: &[MeasuredVolume]) -> bool {
-        let is_same = |(cached, measured): (&Arc<EncodedLabels>, &MeasuredVolume)| {
-            Arc::ptr_eq(&cached.volume, &measured.volume)
-        };
-        self.0.len() == measured.len() && self.0.iter().zip(measured).all(is_same)
+        let cached = self.0.iter().map(|labels| Arc::as_ptr(&labels.volume));
+        cached.eq(measured.iter().map(|measured| Arc::as_ptr(&measured.volume)))
     }
 
     /// The labels of these volumes; encodes those that are new or have changed.
     pub(super) fn update(&self, measured: &[MeasuredVolume], selections: &Selections) -> Self {
         let cached: HashMap<_, _> =
-            self.0.iter().map(|cached| (Arc::as_ptr(&cached.volume), cached)).collect();
-        let labels = |MeasuredVolume { volume, .. }: &MeasuredVolume| {
-            let hit = cached.get(&Arc::as_ptr(volume)).map(|hit| Arc::clone(hit));
-            hit.unwrap_or_else(|| Arc::new(EncodedLabels::new(volume, selections)))
-        };
-        let mut updated = Self(measured.iter().map(labels).collect());
+            self.0.iter().map(|labels| (Arc::as_ptr(&labels.volume), labels)).collect();
+        let labels = measured.iter().map(|MeasuredVolume { volume, .. }| {
+            let cached = cached.get(&Arc::as_ptr(volume)).map(|labels| Arc::clone(labels));
+            cached.unwrap_or_else(|| Arc::new(EncodedLabels::new(volume, selections)))
+        });
+        let mut updated = Self(labels.collect());
         updated.limit(selections);
         updated
     }
@@ -100,8 +88,10 @@ impl LabelCache {
         for labels in largest_first {
             let is_reduced = bytes > MAX_NODE_BYTES;
             if labels.is_reduced != is_reduced {
-                let encode = if is_reduced { EncodedLabels::reduced } else { EncodedLabels::new };
-                *labels = Arc::new(encode(&labels.volume, selections));
+                let labels = Arc::make_mut(labels);
+                let max_bytes = if is_reduced { 0 } else { MAX_LABEL_SET_BYTES };
+                labels.volume_labels = volume_labels(&labels.volume, selections, max_bytes);
+                labels.is_reduced = is_reduced;
             }
             if is_reduced {
                 bytes -= labels.whole_bytes - labels.volume_labels.as_bytes().len();
@@ -113,19 +103,6 @@ impl LabelCache {
     pub(super) fn dropped(&self) -> impl Iterator<Item = (&str, usize)> {
         let dropped = self.0.iter().map(|labels| (labels.volume.pv_name.as_str(), labels.dropped()));
         dropped.filter(|(_, dropped)| *dropped > 0)
-    }
-
-    /// How many mounts are left out.
-    pub(super) fn duplicate_mounts(&self) -> u64 {
-        self.0.iter().map(|labels| labels.duplicate_mounts).sum()
-    }
-
-    /// The labels, each with its volume in this snapshot.
-    pub(super) fn of<'a>(
-        &'a self,
-        measured: &'a [MeasuredVolume],
-    ) -> impl Iterator<Item = (&'a EncodedLabels, &'a MeasuredVolume)> + Clone {
-        self.0.iter().map(Arc::as_ref).zip(measured)
     }
 }
 

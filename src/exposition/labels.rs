@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 
 use crate::volume::{LabelFilter, Labels, MAX_LABEL_VALUE_BYTES, Selections, Volume};
 
@@ -19,142 +17,116 @@ const FIXED: [&str; 7] = [
 ];
 
 /// An encoded label set: `{a="b",c="d"}`, or nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct LabelSet {
-    encoded: Vec<u8>,
+    encoded: String,
     /// Labels that were left out because of their size.
     pub(super) dropped: usize,
 }
 
 impl LabelSet {
-    pub(super) fn new<'a>(labels: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>) -> Self {
-        let mut set = Self::default();
-        for (name, value) in labels {
-            set.push(name, &value);
-        }
-        set.close()
-    }
-
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.encoded
+        self.encoded.as_bytes()
     }
 
-    /// Adds a label, unless its value is longer than any is to be: a path's beginning would be another path.
+    /// The same with another label, if there is a value, and it is not longer than any is to be: a path's beginning would be
+    /// another path.
+    pub(super) fn with<'a>(mut self, name: &str, value: impl Into<Option<&'a str>>) -> Self {
+        if let Some(value) = value.into() {
+            self.push(name, value);
+        }
+        self
+    }
+
     fn push(&mut self, name: &str, value: &str) {
         if value.len() > MAX_LABEL_VALUE_BYTES {
             self.dropped += 1;
             return;
         }
         let out = &mut self.encoded;
-        out.push(if out.is_empty() { b'{' } else { b',' });
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"=\"");
-        for byte in value.bytes() {
-            match byte {
-                b'\\' => out.extend_from_slice(b"\\\\"),
-                b'"' => out.extend_from_slice(b"\\\""),
-                b'\n' => out.extend_from_slice(b"\\n"),
-                _ => out.push(byte),
+        let is_first = out.pop().is_none();
+        out.push(if is_first { '{' } else { ',' });
+        out.push_str(name);
+        out.push_str("=\"");
+        for c in value.chars() {
+            match c {
+                '\\' => out.push_str("\\\\"),
+                '"' => out.push_str("\\\""),
+                '\n' => out.push_str("\\n"),
+                _ => out.push(c),
             }
         }
-        out.push(b'"');
+        out.push_str("\"}");
     }
-
-    fn close(mut self) -> Self {
-        if !self.encoded.is_empty() {
-            self.encoded.push(b'}');
-        }
-        self
-    }
-}
-
-/// A path or device name as a label's value: bytes that are not UTF-8 become U+FFFD.
-pub(super) fn lossy(text: &OsStr) -> Cow<'_, str> {
-    String::from_utf8_lossy(text.as_bytes())
 }
 
 /// A label of a volume's series.
 struct VolumeLabel<'a> {
-    name: Cow<'a, str>,
-    value: Cow<'a, str>,
+    name: Cow<'static, str>,
+    value: &'a str,
     /// It is an object's: there can be any number of these.
     is_of_object: bool,
-}
-
-impl VolumeLabel<'_> {
-    /// Its size, with what separates it from the next one.
-    fn encoded_bytes(&self) -> usize {
-        let escapes = self.value.bytes().filter(|byte| matches!(byte, b'\\' | b'"' | b'\n')).count();
-        self.name.len() + self.value.len() + escapes + r#"="","#.len()
-    }
 }
 
 /// The labels of the series of one volume. Of the objects' labels those are left out that do not fit in.
 pub(super) fn volume_labels(volume: &Volume, selections: &Selections, max_bytes: usize) -> LabelSet {
     let labels = all_labels(volume, selections);
+    let encoded_bytes = |VolumeLabel { name, value, .. }: &VolumeLabel<'_>| {
+        name.len() + value.len() + value.matches(['\\', '"', '\n']).count() + r#"="","#.len()
+    };
     let fixed = labels.iter().filter(|label| !label.is_of_object);
-    let fixed_bytes = fixed.map(VolumeLabel::encoded_bytes).sum::<usize>() + "{".len();
+    let fixed_bytes = fixed.map(encoded_bytes).sum::<usize>() + "{".len();
     let mut room = max_bytes.saturating_sub(fixed_bytes);
     let mut set = LabelSet::default();
     for label in labels {
         if label.is_of_object {
-            let Some(left) = room.checked_sub(label.encoded_bytes()) else {
+            let Some(left) = room.checked_sub(encoded_bytes(&label)) else {
                 set.dropped += 1;
                 continue;
             };
             room = left;
         }
-        set.push(&label.name, &label.value);
+        set.push(&label.name, label.value);
     }
-    set.close()
+    set
 }
 
 /// All labels of a volume, in their order.
 fn all_labels<'a>(volume: &'a Volume, selections: &Selections) -> Vec<VolumeLabel<'a>> {
-    let mut all = Vec::new();
-    let fixed = |name: &'static str, value: Cow<'a, str>| VolumeLabel {
-        name: name.into(),
-        value,
-        is_of_object: false,
+    let fixed = |name: &'static str, value: Option<&'a str>| {
+        value.map(|value| VolumeLabel { name: name.into(), value, is_of_object: false })
     };
-    let pv_name = volume.pv_name.as_str();
-    all.push(fixed("pv_name", pv_name.into()));
-    let pv = volume.pv.as_deref();
-    if let Some(pv) = pv {
-        all.extend(prefixed_labels("pv_", &pv.labels, &selections.pv_labels));
-    }
-    let claim_key = volume.claim.key.as_deref();
-    if let Some(key) = claim_key {
-        all.push(fixed("pvc_name", key.name.as_str().into()));
-        all.push(fixed("pvc_namespace", key.namespace.as_str().into()));
-    }
-    let claim = volume.claim.object();
-    if let Some(claim) = claim {
-        all.extend(prefixed_labels("pvc_", &claim.labels, &selections.pvc_labels));
-    }
-    all.push(fixed("volume_name", claim_key.map_or(pv_name, |key| &key.name).into()));
-    let of_volume = |labels: &'a Labels, filter: &LabelFilter| {
-        prefixed_labels("volume_", labels, selections.volume_filter(filter))
+    let key = volume.claim.key.as_deref();
+    let claim_name = key.map(|key| key.name.as_str());
+    let source = volume.source();
+    let pv_labels = volume.pv.as_ref().map(|pv| &pv.labels);
+    let claim_labels = volume.claim.object().map(|claim| &claim.labels);
+    let of_claim = object_labels("volume_", claim_labels, selections.volume_filter(&selections.pvc_labels));
+    let (label_source, of_volume) = if of_claim.is_empty() {
+        let filter = selections.volume_filter(&selections.pv_labels);
+        (pv_labels.map(|_| "pv"), object_labels("volume_", pv_labels, filter))
+    } else {
+        (Some("pvc"), of_claim)
     };
-    let of_claim = claim.map(|claim| ("pvc", of_volume(&claim.labels, &selections.pvc_labels)));
-    let of_claim = of_claim.filter(|(_, labels)| !labels.is_empty());
-    let of_pv = || pv.map(|pv| ("pv", of_volume(&pv.labels, &selections.pv_labels)));
-    let source_labels = of_claim.or_else(of_pv);
-    all.extend(source_labels.iter().map(|(source, _)| fixed("volume_label_source", (*source).into())));
-    if let Some(source) = volume.source().map(Cow::into_owned) {
-        all.push(fixed("volume_type", source.kind.into()));
-        all.extend(source.instance.map(|instance| fixed("volume_instance", instance.into())));
-    }
-    all.extend(source_labels.into_iter().flat_map(|(_, labels)| labels));
+    let mut all = Vec::from_iter(fixed("pv_name", Some(&volume.pv_name)));
+    all.extend(object_labels("pv_", pv_labels, &selections.pv_labels));
+    all.extend(fixed("pvc_name", claim_name));
+    all.extend(fixed("pvc_namespace", key.map(|key| key.namespace.as_str())));
+    all.extend(object_labels("pvc_", claim_labels, &selections.pvc_labels));
+    all.extend(fixed("volume_name", claim_name.or(Some(&volume.pv_name))));
+    all.extend(fixed("volume_label_source", label_source));
+    all.extend(fixed("volume_type", source.map(|(kind, _)| kind)));
+    all.extend(fixed("volume_instance", source.and_then(|(_, instance)| instance)));
+    all.extend(of_volume);
     all
 }
 
 /// Those of an object's labels that a filter chooses. Labels that would get one name, or a name that is taken, each get a
 /// number instead. Names of different prefixes never meet.
-fn prefixed_labels<'a>(prefix: &str, labels: &'a Labels, filter: &LabelFilter) -> Vec<VolumeLabel<'a>> {
-    let chosen = labels.iter().filter(|(key, _)| filter.matches(key));
-    let chosen: Vec<(String, &str)> =
-        chosen.map(|(key, value)| (prefixed(prefix, key), value.as_str())).collect();
+fn object_labels<'a>(prefix: &str, labels: Option<&'a Labels>, filter: &LabelFilter) -> Vec<VolumeLabel<'a>> {
+    let name = |key: &str| prefix.to_owned() + &key.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let chosen = labels.into_iter().flatten().filter(|(key, _)| filter.matches(key));
+    let chosen: Vec<(String, &str)> = chosen.map(|(key, value)| (name(key), value.as_str())).collect();
     let mut count: HashMap<&str, usize> = HashMap::with_capacity(chosen.len());
     for (name, _) in &chosen {
         *count.entry(name).or_default() += 1;
@@ -170,15 +142,9 @@ fn prefixed_labels<'a>(prefix: &str, labels: &'a Labels, filter: &LabelFilter) -
                 unique = format!("{name}_conflict{number}");
             }
         }
-        all.push(VolumeLabel { name: unique.into(), value: (*value).into(), is_of_object: true });
+        all.push(VolumeLabel { name: unique.into(), value, is_of_object: true });
     }
     all
-}
-
-/// An object's label as a metric's.
-fn prefixed(prefix: &str, key: &str) -> String {
-    let known = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    prefix.chars().chain(key.chars().map(known)).collect()
 }
 
 #[cfg(test)]

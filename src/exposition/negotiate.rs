@@ -31,75 +31,52 @@ pub struct Encoding {
 /// Chooses by the values of the two headers. Who takes nothing of what there is gets the text format: an answer helps
 /// more than an error.
 pub fn negotiate(accept: &str, accept_encoding: &str) -> Encoding {
-    let openmetrics = quality_of_type(accept, "application", "openmetrics-text", |v| v == "1.0.0");
-    let text = quality_of_type(accept, "text", "plain", |v| v == "0.0.4");
-    let gzip = quality_of_coding(accept_encoding, &["gzip", "x-gzip"]).unwrap_or(0.0);
-    let identity = quality_of_coding(accept_encoding, &["identity"]);
+    let of_type = |kind: &str, subkind: &str, spoken: &str| {
+        let specificity = |range: &str, version: Option<&str>| match range.split_once('/') {
+            Some((k, s)) if (k, s) == (kind, subkind) && version.is_none_or(|version| version == spoken) => {
+                3 + u8::from(version.is_some())
+            }
+            Some((k, "*")) if k == kind => 2,
+            Some(("*", "*")) => 1,
+            _ => 0,
+        };
+        quality(accept, specificity).unwrap_or(0.0)
+    };
+    let of_coding = |names: &[&str]| {
+        quality(
+            accept_encoding,
+            |coding, _| if names.contains(&coding) { 2 } else { u8::from(coding == "*") },
+        )
+    };
+    let is_openmetrics =
+        of_type("application", "openmetrics-text", "1.0.0") > of_type("text", "plain", "0.0.4");
+    let gzip = of_coding(&["gzip", "x-gzip"]).unwrap_or(0.0);
     Encoding {
-        format: if openmetrics > text { Format::OpenMetrics } else { Format::Text },
-        gzip: gzip > 0.0 && gzip >= identity.unwrap_or(0.0),
+        format: if is_openmetrics { Format::OpenMetrics } else { Format::Text },
+        gzip: gzip > 0.0 && gzip >= of_coding(&["identity"]).unwrap_or(0.0),
     }
 }
 
-/// One element of either header: its name, its parameters and its quality.
-fn elements(header: &str) -> impl Iterator<Item = (&str, Vec<(&str, &str)>, f32)> {
-    header.split(',').map(|element| {
-        let mut parts = element.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let mut parameters: Vec<(&str, &str)> = parts
-            .filter_map(|parameter| parameter.split_once('='))
-            .map(|(key, value)| (key.trim(), value.trim().trim_matches('"')))
-            .collect();
-        let is_quality = |(key, _): &(&str, &str)| key.eq_ignore_ascii_case("q");
-        let quality = match parameters.iter().position(is_quality) {
-            Some(at) => quality(parameters.remove(at).1),
-            None => 1.0,
+/// The weight of a header's element that fits most, if any does, and of equals of the first: `specificity` tells by its
+/// name and its version, 0 for not at all.
+fn quality(header: &str, specificity: impl Fn(&str, Option<&str>) -> u8) -> Option<f32> {
+    let mut best = (0, None);
+    for element in header.to_ascii_lowercase().split(',') {
+        let mut parts = element.split(';');
+        let name = parts.next().unwrap_or_default().trim();
+        let parameters = parts.filter_map(|parameter| parameter.split_once('='));
+        let value = |wanted: &str| {
+            let (_, value) = parameters.clone().find(|(key, _)| key.trim() == wanted)?;
+            Some(value.trim().trim_matches('"'))
         };
-        (name, parameters, quality)
-    })
-}
-
-/// A weight; what is none weighs nothing.
-fn quality(text: &str) -> f32 {
-    let parsed = text.parse().ok().filter(|q| (0.0..=1.0).contains(q));
-    parsed.unwrap_or(0.0)
-}
-
-/// The quality of a media type: that of the most specific range that it is in.
-fn quality_of_type(accept: &str, kind: &str, subkind: &str, speaks: impl Fn(&str) -> bool) -> f32 {
-    let mut best = (0, 0.0_f32);
-    for (range, parameters, quality) in elements(accept) {
-        let Some((range_kind, range_subkind)) = range.split_once('/') else {
-            continue;
-        };
-        let is = |pattern: &str, name: &str| pattern.eq_ignore_ascii_case(name);
-        let version = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case("version"));
-        let specific = match (is(range_kind, kind), is(range_subkind, subkind), version) {
-            (true, true, Some((_, version))) if speaks(version) => 4,
-            (true, true, None) => 3,
-            (true, false, _) if range_subkind == "*" => 2,
-            _ if range == "*/*" => 1,
-            _ => continue,
-        };
-        // Of equals, the one that the client likes more.
-        if (specific, quality) > best {
-            best = (specific, quality);
+        let specific = specificity(name, value("version"));
+        if specific > best.0 {
+            // What is no weight weighs nothing.
+            let weight = |text: &str| text.parse().ok().filter(|weight| (0.0..=1.0).contains(weight));
+            best = (specific, Some(value("q").map_or(1.0, |text| weight(text).unwrap_or(0.0))));
         }
     }
     best.1
-}
-
-fn quality_of_coding(accept_encoding: &str, names: &[&str]) -> Option<f32> {
-    let mut any = None;
-    for (coding, _, quality) in elements(accept_encoding) {
-        if names.iter().any(|name| coding.eq_ignore_ascii_case(name)) {
-            return Some(quality);
-        }
-        if coding == "*" {
-            any = Some(quality);
-        }
-    }
-    any
 }
 
 #[cfg(test)]

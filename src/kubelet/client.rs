@@ -1,11 +1,9 @@
 //! The kubelet's pages, and a request for one, on a connection of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Collected, Empty, LengthLimitError, Limited};
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -16,12 +14,10 @@ use rustls::pki_types::ServerName;
 use super::error::KubeletError;
 use super::tls;
 use crate::config::KubeletArgs;
-use crate::error_text::{error_chain, truncated};
+use crate::error_text::error_chain;
 use crate::host_files::{HostPath, read_token};
-use crate::runtime::BlockingWorker;
+use crate::runtime::{BlockingWorker, Clients};
 
-/// For the whole exchange: connection, handshake, request and answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A summary of 1,000 claims has 1 MB; the kubelet's metrics can have a few.
 const MAX_BODY_BYTES: usize = 16 << 20;
 /// Entries of one page; no node has that many volumes. A longer page is an error.
@@ -52,64 +48,59 @@ pub(super) struct Parsed<T> {
 /// Makes requests to one kubelet.
 #[derive(Debug)]
 pub(super) struct KubeletClient {
-    args: KubeletArgs,
+    pub(super) args: KubeletArgs,
     /// Configured, and never one that the mount table shows: users of the node can put rows into that, and would choose
     /// whom to trust.
-    directory: HostPath,
-    node_name: String,
+    pub(super) directory: HostPath,
+    pub(super) node_name: String,
     /// Whether there was no token at the last request.
-    is_token_missing: AtomicBool,
+    pub(super) is_token_missing: AtomicBool,
+    /// Makes the requests.
+    pub(super) clients: Clients,
     /// Reads the kubelet's own certificate, whose directory may hang.
-    host_files: BlockingWorker,
+    pub(super) host_files: BlockingWorker,
 }
 
 impl KubeletClient {
-    pub(super) fn new(
-        args: KubeletArgs,
-        directory: HostPath,
-        node_name: String,
-        host_files: BlockingWorker,
-    ) -> Self {
-        Self { args, directory, node_name, is_token_missing: AtomicBool::new(false), host_files }
-    }
-
     /// Requests a page and parses the answer. Each request has a connection of its own, so that replaced tokens and
     /// certificates are used at once and nothing stays open in between.
     pub(super) async fn get<T>(&self, page: &KubeletPage<T>) -> Result<Parsed<T>, KubeletError> {
-        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(page));
-        let body = exchange.await.unwrap_or(Err(KubeletError::Timeout(REQUEST_TIMEOUT)))?;
-        (page.parse)(&body).map_err(|error| KubeletError::Decode(truncated(&error)))
-    }
-
-    async fn exchange<T>(&self, page: &KubeletPage<T>) -> Result<Bytes, KubeletError> {
         let endpoint = &self.args.kubelet_endpoint;
         let is_tls = endpoint.scheme_str() != Some("http");
         let request = self.request(page.path, page.accept, is_tls)?;
         let mut config = kube::Config::new(endpoint.clone());
         config.accept_invalid_certs = self.args.insecure_skip_tls_verify;
-        let (args, directory) = (self.args.clone(), self.directory.clone());
-        let certificates = self.host_files.run(move || tls::root_certificates(&args, &directory));
-        config.root_cert = Some(if is_tls { certificates.result().await?? } else { Vec::new() });
+        config.root_cert = Some(if is_tls { self.root_certificates().await? } else { Vec::new() });
         let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
         let only_name = self.args.kubelet_server_name.as_deref();
-        config.tls_server_name = Some(only_name.unwrap_or(host).to_owned());
-        let outcome = send(&config, request.clone()).await;
+        let mut names = only_name.unwrap_or(host).to_owned();
+        config.tls_server_name = Some(names.clone());
+        let mut body = send(&config, request.clone(), &names, page.rbac_resource).await;
         // A certificate that the kubelet made itself has the node's name alone.
-        if only_name.is_none()
-            && let Err(KubeletError::OtherName { wanted: host, .. }) = &outcome
+        if body.as_ref().is_err_and(KubeletError::is_other_name)
+            && only_name.is_none()
             && ServerName::try_from(&*self.node_name).is_ok()
         {
+            names = format!("{host} or {}", self.node_name);
             config.tls_server_name = Some(self.node_name.clone());
-            return send(&config, request).await.map_err(|error| error.with_other_name(host));
+            body = send(&config, request, &names, page.rbac_resource).await;
         }
-        outcome
+        (page.parse)(&body?).map_err(|error| KubeletError::decode(&error))
+    }
+
+    async fn root_certificates(&self) -> Result<Vec<Vec<u8>>, KubeletError> {
+        let (args, directory) = (self.args.clone(), self.directory.clone());
+        let read = self.host_files.run(move || tls::root_certificates(&args, &directory));
+        read.result().await.unwrap_or_else(|lost| {
+            Err(KubeletError::new("cannot look for the kubelet's own certificate", format!(": {lost}"), None))
+        })
     }
 
     /// The token is sent over TLS only: anybody on the way could use it.
     fn request(&self, path: &str, accept: &str, is_tls: bool) -> Result<Request<Empty<Bytes>>, KubeletError> {
         let uri = format!("{}{path}", self.args.kubelet_endpoint.to_string().trim_end_matches('/'));
         let request = Request::get(uri).header(ACCEPT, accept).body(Empty::new());
-        let mut request = request.map_err(|error| KubeletError::Connect(error.to_string()))?;
+        let mut request = request.map_err(|error| KubeletError::connect(&error.to_string()))?;
         if let Some(token) = is_tls.then(|| self.authorization()).transpose()?.flatten() {
             request.headers_mut().insert(AUTHORIZATION, token);
         }
@@ -137,39 +128,38 @@ impl KubeletClient {
             return Ok(None);
         }
         let value = HeaderValue::try_from(format!("Bearer {token}"));
-        let mut value = value.map_err(|_| KubeletError::Token(path.to_string()))?;
+        let mut value =
+            value.map_err(|_| KubeletError::new(format!("the token in {path} is none"), "", None))?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
 }
 
 /// Sends a request on a connection of its own, and reads the response's body.
-async fn send(config: &kube::Config, request: Request<Empty<Bytes>>) -> Result<Bytes, KubeletError> {
-    let connector = config.rustls_https_connector();
-    let connector = connector.map_err(|error| KubeletError::Authority(error_chain(&error)))?;
+async fn send(
+    config: &kube::Config,
+    request: Request<Empty<Bytes>>,
+    names: &str,
+    rbac_resource: &str,
+) -> Result<Bytes, KubeletError> {
+    let connector =
+        config.rustls_https_connector().map_err(|error| tls::unchecked_certificate(&error_chain(&error)))?;
     let http = HttpClient::builder(TokioExecutor::new())
         .pool_max_idle_per_host(0)
         .http1_max_buf_size(READ_BUFFER_BYTES)
         .build(connector);
-    let name = config.tls_server_name.as_deref().unwrap_or_default();
-    let response = http.request(request).await;
-    let response = response.map_err(|error| KubeletError::of_connection(&error, name))?;
-    let (parts, body) = response.into_parts();
-    if parts.status != StatusCode::OK {
-        let body = Limited::new(body, MAX_ERROR_BODY_BYTES).collect().await;
-        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        return Err(KubeletError::of_status(parts.status.as_u16(), &body));
+    let response = http.request(request).await.map_err(|error| KubeletError::of_connection(&error, names))?;
+    let status = response.status();
+    let max_bytes = if status == StatusCode::OK { MAX_BODY_BYTES } else { MAX_ERROR_BODY_BYTES };
+    let body = Limited::new(response.into_body(), max_bytes).collect().await.map(Collected::to_bytes);
+    if status != StatusCode::OK {
+        return Err(KubeletError::of_status(status.as_u16(), &body.unwrap_or_default(), rbac_resource));
     }
-    read(body).await
-}
-
-async fn read(body: Incoming) -> Result<Bytes, KubeletError> {
-    let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|error| {
+    body.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            KubeletError::Decode(format!("longer than {MAX_BODY_BYTES} bytes"))
+            KubeletError::decode(&format!("longer than {MAX_BODY_BYTES} bytes"))
         } else {
-            KubeletError::Connect(error_chain(&*error))
+            KubeletError::connect(&error_chain(&*error))
         }
-    })?;
-    Ok(body.to_bytes())
+    })
 }

@@ -1,155 +1,128 @@
-//! What asking the kubelet can come to besides an answer, and what to do about it.
+//! Why the kubelet gave no answer that can be used, and what to do about it.
 
 use std::error::Error;
-use std::mem::discriminant;
 use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use crate::error_text::{causes, error_chain, truncated};
-use crate::runtime::JobLost;
+
+const ENDPOINT_REMEDY: &str =
+    "is --kubelet-endpoint the node's own address, as manifests/overlays/kubelet-only gives it?";
+const OTHER_NAME: &str = "no TLS connection: its certificate is for";
 
 /// A request without an answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum KubeletError {
-    #[error("HTTP status {code}: {message}")]
-    Status { code: u16, message: String },
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    /// It could not be made, or it broke.
-    #[error("no connection: {0}")]
-    Connect(String),
-    #[error("no TLS connection: its certificate is signed by an authority that is not trusted here")]
-    UnknownAuthority,
-    #[error("no TLS connection: its certificate is for {presented}, and not for {wanted}")]
-    OtherName { presented: String, wanted: String },
-    #[error("no TLS connection: its certificate has expired")]
-    Expired,
-    #[error("no TLS connection: the kubelet has no serving certificate yet")]
-    NoCertificate,
-    /// Whoever signed it.
-    #[error("no TLS connection: its certificate cannot be used: {0}")]
-    UnusableCertificate(String),
-    #[error("no TLS connection: the port does not speak TLS")]
-    NotTls,
-    #[error("no TLS connection: {0}")]
-    Tls(String),
-    #[error("an answer that cannot be understood: {0}")]
-    Decode(String),
-    /// There is nothing to check it with.
-    #[error("its certificate cannot be checked: {0}")]
-    Authority(String),
-    #[error("the token in {0} is none")]
-    Token(String),
-    #[error("cannot look for the kubelet's own certificate: {0}")]
-    Certificate(#[from] JobLost),
-    #[error("the request panicked; the log has the message")]
-    Panicked,
+#[error("{kind}{detail}")]
+pub(super) struct KubeletError {
+    /// The log need not tell two errors of one kind: what is to be done about them is the same.
+    pub(super) kind: String,
+    detail: String,
+    pub(super) remedy: Option<String>,
 }
 
 impl KubeletError {
-    /// Of an answer that is no success.
-    pub(super) fn of_status(code: u16, body: &[u8]) -> Self {
-        let message = String::from_utf8_lossy(body);
-        Self::Status { code, message: truncated(message.trim()) }
+    pub(super) fn new<'a>(
+        kind: impl Into<String>,
+        detail: impl Into<String>,
+        remedy: impl Into<Option<&'a str>>,
+    ) -> Self {
+        let remedy = remedy.into().map(str::to_owned);
+        Self { kind: kind.into(), detail: detail.into(), remedy }
+    }
+
+    /// A connection that could not be made, or that broke.
+    pub(super) fn connect(detail: &str) -> Self {
+        Self::new("no connection", format!(": {detail}"), ENDPOINT_REMEDY)
+    }
+
+    pub(super) fn timeout(limit: Duration) -> Self {
+        Self::new(format!("no answer within {limit:?}"), "", ENDPOINT_REMEDY)
+    }
+
+    /// A response that is not the page.
+    pub(super) fn decode(detail: &str) -> Self {
+        Self::new("an answer that cannot be understood", format!(": {}", truncated(detail)), None)
+    }
+
+    /// An answer that is no success, to a request that needs the right `get` on `rbac_resource`.
+    pub(super) fn of_status(code: u16, body: &[u8], rbac_resource: &str) -> Self {
+        let message = truncated(String::from_utf8_lossy(body).trim());
+        let no_right = format!(
+            "give the service account the right `get` on `{rbac_resource}`, as manifests/overlays/kubelet-only does"
+        );
+        let remedy = match code {
+            401 => Some("the kubelet does not know who asks: is --token-path the service account's token?"),
+            403 => Some(&*no_right),
+            400 if message.contains("HTTPS") => Some("write https:// in --kubelet-endpoint"),
+            _ => None,
+        };
+        Self::new(format!("HTTP status {code}"), format!(": {message}"), remedy)
     }
 
     /// Of a connection; `wanted` are the names that would do.
     pub(super) fn of_connection(error: &(dyn Error + 'static), wanted: &str) -> Self {
         let Some(tls) = causes(error).find_map(|cause| cause.downcast_ref::<TlsError>()) else {
-            return Self::Connect(error_chain(error));
+            return Self::connect(&error_chain(error));
         };
         match tls {
             TlsError::InvalidCertificate(error) => Self::of_certificate(error, wanted),
-            TlsError::AlertReceived(AlertDescription::InternalError) => Self::NoCertificate,
-            TlsError::InvalidMessage(_) => Self::NotTls,
-            other => Self::Tls(other.to_string()),
-        }
-    }
-
-    /// The same where another name would have done too.
-    pub(super) fn with_other_name(self, name: &str) -> Self {
-        match self {
-            Self::OtherName { presented, wanted } => {
-                Self::OtherName { presented, wanted: format!("{name} or {wanted}") }
-            }
-            other => other,
+            TlsError::AlertReceived(AlertDescription::InternalError) => Self::new(
+                "no TLS connection: the kubelet has no serving certificate yet",
+                "",
+                "approve its certificate signing request: `kubectl get csr`, `kubectl certificate approve`",
+            ),
+            TlsError::InvalidMessage(_) => Self::new(
+                "no TLS connection: the port does not speak TLS",
+                "",
+                "for the kubelet's read-only port write http:// in --kubelet-endpoint",
+            ),
+            other => Self::new("no TLS connection", format!(": {other}"), None),
         }
     }
 
     fn of_certificate(error: &CertificateError, wanted: &str) -> Self {
-        let other_name = |presented| Self::OtherName { presented, wanted: wanted.into() };
         match error {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
-            CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-                other_name(presented.iter().map(|name| plain_name(name)).collect::<Vec<_>>().join(", "))
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                other_name("other names".into())
-            }
-            other => Self::UnusableCertificate(other.to_string()),
-        }
-    }
-
-    /// Whether the log need not tell both: what is to be done about them is the same.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Status { code: one, .. }, Self::Status { code: another, .. }) => one == another,
-            _ => discriminant(self) == discriminant(other),
-        }
-    }
-
-    /// What to do about it, where that can be told. `rbac_resource` is the one of the page.
-    pub(super) fn remedy(&self, rbac_resource: &str) -> Option<String> {
-        let remedy = match self {
-            Self::Status { code: 401, .. } => {
-                "the kubelet does not know who asks: is --token-path the service account's token?"
-            }
-            Self::Status { code: 403, .. } => {
-                return Some(format!(
-                    "give the service account the right `get` on `{rbac_resource}`, as manifests/overlays/kubelet-only does"
-                ));
-            }
-            Self::Status { code: 400, message } if message.contains("HTTPS") => {
-                "write https:// in --kubelet-endpoint"
-            }
-            Self::Connect(_) | Self::Timeout(_) => {
-                "is --kubelet-endpoint the node's own address, as manifests/overlays/kubelet-only gives it?"
-            }
-            Self::UnknownAuthority => {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::new(
+                "no TLS connection: its certificate is signed by an authority that is not trusted here",
+                "",
                 "if the kubelet made its certificate itself, give the last block of pki/kubelet.crt in its directory by \
                  --kubelet-ca-file, or mount the node's root file system and name that directory by --kubelet-root, if it \
                  is not /var/lib/kubelet; if an authority of your own signed it, give \
                  that authority's certificate; or let the cluster sign it (serverTLSBootstrap); \
-                 --insecure-skip-tls-verify takes any"
-            }
-            Self::OtherName { .. } => {
-                "give one of its names by --kubelet-server-name, or the node's by --node-name or NODE_NAME"
-            }
-            Self::Expired => {
+                 --insecure-skip-tls-verify takes any",
+            ),
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::new(
+                "no TLS connection: its certificate has expired",
+                "",
                 "a certificate that the kubelet made itself lasts a year and is not renewed: remove pki/kubelet.crt and \
-                 pki/kubelet.key in its directory and restart it, or let the cluster sign it (serverTLSBootstrap)"
+                 pki/kubelet.key in its directory and restart it, or let the cluster sign it (serverTLSBootstrap)",
+            ),
+            CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+                let names: Vec<_> = presented.iter().map(|name| plain_name(name)).collect();
+                Self::of_other_name(&names.join(", "), wanted)
             }
-            Self::NoCertificate => {
-                "approve its certificate signing request: `kubectl get csr`, `kubectl certificate approve`"
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Self::of_other_name("other names", wanted)
             }
-            Self::UnusableCertificate(_) => {
+            other => Self::new(
+                "no TLS connection: its certificate cannot be used",
+                format!(": {other}"),
                 "give the kubelet another (tlsCertFile), or let the cluster sign it (serverTLSBootstrap); \
-                 --insecure-skip-tls-verify takes any"
-            }
-            Self::NotTls => "for the kubelet's read-only port write http:// in --kubelet-endpoint",
-            Self::Authority(_) => "give --kubelet-ca-file, or --insecure-skip-tls-verify",
-            Self::Status { .. }
-            | Self::Tls(_)
-            | Self::Decode(_)
-            | Self::Token(_)
-            | Self::Certificate(_)
-            | Self::Panicked => {
-                return None;
-            }
-        };
-        Some(remedy.into())
+                 --insecure-skip-tls-verify takes any",
+            ),
+        }
+    }
+
+    fn of_other_name(presented: &str, wanted: &str) -> Self {
+        let remedy =
+            "give one of its names by --kubelet-server-name, or the node's by --node-name or NODE_NAME";
+        Self::new(OTHER_NAME, format!(" {presented}, and not for {wanted}"), remedy)
+    }
+
+    /// Whether the kubelet's certificate is for another name.
+    pub(super) fn is_other_name(&self) -> bool {
+        self.kind == OTHER_NAME
     }
 }
 
@@ -179,11 +152,11 @@ mod tests {
             CertificateError::BadEncoding,
         ] {
             let failure = certificate(error);
-            assert!(failure.remedy("nodes/stats").is_some(), "{failure}");
+            assert!(failure.remedy.is_some(), "{failure}");
         }
         let one = certificate(CertificateError::UnknownIssuer);
-        assert!(one.is_like(&certificate(CertificateError::BadSignature)));
-        assert!(!one.is_like(&certificate(CertificateError::Expired)));
+        assert_eq!(one.kind, certificate(CertificateError::BadSignature).kind);
+        assert_ne!(one.kind, certificate(CertificateError::Expired).kind);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the node's name in it; signed by the cluster, with the node's addresses; or the administrator's own.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -19,24 +19,19 @@ const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/
 const KUBELET_CERT_PATH: &str = "pki/kubelet.crt";
 /// A larger file holds no certificates.
 const MAX_CA_FILE_BYTES: u64 = 1 << 20;
-/// A file that is no use.
-const NO_CA_MESSAGE: &str = "no certificate in it that can be used";
 
-/// `--kubelet-ca-file` is of no use.
-#[derive(Debug, thiserror::Error)]
-#[error("invalid value {path:?} for '--kubelet-ca-file': {cause}; give a file of certificates as PEM")]
-pub struct CaFileError {
-    path: PathBuf,
-    cause: String,
-}
+/// The certificates of a file, as DER.
+type Certificates = Result<Vec<Vec<u8>>, Box<dyn Error>>;
 
 /// Whether the file that was named can be used.
-pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), CaFileError> {
+pub fn validate_ca_file(args: &KubeletArgs) -> Result<(), String> {
     match &args.kubelet_ca_file {
-        Some(path) if !args.insecure_skip_tls_verify => {
-            let bad = |cause: Box<dyn Error>| CaFileError { path: path.clone(), cause: cause.to_string() };
-            certificates(path).map(drop).map_err(bad)
-        }
+        Some(path) if !args.insecure_skip_tls_verify => certificates(path).map(drop).map_err(|cause| {
+            format!(
+                "invalid value \"{}\" for '--kubelet-ca-file': {cause}; give a file of certificates as PEM",
+                path.display()
+            )
+        }),
         _ => Ok(()),
     }
 }
@@ -52,31 +47,41 @@ pub(super) fn root_certificates(
     }
     let mut found = Vec::new();
     let mut causes = Vec::new();
-    let mut take = |path: &Path, read: Result<Vec<CertificateDer<'static>>, Box<dyn Error>>| match read {
-        Ok(read) => found.extend(read.iter().map(|certificate| certificate.to_vec())),
+    let mut take = |path: &Path, read: Certificates| match read {
+        Ok(read) => found.extend(read),
         Err(cause) => causes.push(format!("{}: {cause}", path.display())),
     };
     let path = args.kubelet_ca_file.as_deref().unwrap_or(Path::new(SERVICE_ACCOUNT_CA));
     take(path, certificates(path));
     if args.kubelet_ca_file.is_none() {
         let path = directory.path.join(KUBELET_CERT_PATH);
-        take(&path, kubelet_self_signed_ca(&directory.rootfs, &path).map(|authority| vec![authority]));
+        take(&path, kubelet_self_signed_ca(&directory.rootfs, &path));
     }
-    if found.is_empty() { Err(KubeletError::Authority(causes.join("; "))) } else { Ok(found) }
+    if found.is_empty() { Err(unchecked_certificate(&causes.join("; "))) } else { Ok(found) }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+/// There is nothing to check the kubelet's certificate with.
+pub(super) fn unchecked_certificate(cause: &str) -> KubeletError {
+    let remedy = "give --kubelet-ca-file, or --insecure-skip-tls-verify";
+    KubeletError::new("its certificate cannot be checked", format!(": {cause}"), remedy)
+}
+
+fn certificates(path: &Path) -> Certificates {
     parse_ca_certificates(&host_files::read_named(path, MAX_CA_FILE_BYTES)?)
 }
 
 /// The last certificate of the kubelet's own file.
-fn kubelet_self_signed_ca(rootfs: &Path, path: &Path) -> Result<CertificateDer<'static>, Box<dyn Error>> {
-    parse_ca_certificates(&host_files::read(rootfs, path)?)?.pop().ok_or_else(|| NO_CA_MESSAGE.into())
+fn kubelet_self_signed_ca(rootfs: &Path, path: &Path) -> Certificates {
+    let mut found = parse_ca_certificates(&host_files::read(rootfs, path)?)?;
+    Ok(found.split_off(found.len() - 1))
 }
 
 /// The certificates that can sign, at least one.
-fn parse_ca_certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Box<dyn Error>> {
+fn parse_ca_certificates(bytes: &[u8]) -> Certificates {
     let mut found = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>()?;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
-    if found.is_empty() { Err(NO_CA_MESSAGE.into()) } else { Ok(found) }
+    if found.is_empty() {
+        return Err("no certificate in it that can be used".into());
+    }
+    Ok(found.iter().map(|certificate| certificate.to_vec()).collect())
 }

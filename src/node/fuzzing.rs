@@ -29,7 +29,7 @@ pub struct Found {
 /// Reads a table; `own` says that it is the live one of this process.
 pub fn discover(table: &[u8], rootfs: &Path, matcher: &VolumeMatcher, own: bool) -> Found {
     let rootfs = Rootfs::new(rootfs.to_owned());
-    let mut roots = KubeletRoots::new(matcher.kubelet_root.clone(), rootfs.path().to_owned(), None);
+    let mut roots = KubeletRoots::new(matcher.kubelet_root.clone(), rootfs.path.clone(), None);
     let roots = |found| roots.trusted(SearchedTable::Own, found, &Deadline::after(Duration::ZERO));
     let TableReading { mounts, kubelet_roots, status } =
         read_table(table, &rootfs, matcher.volume_regex.as_ref(), own, roots);

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// The directory under which the node's root file system is mounted.
 #[derive(Debug, Clone)]
 pub(crate) struct Rootfs {
-    path: PathBuf,
+    /// Where it is mounted.
+    pub(crate) path: PathBuf,
     /// Without links and dots, which the mount table never has.
     canonical: PathBuf,
 }
@@ -23,16 +24,6 @@ impl Rootfs {
     /// Whether host paths are this process's own.
     pub(crate) fn is_host_root(&self) -> bool {
         self.path == Path::new("/")
-    }
-
-    /// Where it is mounted.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// For messages.
-    pub(crate) fn display(&self) -> std::path::Display<'_> {
-        self.path.display()
     }
 
     /// Where this process reaches a path of the host.

@@ -7,10 +7,10 @@ pub(super) mod mountinfo;
 pub(super) mod name_lookup;
 pub(super) mod vol_data;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use regex::bytes::Regex;
 
@@ -91,27 +91,46 @@ fn propagation(rows: &[Row<'_>], prefix: &[u8], roots: &[Vec<u8>]) -> Option<boo
     propagated.map(|propagated| !propagated.contains(&false))
 }
 
-/// The rows that may be volumes. Of several on one path the topmost counts: the one mounted on the other, else the later.
+/// The rows that may be volumes. Of several on one path the topmost counts: the one that no other is mounted on, else the
+/// last of those.
 fn topmost_mounts<'a>(
     rows: &[(&'a [u8], &Row<'_>)],
     classify: impl Fn(&'a [u8]) -> Option<PathIdentity<'a>>,
 ) -> Vec<VolumeMount> {
-    let mut topmost: HashMap<&[u8], (usize, PathIdentity<'_>)> = HashMap::new();
-    for (position, (path, row)) in rows.iter().enumerate() {
-        let Some(identity) = classify(path) else {
-            continue;
-        };
-        let other = topmost.get(path).map(|(position, _)| rows[*position].1);
-        if !other.is_some_and(|other| other.parent.is_some() && other.parent == row.id) {
-            topmost.insert(path, (position, identity));
+    let volumes = rows.iter().enumerate();
+    let volumes = volumes.filter_map(|(position, (path, _))| Some((position, *path, classify(path)?)));
+    let volumes: Vec<(usize, &[u8], PathIdentity<'_>)> = volumes.collect();
+    let parents = volumes.iter().filter_map(|(position, path, _)| Some((*path, rows[*position].1.parent?)));
+    let parents: HashSet<(&[u8], u64)> = parents.collect();
+    let is_on_top = |path, row: &Row<'_>| !row.id.is_some_and(|id| parents.contains(&(path, id)));
+    let mut topmost: HashMap<&[u8], (bool, usize, PathIdentity<'_>)> = HashMap::new();
+    for (position, path, identity) in volumes {
+        let is_on_top = is_on_top(path, rows[position].1);
+        if is_on_top || topmost.get(path).is_none_or(|(other_is, ..)| !other_is) {
+            topmost.insert(path, (is_on_top, position, identity));
         }
     }
     let mut topmost: Vec<_> = topmost.into_values().collect();
-    topmost.sort_unstable_by_key(|(position, _)| *position);
-    topmost.iter().map(|(position, identity)| mount(rows[*position], identity)).collect()
+    topmost.sort_unstable_by_key(|(_, position, _)| *position);
+    topmost.iter().map(|(_, position, identity)| mount(rows[*position], identity)).collect()
+}
+
+/// Takes what only the table of the namespace tells in which the mounts were made: this one's ids are others, and a mount that
+/// is made read-only there, as the kubelet does in a second step, stays as it was here.
+pub(crate) fn take_flags_of_host(mounts: &mut [VolumeMount], host: &[VolumeMount]) {
+    let host: HashMap<&Path, &VolumeMount> = host.iter().map(|mount| (&*mount.mountpoint, mount)).collect();
+    let is_same = |a: &VolumeMount, b: &VolumeMount| {
+        a.device_number.is_some() && a.device_number == b.device_number && a.root == b.root
+    };
+    for mount in mounts {
+        if let Some(host) = host.get(&*mount.mountpoint).filter(|host| is_same(host, mount)) {
+            mount.read_only = host.read_only;
+        }
+    }
 }
 
 fn mount((path, row): (&[u8], &Row<'_>), identity: &PathIdentity<'_>) -> VolumeMount {
+    let is_read_only = has_option(row.options, &["ro"]);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let os_string = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     VolumeMount {
@@ -126,7 +145,8 @@ fn mount((path, row): (&[u8], &Row<'_>), identity: &PathIdentity<'_>) -> VolumeM
         device: os_string(&row.source),
         root: row.root.as_deref().map(os_string),
         fstype: os_string(&row.fstype),
-        read_only: has_option(row.options, &["ro"]),
+        read_only: (is_read_only || !row.is_copy).then_some(is_read_only),
+        is_read_only_here: is_read_only,
         superblock_read_only: is_superblock_read_only(row),
     }
 }

@@ -12,7 +12,7 @@ mod statvfs;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub use kernel::{KernelProbe, MountRootProof};
@@ -21,15 +21,13 @@ pub(super) use statvfs::{Statvfs, probe_error};
 
 use crate::runtime::Deadline;
 use crate::volume::{Probe, Reason, VolumeMount};
-use schedule::{MAX_HUNG, MAX_WORKERS, Schedule};
+use schedule::{MAX_THREADS, MAX_WORKERS, RESERVED, Schedule};
 
 /// How long the first worker is alone: it probes a healthy node's mounts in a few microseconds each, and a second one that
 /// is not needed would cost more than it helps.
 const FIRST_WORKER_ALONE: Duration = Duration::from_millis(1);
 /// How long the queue may stand from then on before the number of workers doubles.
 const DOUBLING_INTERVAL: Duration = Duration::from_millis(20);
-/// Workers that stay for the next round.
-const MAX_IDLE: usize = 2;
 /// A worker needs room for one path, the kernel's figures and a panic's message.
 const STACK_BYTES: usize = 128 << 10;
 
@@ -51,7 +49,7 @@ struct PoolShared {
 impl ProbePool {
     /// Starts one thread, which stays for mounts that never hung, however few threads the system gives later.
     pub(super) fn new(probe: Arc<dyn Probe>) -> Self {
-        let schedule = Mutex::new(Schedule::new(MAX_HUNG));
+        let schedule = Mutex::new(Schedule::default());
         let shared = Arc::new(PoolShared { probe, schedule, work: Condvar::new() });
         shared.start_workers(&mut shared.lock(), 1);
         Self { shared }
@@ -91,7 +89,7 @@ impl PoolShared {
 
     /// Waits for the round's results, and starts more workers while mounts are queued.
     fn wait(self: &Arc<Self>, deadline: &Deadline) {
-        let (mut wanted, mut interval) = (1, FIRST_WORKER_ALONE);
+        let (mut wanted, mut interval, mut are_given) = (1, FIRST_WORKER_ALONE, true);
         while !deadline.is_over() {
             let now = Instant::now();
             let (mut until, mut waking) = (deadline.clone(), 0);
@@ -99,7 +97,10 @@ impl PoolShared {
             if !schedule.queue.is_empty() {
                 let missing = schedule.missing_workers(wanted, now);
                 waking = missing.min(schedule.idle);
-                self.start_workers(&mut schedule, missing - waking);
+                are_given = are_given && self.start_workers(&mut schedule, missing - waking);
+                if !are_given && schedule.is_out_of_threads() {
+                    return;
+                }
                 until = deadline.at_most(now + interval);
                 (wanted, interval) = ((wanted * 2).min(MAX_WORKERS), DOUBLING_INTERVAL);
             }
@@ -112,8 +113,12 @@ impl PoolShared {
         }
     }
 
-    fn start_workers(self: &Arc<Self>, schedule: &mut Schedule, count: usize) {
+    /// Starts threads; whether there may be so many.
+    fn start_workers(self: &Arc<Self>, schedule: &mut Schedule, count: usize) -> bool {
         for _ in 0..count {
+            if schedule.threads >= MAX_THREADS {
+                return false;
+            }
             let shared = Arc::clone(self);
             let thread = thread::Builder::new().name("probe".into()).stack_size(STACK_BYTES);
             // Without another thread the mounts wait for those there are: they may be skipped, not lost.
@@ -121,10 +126,11 @@ impl PoolShared {
                 THREAD_REFUSED.call_once(
                     || tracing::error!(event = "probe_thread_failed", %error, "cannot start a probe thread: some mounts may be skipped"),
                 );
-                return;
+                return false;
             }
             schedule.threads += 1;
         }
+        true
     }
 
     /// A worker's life.
@@ -132,7 +138,7 @@ impl PoolShared {
         let mut schedule = self.lock();
         loop {
             let Some(in_flight) = schedule.next(Instant::now()) else {
-                if schedule.is_closed || schedule.idle >= MAX_IDLE {
+                if schedule.is_closed || schedule.idle >= RESERVED {
                     schedule.threads -= 1;
                     return;
                 }
@@ -147,7 +153,7 @@ impl PoolShared {
             schedule = self.lock();
             if let Some(collecting) = schedule.finish(&in_flight, result) {
                 drop(schedule);
-                Thread::unpark(&collecting);
+                collecting.unpark();
                 schedule = self.lock();
             }
         }

@@ -9,14 +9,6 @@ use super::row::Row;
 
 pub(super) const DEFAULT_COLUMNS: &str = "namespace,claim,used%,used,size,available,pods,volume";
 
-/// What `--inodes` shows instead.
-const INODE_COLUMNS: [(&str, &str); 4] = [
-    ("used%", "inodes-used%"),
-    ("used", "inodes-used"),
-    ("size", "inodes"),
-    ("available", "inodes-available"),
-];
-
 /// The value of a row in a column.
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -66,8 +58,8 @@ const COLUMNS: [Column; 22] = [
         row.volume?.volume.claim.object()?.requested_bytes.map(Value::Bytes)
     }),
     label("error", "errors", |row| list(row.reasons())),
-    label("type", "type", |row| text(row.source()?.into_owned().kind)),
-    label("instance", "instance", |row| text(row.source()?.into_owned().instance?)),
+    label("type", "type", |row| text(row.volume?.volume.source()?.0)),
+    label("instance", "instance", |row| text(row.volume?.volume.source()?.1?)),
     label("storage-class", "storage_class", |row| {
         text(row.volume?.volume.pv.as_ref()?.storage_class.as_deref()?)
     }),
@@ -134,8 +126,8 @@ fn find_column(name: &str) -> Option<Column> {
 impl Column {
     /// The column that shows the same of inodes, if there is one; else this one.
     pub(super) fn of_inodes(self) -> Self {
-        let name = INODE_COLUMNS.iter().find(|(bytes, _)| *bytes == self.name).map(|(_, inodes)| inodes);
-        name.and_then(|name| find_column(name)).unwrap_or(self)
+        let name = if self.name == "size" { "inodes" } else { &format!("inodes-{}", self.name) };
+        find_column(name).unwrap_or(self)
     }
 }
 

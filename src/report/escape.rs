@@ -1,27 +1,31 @@
 //! Names that others chose, made harmless: no terminal commands, nothing that turns or hides text.
 
 use std::borrow::Cow;
-use std::fmt::{self, Display, Formatter, Write};
+use std::fmt::{self, Write};
 
-/// Text of which every character is visible: on a terminal, or in HTML, whose templates escape the markup.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Visible<'a>(Cow<'a, str>);
+use askama::filters::{Escaper, Html};
 
-impl<'a> Visible<'a> {
-    pub(super) fn new(text: impl Into<Cow<'a, str>>) -> Self {
-        Self(text.into())
+/// The text with every character visible. Backslashes are doubled, so that a name cannot imitate an escape.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c != '\\' && is_printable(c);
+    if text.chars().all(is_plain) {
+        return text.into();
     }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) { out.push(c) } else { out.extend(c.escape_debug()) }
+    }
+    out.into()
 }
 
-impl Display for Visible<'_> {
-    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| write_visible(c, out))
-    }
-}
+/// How `templates/askama.toml` has everything escaped that the page prints: visible, and without markup.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct VisibleHtml;
 
-/// Backslashes are doubled, so that a name cannot imitate an escape.
-fn write_visible(c: char, out: &mut Formatter<'_>) -> fmt::Result {
-    if c != '\\' && is_printable(c) { out.write_char(c) } else { write!(out, "{}", c.escape_debug()) }
+impl Escaper for VisibleHtml {
+    fn write_escaped_str<W: Write>(&self, out: W, text: &str) -> fmt::Result {
+        Html.write_escaped_str(out, &visible(text))
+    }
 }
 
 /// Whether a terminal shows the character as it is: neither a control character nor one that turns or hides text.
@@ -59,8 +63,8 @@ mod tests {
             ("a\u{200b}\u{feff}\u{ad}\u{2028}\u{e0041}b", r"a\u{200b}\u{feff}\u{ad}\u{2028}\u{e0041}b"),
             (r"\u{202e}", r"\\u{202e}"),
         ];
-        for (text, visible) in cases {
-            assert_eq!(Visible::new(text).to_string(), visible);
+        for (text, expected) in cases {
+            assert_eq!(visible(text), expected);
         }
     }
 

@@ -11,22 +11,22 @@ pub(super) fn notices(snapshot: &Snapshot) -> Vec<String> {
     if !snapshot.has_answer() {
         notices.push("no source of figures has answered yet: see the log".into());
     }
-    let table = snapshot.table.as_ref();
-    if table.is_some_and(|table| table.propagation == Some(false)) {
+    let table = snapshot.table.clone().unwrap_or_default();
+    if table.propagation == Some(false) {
         notices.push("mounts made on the host do not reach this container: see mountPropagation".into());
     }
-    if table.is_some_and(|table| table.is_kubelet_root_missing) {
+    if table.is_kubelet_root_missing {
         notices.push("no volumes are found: no directory can be opened at --kubelet-root".into());
     }
     let counts = [
         (
-            table.and_then(|table| table.unpropagated).unwrap_or_default(),
+            table.unpropagated.unwrap_or_default(),
             "volume",
             "mounted on the host but not visible in this container: see mountPropagation",
         ),
-        (table.map_or(0, |table| table.malformed), "line", "of the mount table could not be parsed"),
+        (table.malformed, "line", "of the mount table could not be parsed"),
         (
-            table.and_then(|table| table.refused_kubelet_roots).unwrap_or_default(),
+            table.refused_kubelet_roots.unwrap_or_default(),
             "kubelet root",
             "ignored: others than root may write there, see --kubelet-root",
         ),

@@ -1,11 +1,10 @@
 //! A volume as one row: what the table and the page show of it.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
 
 use crate::snapshot::{MeasuredVolume, Snapshot, VolumeState};
-use crate::volume::{ClaimKey, Inodes, Measurement, Usage, VolumeMount, VolumeSource};
+use crate::volume::{ClaimKey, Inodes, Measurement, Usage, VolumeMount};
 
 /// A mounted volume, or a claim that only the kubelet reports.
 #[derive(Default)]
@@ -49,16 +48,13 @@ pub(super) fn rows(snapshot: &Snapshot) -> Vec<Row<'_>> {
 pub(super) fn sort_by_percent<'a>(rows: &mut [Row<'a>], percent: impl Fn(&Row<'a>) -> Option<f64>) {
     let rank = |row: &Row<'a>| (row.is_unknown(), !row.is_unsupported(), percent(row).unwrap_or(-1.0));
     rows.sort_by(|a, b| {
+        let names = |row: &Row<'a>| (row.namespace(), row.claim, row.pv_name());
         let by_rank = rank(b).partial_cmp(&rank(a)).unwrap_or(Ordering::Equal);
-        by_rank.then_with(|| a.names().cmp(&b.names()))
+        by_rank.then_with(|| names(a).cmp(&names(b)))
     });
 }
 
 impl<'a> Row<'a> {
-    fn names(&self) -> (Option<&'a str>, Option<&'a str>, Option<&'a str>) {
-        (self.namespace(), self.claim.map(|claim| claim.name.as_str()), self.pv_name())
-    }
-
     /// The claim's namespace, else the pods': a pod uses claims of its own namespace only.
     pub(super) fn namespace(&self) -> Option<&'a str> {
         let of_pods = || self.pods.first().map(|(namespace, _)| *namespace);
@@ -74,10 +70,6 @@ impl<'a> Row<'a> {
         let mounts = self.volume?.mounts();
         let measured = mounts.clone().find(|(_, result)| result.is_ok());
         measured.or_else(|| mounts.clone().next()).map(|(of, _)| &*of.mount)
-    }
-
-    pub(super) fn source(&self) -> Option<Cow<'a, VolumeSource>> {
-        self.volume?.volume.source()
     }
 
     /// It has no capacity, as an object store.

@@ -4,7 +4,7 @@ use clap::Args;
 use unicode_width::UnicodeWidthStr;
 
 use super::column::{Column, DEFAULT_COLUMNS, Output, Value};
-use super::escape::{Visible, escape_json};
+use super::escape::{escape_json, visible};
 use super::notices::notices;
 use super::row::{Row, rows, sort_by_percent};
 use crate::snapshot::Snapshot;
@@ -120,7 +120,7 @@ impl<'a> Table<'a> {
 fn cells(columns: &[Column], row: &Row<'_>, is_exact: bool) -> Vec<Cell> {
     let mut reasons = if row.measurement.is_none() { row.reasons() } else { vec![] };
     let cell = |column: &Column| match (column.value)(row) {
-        Some(value) => Cell { colour: colour(&value), text: format_value(value, is_exact) },
+        Some(value) => format_value(value, is_exact),
         None if column.is_figure && !reasons.is_empty() => {
             let colour = if row.is_unsupported() { PLAIN } else { RED };
             Cell { text: std::mem::take(&mut reasons).join(","), colour }
@@ -130,11 +130,16 @@ fn cells(columns: &[Column], row: &Row<'_>, is_exact: bool) -> Vec<Cell> {
     columns.iter().map(cell).collect()
 }
 
-fn format_value(value: Value<'_>, is_exact: bool) -> String {
-    match value {
-        Value::Text(text) => Visible::new(text).to_string(),
+fn format_value(value: Value<'_>, is_exact: bool) -> Cell {
+    let colour = match value {
+        Value::Percent(FULL..) => RED,
+        Value::Percent(NEARLY_FULL..) => YELLOW,
+        _ => PLAIN,
+    };
+    let text = match value {
+        Value::Text(text) => visible(&text).into_owned(),
         Value::List(items) => {
-            let shown = Visible::new(items[..items.len().min(MAX_LISTED)].join(",")).to_string();
+            let shown = visible(&items[..items.len().min(MAX_LISTED)].join(",")).into_owned();
             let more = items.len().saturating_sub(MAX_LISTED);
             if more > 0 { format!("{shown},+{more}") } else { shown }
         }
@@ -143,15 +148,8 @@ fn format_value(value: Value<'_>, is_exact: bool) -> String {
         Value::Bytes(bytes) => Size(bytes).to_string(),
         Value::Count(count) => count.to_string(),
         Value::Percent(percent) => Percent(percent).to_string(),
-    }
-}
-
-fn colour(value: &Value<'_>) -> &'static str {
-    match value {
-        Value::Percent(FULL..) => RED,
-        Value::Percent(NEARLY_FULL..) => YELLOW,
-        _ => PLAIN,
-    }
+    };
+    Cell { text, colour }
 }
 
 /// Lines with aligned columns, without trailing blanks.

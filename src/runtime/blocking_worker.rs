@@ -27,7 +27,7 @@ pub struct BlockingWorker {
 
 /// A job, until its result is taken.
 #[derive(Debug)]
-pub struct Job<T>(oneshot::Receiver<T>);
+pub struct Job<T>(pub(super) oneshot::Receiver<T>);
 
 /// A job without a result: it panicked, which the panic hook has logged and counted, or too many waited before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ impl BlockingWorker {
     }
 
     /// Queues a job. This thread is woken when it ends.
-    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Job<T> {
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Job<T> {
         let (sender, result) = oneshot::channel();
         let caller = thread::current();
         let began = Arc::clone(&self.began);
@@ -55,13 +55,10 @@ impl BlockingWorker {
             }
             set_began(Some(Instant::now()));
             // A panic loses one job. It owns all its data, so nothing half-changed survives it.
-            let outcome = catch_unwind(AssertUnwindSafe(job));
+            let outcome = catch_unwind(AssertUnwindSafe(work));
             set_began(None);
-            match outcome {
-                // The caller may have stopped waiting.
-                Ok(value) => drop(sender.send(value)),
-                Err(_) => drop(sender),
-            }
+            // The caller may have stopped waiting. A panic drops the sender.
+            drop(outcome.map(|value| sender.send(value)));
             caller.unpark();
         };
         // A job that is refused drops its sender, which tells its caller.

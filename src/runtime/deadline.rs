@@ -11,30 +11,26 @@ use std::time::{Duration, Instant};
 /// with their measurements.
 const CANCEL_GRACE: Duration = Duration::from_millis(300);
 
-/// Ends the waits of all deadlines that were made from it, now and later.
+/// Ends the waits of all deadlines that were made from it, now and later. One thread waits for them.
 #[derive(Debug, Clone, Default)]
 pub struct CancelHandle(Arc<Cancellation>);
 
 #[derive(Debug, Default)]
 struct Cancellation {
     cancelled_at: OnceLock<Instant>,
-    /// Every thread that has waited: it may wait now. To wake one that does not costs nothing.
-    waiting: Mutex<Vec<Thread>>,
+    /// The thread that waited last: it may wait now. To wake one that does not costs nothing.
+    waiting: Mutex<Option<Thread>>,
 }
 
 impl CancelHandle {
     /// From now on nothing is waited for longer than the grace period.
     pub fn cancel(&self) {
         self.0.cancelled_at.get_or_init(Instant::now);
-        let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.iter().for_each(Thread::unpark);
+        self.waiting_thread().iter().for_each(Thread::unpark);
     }
 
-    fn register(&self, thread: Thread) {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if !waiting.iter().any(|known| known.id() == thread.id()) {
-            waiting.push(thread);
-        }
+    fn waiting_thread(&self) -> MutexGuard<'_, Option<Thread>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +118,7 @@ impl Deadline {
     /// Waits until `ready` returns a value; `None` once the deadline is over. Whoever makes it ready calls
     /// [`Thread::unpark`] on this thread. `ready` is called at least once.
     pub fn wait_for<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
-        self.cancel.register(thread::current());
+        *self.cancel.waiting_thread() = Some(thread::current());
         loop {
             if let Some(value) = ready() {
                 return Some(value);

@@ -1,26 +1,28 @@
 //! One connection: its requests, their responses, and what ends it.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::connection_table::{Connection, ConnectionTable};
 use super::limits::Limits;
-use super::response_memory::SharedBody;
+use super::response_memory::UnsentBody;
 use super::routes::Routes;
-use super::write_timeout::WriteTimeout;
 
 /// The size of the buffer for a request's head; hyper's minimum is 8 KiB.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -55,7 +57,7 @@ impl Server {
         let server = Arc::clone(self);
         let service = service_fn(move |request| {
             let (server, connection) = (Arc::clone(&server), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(server.respond(request, connection).await) }
+            async move { Ok::<_, Infallible>(server.respond(request, &connection).await) }
         });
         async move {
             tokio::select! {
@@ -70,7 +72,11 @@ impl Server {
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>, connection: Arc<Connection>) -> Response<SentBody> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+    ) -> Response<Full<UnsentBody>> {
         connection.begin_request();
         let mut response = self.routes.respond(&request).await;
         // Behind a request with a body, hyper 1.12 may send an error response in the middle of this one.
@@ -78,47 +84,85 @@ impl Server {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let body = response.body();
-        connection.begin_response(body);
         while body.unsent_bytes() > self.limits.unsent_bytes && self.table.evict_slowest_reader(body) {
             // The evicted connection's task drops what it holds.
             tokio::task::yield_now().await;
         }
-        response.map(|body| SentBody { body, next_chunk: 0, connection })
+        connection.begin_response(body);
+        // hyper takes the whole body at once: when it flushes the stream, all of it is written.
+        response.map(|body| Full::new(UnsentBody::new(body)))
     }
 }
 
-/// A body on its way to one client.
-struct SentBody {
-    body: SharedBody,
-    next_chunk: usize,
+/// A stream that fails once its client takes too long to read a response: from when it is handed over until all of it is
+/// written. A client that reads a byte now and then gains no time by it. Records in the connection table how writing goes.
+struct WriteTimeout<S> {
+    stream: S,
     connection: Arc<Connection>,
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
 }
 
-impl Body for SentBody {
-    type Data = Bytes;
-    type Error = Infallible;
+impl<S> WriteTimeout<S> {
+    fn new(stream: S, connection: Arc<Connection>, limit: Duration) -> Self {
+        Self { stream, connection, limit, timer: Box::pin(sleep(limit)) }
+    }
 
-    fn poll_frame(
+    fn record<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.connection.record_progress();
+            return written;
+        }
+        let deadline = self.connection.unsent_since() + self.limit;
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        ready!(self.timer.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
+    fn poll_write(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let chunk = self.body.chunks().get(self.next_chunk).cloned();
-        self.next_chunk += 1;
-        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.record(context, written)
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.next_chunk >= self.body.chunks().len()
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.record(context, written)
     }
 
-    fn size_hint(&self) -> SizeHint {
-        let rest = self.body.chunks().iter().skip(self.next_chunk);
-        SizeHint::with_exact(rest.map(|chunk| chunk.len() as u64).sum())
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
+        // hyper flushes the stream when it has written all it had.
+        self.connection.record_flush();
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
-impl Drop for SentBody {
-    fn drop(&mut self) {
-        self.connection.end_body();
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::response_memory::SharedBody;
+use super::response_memory::{CountedBody, SharedBody};
 
 /// All open connections.
 #[derive(Default)]
@@ -25,32 +25,33 @@ struct Rows {
 
 struct Row {
     peer: IpAddr,
-    /// A request has come, and its response is not made yet.
-    is_waiting: bool,
-    /// What has been handed over to be sent and is not with the kernel yet.
-    unsent: Option<Unsent>,
+    state: State,
     /// Dropped, it tells the connection's task to end.
     _eviction: oneshot::Sender<Infallible>,
 }
 
-struct Unsent {
-    /// When the last response of it was handed over.
-    since: Instant,
-    /// When the kernel last accepted some of it.
-    progress_at: Instant,
-    /// The last response's body.
-    body: Option<SharedBody>,
-    /// hyper has not taken the whole body yet.
-    has_more: bool,
+enum State {
+    Idle,
+    /// A request has come, and its response is not made yet.
+    Waiting,
+    /// Not all of a response is with the kernel yet.
+    Sending {
+        /// When it was handed over.
+        since: Instant,
+        /// When the kernel last accepted some of it.
+        progress_at: Instant,
+        /// None for what hyper says of a bad request.
+        body: Weak<CountedBody>,
+    },
 }
 
 impl Row {
     /// How little is lost by closing it: most where it is idle, then where the client does not read its response.
     fn expendability(&self, now: Instant) -> (u8, Duration) {
-        match &self.unsent {
-            Some(unsent) => (1, now - unsent.progress_at),
-            None if self.is_waiting => (0, Duration::ZERO),
-            None => (2, Duration::ZERO),
+        match self.state {
+            State::Idle => (2, Duration::ZERO),
+            State::Sending { progress_at, .. } => (1, now - progress_at),
+            State::Waiting => (0, Duration::ZERO),
         }
     }
 }
@@ -62,7 +63,7 @@ impl ConnectionTable {
         let mut rows = self.lock();
         rows.last_id += 1;
         let id = rows.last_id;
-        rows.open.insert(id, Row { peer, is_waiting: false, unsent: None, _eviction: eviction });
+        rows.open.insert(id, Row { peer, state: State::Idle, _eviction: eviction });
         (Connection { table: Arc::clone(self), id }, evicted)
     }
 
@@ -84,9 +85,10 @@ impl ConnectionTable {
     /// Closes the connection whose client has read nothing of its response for longest. Those that are sent this body do
     /// not count: closing them would free nothing.
     pub(super) fn evict_slowest_reader(&self, except: &SharedBody) -> bool {
-        let stalled_since = |row: &Row| {
-            let unsent = row.unsent.as_ref()?;
-            (!unsent.body.as_ref()?.is_same(except)).then_some(unsent.progress_at)
+        let except = except.identity();
+        let stalled_since = |row: &Row| match &row.state {
+            State::Sending { progress_at, body, .. } if !Weak::ptr_eq(body, &except) => Some(*progress_at),
+            _ => None,
         };
         let mut rows = self.lock();
         let slowest = rows.open.iter().filter_map(|(id, row)| Some((stalled_since(row)?, *id))).min();
@@ -112,38 +114,41 @@ pub(super) struct Connection {
 impl Connection {
     /// A request has come.
     pub(super) fn begin_request(&self) {
-        self.update(|row, _| row.is_waiting = true);
+        self.update(|row, _| row.state = State::Waiting);
     }
 
     /// Its response is handed over.
     pub(super) fn begin_response(&self, body: &SharedBody) {
-        self.update(|row, now| {
-            row.is_waiting = false;
-            row.unsent =
-                Some(Unsent { since: now, progress_at: now, body: Some(body.clone()), has_more: true });
-        });
-    }
-
-    /// hyper has taken the whole body, or drops it.
-    pub(super) fn end_body(&self) {
-        self.update(|row, _| row.unsent.iter_mut().for_each(|unsent| unsent.has_more = false));
+        let body = body.identity();
+        self.update(|row, now| row.state = State::Sending { since: now, progress_at: now, body });
     }
 
     /// The kernel has accepted some bytes.
     pub(super) fn record_progress(&self) {
-        self.update(|row, now| row.unsent.iter_mut().for_each(|unsent| unsent.progress_at = now));
+        self.update(|row, now| {
+            if let State::Sending { progress_at, .. } = &mut row.state {
+                *progress_at = now;
+            }
+        });
     }
 
-    /// The kernel has accepted everything that hyper has taken.
+    /// The kernel has accepted everything.
     pub(super) fn record_flush(&self) {
-        self.update(|row, _| row.unsent = row.unsent.take().filter(|unsent| unsent.has_more));
+        self.update(|row, _| {
+            if matches!(row.state, State::Sending { .. }) {
+                row.state = State::Idle;
+            }
+        });
     }
 
-    /// The kernel accepts no more. Since when something has been unsent: also an error response that hyper made.
+    /// The kernel accepts no more. Since when a response has been sent: also an error response that hyper made.
     pub(super) fn unsent_since(&self) -> Instant {
         let unsent_since = self.update(|row, now| {
-            let new = || Unsent { since: now, progress_at: now, body: None, has_more: false };
-            row.unsent.get_or_insert_with(new).since
+            if let State::Sending { since, .. } = row.state {
+                return since;
+            }
+            row.state = State::Sending { since: now, progress_at: now, body: Weak::new() };
+            now
         });
         unsent_since.unwrap_or_else(Instant::now)
     }

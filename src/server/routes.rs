@@ -1,19 +1,18 @@
 //! Requests to responses.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use futures_util::future::BoxFuture;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::collect::{CollectionPanicked, MIN_MEASURING_TIME, ScrapeRequest};
-use crate::exposition::Encoding;
+use crate::exposition::{self, Encoding};
 use crate::health::Health;
 use crate::report;
 
-use super::representation::Representation;
 use super::response_memory::SharedBody;
 
 const TEXT_PLAIN: &str = "text/plain; charset=utf-8";
@@ -25,14 +24,38 @@ const MAX_SENDING_TIME: Duration = Duration::from_secs(1);
 /// How much longer than measuring may take a client without a timeout of its own waits.
 const DEFAULT_EXTRA_WAIT: Duration = Duration::from_secs(10);
 
-const PATHS: [&str; 9] =
-    ["/", "/metrics", "/healthz", "/health", "/readyz", "/ready", "/style.css", "/filter.js", "/icon.svg"];
-
 /// The page loads its own parts from this server and nothing from anywhere else; no other page may frame it.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
     frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-type PendingBody = Pin<Box<dyn Future<Output = Result<SharedBody, CollectionPanicked>> + Send>>;
+/// What a collection is encoded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Representation {
+    /// An exposition, for Prometheus.
+    Metrics(Encoding),
+    /// The page, for people.
+    Page {
+        /// Compressed with gzip.
+        gzip: bool,
+    },
+}
+
+impl Representation {
+    /// The page for `/`, else metrics; in the format and coding that the client prefers.
+    fn negotiate(path: &str, headers: &HeaderMap) -> Self {
+        let accept = joined_lines(headers, &header::ACCEPT);
+        let encoding = exposition::negotiate(&accept, &joined_lines(headers, &header::ACCEPT_ENCODING));
+        if path == "/" { Self::Page { gzip: encoding.gzip } } else { Self::Metrics(encoding) }
+    }
+}
+
+/// All lines of a header as one: they mean the same.
+fn joined_lines(headers: &HeaderMap, name: &HeaderName) -> String {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.collect::<Vec<_>>().join(",")
+}
+
+type PendingBody = BoxFuture<'static, Result<SharedBody, CollectionPanicked>>;
 
 /// Everything that responses are made from.
 pub struct Routes {
@@ -58,24 +81,26 @@ impl Routes {
 
     pub(super) async fn respond<B>(&self, request: &Request<B>) -> Response<SharedBody> {
         let path = request.uri().path();
-        if !PATHS.contains(&path) {
-            return plain(StatusCode::NOT_FOUND, "not found; see / for what there is\n");
-        }
+        let ready_made = match path {
+            "/" | "/metrics" => None,
+            "/healthz" | "/health" => Some(plain(StatusCode::OK, "ok\n")),
+            "/readyz" | "/ready" => Some(match self.health.ready() {
+                Ok(()) => plain(StatusCode::OK, "ok\n"),
+                Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+            }),
+            "/style.css" => Some(file("text/css; charset=utf-8", report::STYLE)),
+            "/filter.js" => Some(file("text/javascript; charset=utf-8", report::SCRIPT)),
+            "/icon.svg" => Some(file("image/svg+xml", report::ICON)),
+            _ => return plain(StatusCode::NOT_FOUND, "not found; see / for what there is\n"),
+        };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered\n");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match path {
-            "/healthz" | "/health" => plain(StatusCode::OK, "ok\n"),
-            "/readyz" | "/ready" => match self.health.ready() {
-                Ok(()) => plain(StatusCode::OK, "ok\n"),
-                Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-            },
-            "/style.css" => fixed(StatusCode::OK, "text/css; charset=utf-8", report::STYLE),
-            "/filter.js" => fixed(StatusCode::OK, "text/javascript; charset=utf-8", report::SCRIPT),
-            "/icon.svg" => fixed(StatusCode::OK, "image/svg+xml", report::ICON),
-            _ => self.respond_to_scrape(path, request.headers()).await,
+        match ready_made {
+            Some(response) => response,
+            None => self.respond_to_scrape(path, request.headers()).await,
         }
     }
 
@@ -123,7 +148,7 @@ fn scrape_response(representation: Representation, body: SharedBody) -> Response
         }
         Representation::Page { gzip } => ("text/html; charset=utf-8", "Accept-Encoding", gzip),
     };
-    let mut response = with_body(StatusCode::OK, content_type, body);
+    let mut response = with_body(content_type, body);
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static(vary));
     if gzip {
@@ -136,16 +161,17 @@ fn scrape_response(representation: Representation, body: SharedBody) -> Response
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<SharedBody> {
-    fixed(status, TEXT_PLAIN, text)
-}
-
-fn fixed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<SharedBody> {
-    with_body(status, content_type, SharedBody::uncounted(body.into()))
-}
-
-fn with_body(status: StatusCode, content_type: &'static str, body: SharedBody) -> Response<SharedBody> {
-    let mut response = Response::new(body);
+    let mut response = with_body(TEXT_PLAIN, SharedBody::uncounted(text));
     *response.status_mut() = status;
+    response
+}
+
+fn file(content_type: &'static str, text: &'static str) -> Response<SharedBody> {
+    with_body(content_type, SharedBody::uncounted(text))
+}
+
+fn with_body(content_type: &'static str, body: SharedBody) -> Response<SharedBody> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -47,6 +47,13 @@ impl PersistentVolume {
             _ => false,
         }
     }
+
+    /// Whether a mount may be of this volume: its pod, if known, may use the claim, and nothing contradicts it.
+    pub(crate) fn may_be_of(&self, mount: &VolumeMount, pod: Option<&Pod>) -> bool {
+        let uses_another =
+            |pod: &Pod| self.claim.as_ref().is_some_and(|claim| pod.uses(&claim.key) == Some(false));
+        !pod.is_some_and(uses_another) && !self.contradicts(mount, pod)
+    }
 }
 
 /// Whether `vol_data.json` tells another driver or volume; `migrated_to` is the driver of a source that is migrated to CSI,
@@ -192,12 +199,8 @@ mod tests {
             claims: claims.iter().map(|claim| (*claim).to_owned()).collect(),
             ..Pod::default()
         };
-        let volume = |pv: &Lookup<PersistentVolume>| VolumeMetadata {
-            pv: pv.clone(),
-            claim: None,
-            pods: None,
-            earlier_pods: Arc::default(),
-        };
+        let volume =
+            |pv: &Lookup<PersistentVolume>| VolumeMetadata { pv: pv.clone(), claim: None, pods: None };
         Metadata {
             volumes: Arc::new(pvs.iter().map(|(name, pv)| ((*name).to_owned(), volume(pv))).collect()),
             pods: Arc::new([("1".to_owned(), Arc::new(pod))].into()),

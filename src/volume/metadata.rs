@@ -1,6 +1,6 @@
 //! What the cluster's objects say, as far as it is used here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -153,17 +153,30 @@ pub struct VolumeMetadata {
     pub pv: Lookup<PersistentVolume>,
     /// The claim that it names; `None` if it names none or that is not answered yet.
     pub claim: Option<Lookup<Claim>>,
-    /// The uids of the pods whose mounts these answers are about, `""` for a mount of no pod; `None` for all. The name may
-    /// be another volume's by the time that another pod mounts it.
-    pub pods: Option<Arc<BTreeSet<String>>>,
-    /// The uids of pods that still have an earlier `PersistentVolume` of this name mounted.
-    pub earlier_pods: Arc<BTreeSet<String>>,
+    /// By the uids of the pods for which this is answered, `""` for a mount of no pod, which volume of this name they have
+    /// mounted; `None` where all have this one. The name may be another volume's by the time that another pod mounts it.
+    pub pods: Option<Arc<BTreeMap<String, MountedVolume>>>,
+}
+
+/// Which of the volumes that ever had a name a pod has mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountedVolume {
+    /// The one that has it now.
+    Current,
+    /// One that had it before: unmounting it hangs.
+    Earlier,
 }
 
 impl VolumeMetadata {
     /// The claim that the `PersistentVolume` names.
     pub fn claim_ref(&self) -> Option<&ClaimRef> {
         self.pv.found()?.claim.as_ref()
+    }
+
+    /// Which volume of this name a mount is of, as far as that is answered.
+    fn mounted_volume(&self, mount: &VolumeMount) -> Option<MountedVolume> {
+        let Some(pods) = &self.pods else { return Some(MountedVolume::Current) };
+        pods.get(mount.pod_uid.as_deref().unwrap_or_default()).copied()
     }
 
     /// Whether nothing more has to be asked.
@@ -208,8 +221,7 @@ impl Metadata {
     /// uses the claim that they name and nothing about the mount contradicts them.
     pub fn volume(&self, mount: &VolumeMount) -> Option<&VolumeMetadata> {
         let volume = self.volumes.get(&mount.name)?;
-        let pod_uid = mount.pod_uid.as_deref().unwrap_or_default();
-        let is_of_mount = volume.pods.as_ref().is_none_or(|pods| pods.contains(pod_uid));
+        let is_of_mount = volume.mounted_volume(mount) == Some(MountedVolume::Current);
         let is_used = || self.pod(mount).and_then(|pod| pod.uses(&volume.claim_ref()?.key)) == Some(true);
         let may_be_of = || volume.pv.found().is_none_or(|pv| !self.contradicts(pv, mount));
         (is_of_mount || (is_used() && may_be_of())).then_some(volume)
@@ -222,8 +234,8 @@ impl Metadata {
 
     /// Whether a mount is of a pod that still has an earlier `PersistentVolume` of its name.
     pub fn is_of_earlier_volume(&self, mount: &VolumeMount) -> bool {
-        let pod_uid = mount.pod_uid.as_deref().unwrap_or_default();
-        self.volumes.get(&mount.name).is_some_and(|volume| volume.earlier_pods.contains(pod_uid))
+        let volume = self.volumes.get(&mount.name);
+        volume.and_then(|volume| volume.mounted_volume(mount)) == Some(MountedVolume::Earlier)
     }
 
     /// Whether there is no `PersistentVolume` of this mount's name, or none among all that will ever be told.

@@ -57,9 +57,11 @@ pub struct VolumeMount {
     pub root: Option<OsString>,
     /// The file system's type.
     pub fstype: OsString,
-    /// The mount itself is read-only.
-    pub read_only: bool,
-    /// Its file system is read-only, whoever mounts it; `None` where `/proc/mounts` does not tell this from `read_only`.
+    /// The mount itself is read-only, for pods; `None` where this is a copy of theirs, which may be writable and theirs not.
+    pub read_only: Option<bool>,
+    /// So it is for this process, to which `ST_RDONLY` tells it.
+    pub is_read_only_here: bool,
+    /// Its file system is read-only, whoever mounts it; `None` where `/proc/mounts` does not tell this from a mount's.
     pub superblock_read_only: Option<bool>,
 }
 
@@ -82,9 +84,14 @@ impl VolumeMount {
         Some(server.to_owned())
     }
 
-    /// Whether nothing can be written through it, because of the mount or its file system.
-    pub fn is_read_only(&self) -> bool {
-        self.read_only || self.superblock_read_only == Some(true)
+    /// Whether pods can write nothing through it, because of the mount or its file system; `None` where that is not known.
+    pub fn is_read_only(&self) -> Option<bool> {
+        if self.superblock_read_only == Some(true) { Some(true) } else { self.read_only }
+    }
+
+    /// The same as mount options have it: `ro` or `rw`.
+    pub fn access(&self) -> Option<&'static str> {
+        self.is_read_only().map(|read_only| if read_only { "ro" } else { "rw" })
     }
 }
 

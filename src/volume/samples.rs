@@ -18,7 +18,8 @@ pub(crate) fn mount(name: &str, plugin: &str, pod_uid: &str) -> VolumeMount {
         device: "server:/export".into(),
         root: Some("/".into()),
         fstype: "nfs4".into(),
-        read_only: false,
+        read_only: Some(false),
+        is_read_only_here: false,
         superblock_read_only: Some(false),
     }
 }

@@ -1,6 +1,6 @@
 //! A real browser: Chromium without a window, driven by the `WebDriver` protocol.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::PATIENCE;
-use super::http::Response;
+use super::http::{self, Response};
 use super::tool::is_there;
 
 /// It runs as root too, and connects to nothing but the page's server.
@@ -23,9 +23,6 @@ const ARGS: [&str; 8] = [
     "--disable-sync",
 ];
 
-/// An argument by which it runs no scripts, nor those of `run`.
-pub(crate) const NO_SCRIPTS: &str = "--blink-settings=scriptEnabled=false";
-
 /// The browser, with one page; closed when dropped.
 pub(crate) struct Browser {
     driver: Child,
@@ -37,7 +34,7 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// Starts it, where it is installed; if not, the test is skipped.
-    pub(crate) fn start(args: &[&str]) -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         if !is_there("chromedriver", &["--version"]) || !is_there("chromium", &["--version"]) {
             return None;
         }
@@ -50,7 +47,7 @@ impl Browser {
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
         let directory = format!("--user-data-dir={}", profile.path().display());
-        let args: Vec<&str> = ARGS.iter().chain(args).copied().chain([&directory[..]]).collect();
+        let args = [&ARGS[..], &[&directory]].concat();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut browser = Self { driver, address, session: "/session".into(), _profile: profile };
         let capabilities = json!({"goog:chromeOptions": {"args": args, "binary": "/usr/bin/chromium"},
@@ -114,19 +111,12 @@ impl Browser {
         response["value"].take()
     }
 
-    /// Unlike an exporter, the driver always keeps the connection: a response ends where its header says.
     fn request(&self, method: &str, path: &str, body: &str) -> io::Result<Response> {
         let stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut stream = BufReader::new(stream);
         let head = format!("Host: {}\r\nContent-Length: {}", self.address, body.len());
-        write!(stream.get_mut(), "{method} {}{path} HTTP/1.1\r\n{head}\r\n\r\n{body}", self.session)?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") && stream.read_until(b'\n', &mut head)? > 0 {}
-        let mut response = Response::parse(&head);
-        response.body = vec![0; response.header("content-length").unwrap().parse().unwrap()];
-        stream.read_exact(&mut response.body)?;
-        Ok(response)
+        let request = format!("{method} {}{path} HTTP/1.1\r\n{head}\r\n\r\n{body}", self.session);
+        http::exchange(&mut BufReader::new(stream), &request)
     }
 }
 

@@ -14,10 +14,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::cgroup::Cgroup;
 use super::exposition::Exposition;
 use super::http;
 use super::namespace::{Node, bind};
+use super::{PATIENCE, ask_until};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_disk-usage-exporter");
 
@@ -56,19 +57,13 @@ struct Log {
 impl Exporter {
     /// Starts it on a free port of the loopback interface, and waits until it listens.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut command = command(&["--listen-host=127.0.0.1"]);
-        Self::spawn(command.args(args))
+        Self::start_with_env(&[], args)
     }
 
     /// The same, with these settings in the environment.
     pub(crate) fn start_with_env(env: &[(&str, &str)], args: &[&str]) -> Self {
         let mut command = command(&["--listen-host=127.0.0.1"]);
         Self::spawn(command.envs(env.iter().copied()).args(args))
-    }
-
-    /// The same, on all interfaces.
-    pub(crate) fn start_everywhere(args: &[&str]) -> Self {
-        Self::spawn(&mut command(args))
     }
 
     /// Starts it with these options of `ulimit`.
@@ -86,6 +81,12 @@ impl Exporter {
         let is_system = std::fs::read_to_string("/proc/self/uid_map").unwrap().trim().ends_with("4294967295");
         let user = if is_system { "setpriv --reuid=65534 --clear-groups" } else { "" };
         Self::spawn_limited(&format!("-u {most}"), user, &binary, args)
+    }
+
+    /// The same, by a cgroup where one can be made.
+    pub(crate) fn start_with_pids(cgroup: Option<&Cgroup>, most: usize, node: &Node, args: &[&str]) -> Self {
+        let Some(cgroup) = cgroup else { return Self::start_with_threads(most, node, args) };
+        Self::spawn(cgroup.command(BINARY).arg("--listen-host=127.0.0.1").args(args))
     }
 
     /// Starts it as the user 1000, who may do nothing that others may not; only root can.
@@ -126,7 +127,8 @@ impl Exporter {
         Self::spawn(command.args(args))
     }
 
-    pub(super) fn spawn(command: &mut Command) -> Self {
+    /// Starts it on a free port, and waits until it listens.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.arg("--listen-port=0").stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());
@@ -198,11 +200,7 @@ impl Exporter {
 
     /// Waits until it has no more threads than this.
     pub(crate) fn wait_for_threads(&self, most: usize) {
-        let start = Instant::now();
-        while self.threads() > most {
-            assert!(start.elapsed() < PATIENCE, "{} threads, not {most}", self.threads());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        ask_until(PATIENCE, "threads", || self.threads(), |threads| *threads <= most);
     }
 
     /// What the kernel says of its first thread: `S`, `Z` and so on.

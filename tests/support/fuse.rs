@@ -69,18 +69,32 @@ impl Fuse {
 
     /// Mounts one that everybody may use.
     pub(crate) fn mount(&self, name: &str, path: &Path, behaviour: Behaviour) {
-        self.mount_for("user_id=0,group_id=0,allow_other", name, path, behaviour);
+        self.mount_for("user_id=0,group_id=0,allow_other", ("fuse", name), name, path, behaviour);
+    }
+
+    /// The same of a server, as the mount table shows it.
+    pub(crate) fn mount_of(&self, server: &str, name: &str, path: &Path, behaviour: Behaviour) {
+        let source = format!("{server}:/{name}");
+        let users = "user_id=0,group_id=0,allow_other";
+        self.mount_for(users, ("fuse.glusterfs", &source), name, path, behaviour);
     }
 
     /// Mounts one that only the user `nobody` may use.
     pub(crate) fn mount_for_nobody(&self, name: &str, path: &Path, behaviour: Behaviour) {
-        self.mount_for("user_id=65534,group_id=65534", name, path, behaviour);
+        self.mount_for("user_id=65534,group_id=65534", ("fuse", name), name, path, behaviour);
     }
 
-    fn mount_for(&self, users: &str, name: &str, path: &Path, behaviour: Behaviour) {
+    fn mount_for(
+        &self,
+        users: &str,
+        (fstype, source): (&str, &str),
+        name: &str,
+        path: &Path,
+        behaviour: Behaviour,
+    ) {
         let device = Arc::new(open_device().unwrap());
         let options = format!("fd={},rootmode=40000,{users}", device.as_raw_fd());
-        mount(Some(name), path, Some("fuse"), MsFlags::empty(), Some(&options[..])).unwrap();
+        mount(Some(source), path, Some(fstype), MsFlags::empty(), Some(&options[..])).unwrap();
         let mut all = self.0.lock();
         let key = all.last_key_value().map_or(0, |(last, _)| last + 1);
         let served =

@@ -1,6 +1,6 @@
 //! An HTTP client that sends whatever a test wants.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use flate2::read::GzDecoder;
@@ -64,9 +64,37 @@ pub(crate) fn connect_from(address: SocketAddr, client: Ipv4Addr) -> TcpStream {
 
 /// Sends a scrape on a connection of its own. Its response may come later.
 pub(crate) fn send_scrape(address: SocketAddr) -> TcpStream {
+    send(address, "/metrics")
+}
+
+/// Sends a request of this path, in the same way.
+pub(crate) fn send(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = connect(address);
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     stream
+}
+
+/// One request on a connection that is kept, and its whole response; aborted if the server closed before it began.
+pub(crate) fn exchange(stream: &mut BufReader<TcpStream>, request: &str) -> io::Result<Response> {
+    let sent = stream.get_mut().write_all(request.as_bytes());
+    let is_closed =
+        sent.and_then(|()| stream.fill_buf().map(<[u8]>::is_empty)).or_else(|error| match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Ok(true),
+            _ => Err(error),
+        })?;
+    if is_closed {
+        return Err(ErrorKind::ConnectionAborted.into());
+    }
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read_until(b'\n', &mut head)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let mut response = Response::parse(&head);
+    response.body = vec![0; response.header("content-length").unwrap().parse().unwrap()];
+    stream.read_exact(&mut response.body)?;
+    Ok(response)
 }
 
 /// Reads a response until the server closes.

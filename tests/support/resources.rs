@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::PATIENCE;
+use super::{PATIENCE, ask_until};
 
 /// Memory in KiB, threads, descriptors.
 #[derive(Debug, Clone, Copy)]
@@ -53,14 +53,8 @@ impl Resources {
 
     /// Waits until a process holds no more threads and descriptors than these.
     pub(crate) fn wait_until_back(self, pid: u32) -> Self {
-        let start = Instant::now();
-        loop {
-            let now = Self::at_rest(pid);
-            if now.threads <= self.threads && now.descriptors <= self.descriptors {
-                return now;
-            }
-            assert!(start.elapsed() < PATIENCE, "the process held {self}, and now holds {now}");
-        }
+        let is_back = |now: &Self| now.threads <= self.threads && now.descriptors <= self.descriptors;
+        ask_until(PATIENCE, &format!("the process held {self}"), || Self::at_rest(pid), is_back)
     }
 }
 

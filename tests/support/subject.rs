@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use super::PATIENCE;
 use super::exporter::Exporter;
 use super::exposition::Exposition;
 use super::fuse::{Behaviour, Figures, Fuse};
 use super::namespace::{Node, PODS};
+use super::{PATIENCE, ask_until};
 
 /// Threads of the program besides one for each mount that hangs.
-pub(crate) const FEW_THREADS: usize = 8;
+pub(crate) const FEW_THREADS: usize = 10;
 
 pub(crate) type Volumes = Vec<(String, Behaviour)>;
 
@@ -67,6 +66,13 @@ impl<'a> Subject<'a> {
         mount(self.node, &self.fuse, volumes);
     }
 
+    /// The same of a server, as the mount table shows it.
+    pub(crate) fn mount_of(&self, server: &str, volumes: &[(String, Behaviour)]) {
+        for (name, behaviour) in volumes {
+            self.fuse.mount_of(server, name, &self.node.volume(PODS[0], "glusterfs", name), *behaviour);
+        }
+    }
+
     pub(crate) fn set(&self, volumes: &[(String, Behaviour)], behaviour: Behaviour) {
         for (name, _) in volumes {
             self.fuse.set(name, behaviour);
@@ -108,11 +114,8 @@ pub(crate) fn outcomes(scrape: &Exposition) -> Outcomes {
     let measured = outcomes.iter().filter(|(_, outcome)| **outcome == "measured").map(|(name, _)| *name);
     let measured: BTreeSet<&str> = measured.collect();
     for family in ["pv_disk_usage_bytes_total", "pv_disk_usage_bytes_used", "pv_disk_usage_bytes_available"] {
-        assert_eq!(
-            scrape.label(family, "pv_name").into_iter().collect::<BTreeSet<_>>(),
-            measured,
-            "{family}"
-        );
+        let names: BTreeSet<_> = scrape.label(family, "pv_name").into_iter().collect();
+        assert_eq!(names, measured, "{family}");
     }
     outcomes.into_iter().map(|(name, outcome)| (name.to_owned(), outcome.to_owned())).collect()
 }
@@ -124,10 +127,6 @@ pub(crate) fn states(scrape: &Exposition) -> [f64; 4] {
 }
 
 /// Waits until this is so.
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+pub(crate) fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    ask_until(PATIENCE, what, is_so, |is_so| *is_so);
 }

@@ -133,7 +133,8 @@ pub(crate) fn mount(name: &str, pod_uid: &str) -> VolumeMount {
         device: format!("nas:/{name}").into(),
         root: Some("/".into()),
         fstype: "nfs4".into(),
-        read_only: false,
+        read_only: Some(false),
+        is_read_only_here: false,
         superblock_read_only: Some(false),
     }
 }

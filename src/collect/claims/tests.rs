@@ -1,7 +1,4 @@
-use std::time::Instant;
-
 use super::*;
-use crate::collect::settling_claims::SettlingClaims;
 use crate::volume::samples::{mount, volume};
 use crate::volume::{BoundClaim, CsiVolume, Lookup, Pod, ProbeResult, Reason, Usage};
 

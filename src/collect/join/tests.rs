@@ -6,7 +6,7 @@ mod exclusions;
 mod identity;
 mod objects;
 
-fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> Grouped {
+fn group(mounts: &[Arc<VolumeMount>], metadata: &Metadata) -> JoinedVolumes {
     super::group(mounts, metadata, &Exclusions::default())
 }
 
@@ -18,7 +18,7 @@ fn grouped(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>
 
 /// What the cluster says of one name.
 fn with_volume(name: &str, pv: Lookup<PersistentVolume>, claim: Option<Lookup<Claim>>) -> Metadata {
-    let volume = VolumeMetadata { pv, claim, pods: None, earlier_pods: Arc::default() };
+    let volume = VolumeMetadata { pv, claim, pods: None };
     Metadata { volumes: Arc::new([(name.to_owned(), volume)].into()), ..Metadata::default() }
 }
 
@@ -63,6 +63,8 @@ fn names_of_different_volumes_are_ambiguous() {
     assert_eq!(grouped(&other(&elsewhere), &none), ambiguous);
     let handles = [csi("pv", "1", "h1", (8, 0)), csi("pv", "2", "h2", (8, 0))];
     assert_eq!(grouped(&handles, &none), (vec![], 1));
+    let disks = [csi("pv", "1", "h", (8, 0)), csi("pv", "2", "h", (8, 16))];
+    assert_eq!(grouped(&disks, &none), (vec![], 1), "one may be gone");
     let mut vague = [mount("data", "nfs", "1"), mount("data", "nfs", "2")];
     for (minor, mount) in (51..).zip(&mut vague) {
         mount.device = "tmpfs".into();

@@ -20,18 +20,20 @@ type Root = Vec<u8>;
 /// The configured root and the verdicts on those found. They are checked again with each reading of a table.
 #[derive(Debug)]
 pub(crate) struct KubeletRoots {
-    /// `--kubelet-root`.
-    given: Option<PathBuf>,
+    /// `--kubelet-root`, else the usual one.
+    path: PathBuf,
+    is_given: bool,
     rootfs: PathBuf,
     /// Checks on the node; `None` for a recorded one, where nothing can be checked.
     host_files: Option<BlockingWorker>,
     /// The configured root without symbolic links, as mount tables have it.
     configured: Root,
-    is_missing: bool,
-    has_checked: bool,
+    /// There is no directory at `--kubelet-root`.
+    pub(crate) is_missing: bool,
     /// Those in each of the tables that are read.
     found: [Vec<Root>; 2],
-    is_trusted: HashMap<Root, bool>,
+    /// `None` before the first check.
+    is_trusted: Option<HashMap<Root, bool>>,
     logged: HashSet<Root>,
     check: SingleJob<RootCheck>,
 }
@@ -45,42 +47,36 @@ pub(crate) enum SearchedTable {
     Host,
 }
 
-/// What was found on the node.
-#[derive(Debug)]
-struct RootCheck {
-    configured: io::Result<PathBuf>,
-    found: Vec<(Root, io::Result<()>)>,
-}
+/// The configured root without symbolic links, and what was found in tables with the reason why it is not trusted.
+type RootCheck = (io::Result<PathBuf>, Vec<(Root, io::Result<()>)>);
 
-impl RootCheck {
-    fn run(given: Option<PathBuf>, rootfs: &Path, found: Vec<Root>) -> Self {
-        let path = given.unwrap_or_else(|| DEFAULT_KUBELET_ROOT.into());
-        let configured = host_files::resolve(rootfs, &path);
-        let known = configured.as_ref().unwrap_or(&path).as_os_str().as_bytes();
-        let check = |root: Root| {
-            // What is inside of the configured root is no root, whoever owns it.
-            let is_inside = host_path::strip(&root, known).is_some();
-            let path = Path::new(OsStr::from_bytes(&root));
-            let verdict = if is_inside { Ok(()) } else { host_files::check_owned_by_root(rootfs, path) };
-            (root, verdict)
-        };
-        let found = found.into_iter().map(check).collect();
-        Self { configured, found }
-    }
+fn check_roots(path: &Path, rootfs: &Path, found: Vec<Root>) -> RootCheck {
+    let configured = host_files::resolve(rootfs, path);
+    let known = configured.as_deref().unwrap_or(path).as_os_str().as_bytes();
+    let check = |root: Root| {
+        // What is inside of the configured root is no root, whoever owns it.
+        let is_inside = host_path::strip(&root, known).is_some();
+        let path = Path::new(OsStr::from_bytes(&root));
+        let verdict = if is_inside { Ok(()) } else { host_files::check_owned_by_root(rootfs, path) };
+        (root, verdict)
+    };
+    let found = found.into_iter().map(check).collect();
+    (configured, found)
 }
 
 impl KubeletRoots {
     pub(crate) fn new(given: Option<PathBuf>, rootfs: PathBuf, host_files: Option<BlockingWorker>) -> Self {
-        let configured = given.clone().unwrap_or_else(|| DEFAULT_KUBELET_ROOT.into());
+        let is_given = given.is_some();
+        let path = given.unwrap_or_else(|| DEFAULT_KUBELET_ROOT.into());
         Self {
-            given,
+            configured: path.as_os_str().as_bytes().to_vec(),
+            path,
+            is_given,
             rootfs,
             host_files,
-            configured: configured.into_os_string().into_vec(),
             is_missing: false,
-            has_checked: false,
             found: Default::default(),
-            is_trusted: HashMap::new(),
+            is_trusted: None,
             logged: HashSet::new(),
             check: SingleJob::default(),
         }
@@ -93,15 +89,14 @@ impl KubeletRoots {
         found: Vec<Root>,
         deadline: &Deadline,
     ) -> Vec<Root> {
-        let found = if self.given.is_some() { Vec::new() } else { found };
-        self.found[table as usize] = found;
-        if let Some(check) = self.check(deadline) {
-            self.apply(check);
+        self.found[table as usize] = if self.is_given { Vec::new() } else { found };
+        if let Some((configured, found)) = self.check(deadline) {
+            self.set_configured(configured);
+            self.set_verdicts(found);
         }
-        let is_recorded = self.host_files.is_none();
         let is_trusted = |root: &&Root| {
             host_path::strip(root, &self.configured).is_none()
-                && (is_recorded || self.is_trusted.get(*root) == Some(&true))
+                && (self.host_files.is_none() || self.verdict(root) == Some(true))
         };
         let mut roots: Vec<Root> = self.found[table as usize].iter().filter(is_trusted).cloned().collect();
         roots.push(self.configured.clone());
@@ -111,52 +106,50 @@ impl KubeletRoots {
 
     /// Whether a root may be left out because it is not checked yet.
     pub(crate) fn is_pending(&self) -> bool {
-        let is_checked = |root| self.is_trusted.contains_key(root);
-        self.host_files.is_some() && !(self.has_checked && self.found.iter().flatten().all(is_checked))
+        let is_checked = |root| self.verdict(root).is_some();
+        self.host_files.is_some()
+            && !(self.is_trusted.is_some() && self.found.iter().flatten().all(is_checked))
     }
 
     /// How many are left out because they are not root's alone; `None` where nothing is checked.
     pub(crate) fn refused(&self) -> Option<usize> {
         self.host_files.as_ref()?;
-        Some(self.is_trusted.values().filter(|trusted| !**trusted).count())
+        Some(self.is_trusted.iter().flatten().filter(|(_, trusted)| !**trusted).count())
     }
 
-    /// Whether there is no directory at `--kubelet-root`.
-    pub(crate) fn is_missing(&self) -> bool {
-        self.is_missing
+    fn verdict(&self, root: &Root) -> Option<bool> {
+        self.is_trusted.as_ref()?.get(root).copied()
     }
 
     fn check(&mut self, deadline: &Deadline) -> Option<RootCheck> {
         let worker = self.host_files.as_ref()?;
         let found: Vec<Root> = self.found.concat();
-        let (given, rootfs) = (self.given.clone(), self.rootfs.clone());
-        let start = || worker.run(move || RootCheck::run(given, &rootfs, found));
+        let (path, rootfs) = (self.path.clone(), self.rootfs.clone());
+        let start = || worker.run(move || check_roots(&path, &rootfs, found));
         // Without time to wait for it, what is known will do: its result would be too old for the next reading.
         self.check.wait(deadline, || (!deadline.is_over()).then(start))
     }
 
-    fn apply(&mut self, check: RootCheck) {
-        self.has_checked = true;
-        match (check.configured, &self.given) {
-            (Ok(path), _) => {
-                self.configured = path.into_os_string().into_vec();
-                self.is_missing = false;
+    fn set_configured(&mut self, configured: io::Result<PathBuf>) {
+        // One that was not given may be missing: many distributions have their kubelet elsewhere.
+        let is_missing = self.is_given && configured.is_err();
+        match configured {
+            Ok(path) => self.configured = path.into_os_string().into_vec(),
+            Err(error) if is_missing && !self.is_missing => {
+                let root = escape(self.path.as_os_str().as_bytes());
+                tracing::warn!(
+                    event = "kubelet_root_missing", root, %error,
+                    "no directory can be opened at --kubelet-root, so no volumes are found: give the kubelet's \
+                     --root-dir as the host sees it"
+                );
             }
-            // Which is usual: many distributions have their kubelet elsewhere.
-            (Err(_), None) => {}
-            (Err(error), Some(given)) => {
-                if !self.is_missing {
-                    let root = escape(given.as_os_str().as_bytes());
-                    tracing::warn!(
-                        event = "kubelet_root_missing", root, %error,
-                        "no directory can be opened at --kubelet-root, so no volumes are found: give the kubelet's \
-                         --root-dir as the host sees it"
-                    );
-                }
-                self.is_missing = true;
-            }
+            Err(_) => {}
         }
-        for (root, verdict) in &check.found {
+        self.is_missing = is_missing;
+    }
+
+    fn set_verdicts(&mut self, found: Vec<(Root, io::Result<()>)>) {
+        for (root, verdict) in &found {
             let Err(cause) = verdict else {
                 continue;
             };
@@ -173,7 +166,7 @@ impl KubeletRoots {
                  it; if it is the kubelet's, name it by --kubelet-root"
             );
         }
-        self.is_trusted = check.found.into_iter().map(|(root, verdict)| (root, verdict.is_ok())).collect();
+        self.is_trusted = Some(found.into_iter().map(|(root, verdict)| (root, verdict.is_ok())).collect());
     }
 }
 
@@ -215,7 +208,7 @@ mod tests {
         assert_eq!(trusted(&mut usual, &["/data/kubelet", inside], LONG), ["/data/kubelet"]);
         let mut given = roots(Some("/var/lib/kubelet"), &directory, &worker);
         assert_eq!(trusted(&mut given, &["/elsewhere"], LONG), ["/data/kubelet"], "nothing is searched for");
-        assert!(!given.is_missing() && !given.is_pending());
+        assert!(!given.is_missing && !given.is_pending());
     }
 
     #[test]
@@ -223,13 +216,13 @@ mod tests {
         let (directory, worker) = node();
         let mut usual = roots(None, &directory, &worker);
         assert_eq!(trusted(&mut usual, &[], LONG), [DEFAULT_KUBELET_ROOT]);
-        assert!(!usual.is_missing());
+        assert!(!usual.is_missing);
         let mut given = roots(Some("/k"), &directory, &worker);
         assert_eq!(trusted(&mut given, &[], LONG), ["/k"]);
-        assert!(given.is_missing());
+        assert!(given.is_missing);
         std::fs::create_dir(directory.path().join("k")).unwrap();
         trusted(&mut given, &[], LONG);
-        assert!(!given.is_missing());
+        assert!(!given.is_missing);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(crate) struct Row<'a> {
     pub(crate) options: &'a [u8],
     /// Whether mounts made elsewhere appear below this one: a `shared:` or `master:` tag.
     pub(crate) propagated: Option<bool>,
+    /// Whether it was made elsewhere and appeared here, a `master:` tag: what is done to that mount later is not done to this.
+    pub(crate) is_copy: bool,
     pub(crate) fstype: Cow<'a, [u8]>,
     pub(crate) source: Cow<'a, [u8]>,
     pub(crate) super_options: &'a [u8],
@@ -27,14 +29,13 @@ pub(crate) fn has_option(options: &[u8], wanted: &[&str]) -> bool {
 /// The rows of a table of either format, and the number of lines that are none. Such a line costs itself only.
 pub(crate) fn parse(bytes: &[u8]) -> (Vec<Row<'_>>, usize) {
     let lines = bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty());
-    let (mut rows, mut malformed) = (Vec::new(), 0);
-    for line in lines {
-        match parse_mountinfo(line).or_else(|| parse_mounts(line)) {
-            Some(row) => rows.push(row),
-            None => malformed += 1,
-        }
-    }
-    (rows, malformed)
+    let mut malformed = 0;
+    let rows = lines.filter_map(|line| {
+        let row = parse_mountinfo(line).or_else(|| parse_mounts(line));
+        malformed += usize::from(row.is_none());
+        row
+    });
+    (rows.collect(), malformed)
 }
 
 /// `36 35 98:0 /root /mountpoint rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue`
@@ -47,11 +48,14 @@ fn parse_mountinfo(line: &[u8]) -> Option<Row<'_>> {
     let root = unescape(fields.next()?);
     let mountpoint = absolute(fields.next()?)?;
     let options = fields.next()?;
-    let mut propagated = false;
+    let (mut is_shared, mut is_copy) = (false, false);
     loop {
         match fields.next()? {
             b"-" => break,
-            tag => propagated |= tag.starts_with(b"shared:") || tag.starts_with(b"master:"),
+            tag => {
+                is_shared |= tag.starts_with(b"shared:");
+                is_copy |= tag.starts_with(b"master:");
+            }
         }
     }
     Some(Row {
@@ -61,7 +65,8 @@ fn parse_mountinfo(line: &[u8]) -> Option<Row<'_>> {
         root: Some(root),
         mountpoint,
         options,
-        propagated: Some(propagated),
+        propagated: Some(is_shared || is_copy),
+        is_copy,
         fstype: unescape(fields.next()?),
         source: unescape(fields.next()?),
         super_options: fields.next()?,
@@ -85,6 +90,7 @@ fn parse_mounts(line: &[u8]) -> Option<Row<'_>> {
         mountpoint,
         options,
         propagated: None,
+        is_copy: false,
         fstype,
         source,
         // This format merges both kinds of options in one field.
@@ -160,6 +166,7 @@ mod tests {
                     mountpoint: Cow::Borrowed(b"/mnt2"),
                     options: b"rw,noatime",
                     propagated: Some(true),
+                    is_copy: true,
                     fstype: Cow::Borrowed(b"ext3"),
                     source: Cow::Borrowed(b"/dev/root"),
                     super_options: b"rw,errors=continue",
@@ -267,7 +274,10 @@ mod tests {
     fn propagation_is_told_by_shared_and_master_alone() {
         let table = b"1 2 0:3 / /a rw shared:4 - t t rw\n1 2 0:3 / /b rw - t t rw\n\
             1 2 0:3 / /c rw master:2 propagate_from:3 - t t rw\n1 2 0:3 / /d rw unbindable - t t rw\n";
-        let tags: Vec<_> = parse(table).0.iter().map(|row| row.propagated).collect();
-        assert_eq!(tags, [Some(true), Some(false), Some(true), Some(false)]);
+        let tags: Vec<_> = parse(table).0.iter().map(|row| (row.propagated, row.is_copy)).collect();
+        assert_eq!(
+            tags,
+            [(Some(true), false), (Some(false), false), (Some(true), true), (Some(false), false)]
+        );
     }
 }

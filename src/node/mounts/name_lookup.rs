@@ -65,13 +65,10 @@ impl ResolvedMounts {
         let is_any_pending = !pending.is_empty();
         let look_up_all = move || pending.iter().filter_map(|mount| look_up(mount, &rootfs)).collect();
         let start = || is_any_pending.then(|| self.host_files.run(look_up_all));
-        if let Some(found) = self.lookups.wait(deadline, start) {
-            self.apply(&found);
-        }
-    }
-
-    fn apply(&mut self, found: &[ResolvedMount]) {
-        let found = by_identity(found);
+        let Some(found) = self.lookups.wait(deadline, start) else {
+            return;
+        };
+        let found = by_identity(&found);
         for entry in self.entries.iter_mut().filter(|entry| entry.state == LookupState::Pending) {
             if let Some(found) = found.get(&entry.mount.identity()) {
                 // The row may have changed meanwhile.
@@ -120,7 +117,7 @@ fn look_up(mount: &VolumeMount, rootfs: &Rootfs) -> Option<ResolvedMount> {
     let (name, csi, state) = if mount.name.is_empty() {
         (Some(name_by_device_links(mount, rootfs)?), None, LookupState::Named)
     } else {
-        let data = vol_data::parse(&host_files::read(rootfs.path(), &vol_data::path(mount)?).ok()?)?;
+        let data = vol_data::parse(&host_files::read(&rootfs.path, &vol_data::path(mount)?).ok()?)?;
         let state = if data.is_ephemeral() { LookupState::Inline } else { LookupState::Named };
         let csi = CsiVolume { driver: data.driver_name, handle: data.volume_handle };
         (data.name.filter(|name| !name.is_empty()), Some(csi), state)
@@ -137,7 +134,7 @@ fn name_by_device_links(mount: &VolumeMount, rootfs: &Rootfs) -> Option<String> 
     let kubelet_root = mountpoint.ancestors().find(|path| path.ends_with(&devices))?.ancestors().nth(4)?;
     let links = format!("pods/{}/volumeDevices/kubernetes.io~{plugin}", pod_uid.as_deref()?);
     let links = kubelet_root.join(links);
-    let (rootfs, root) = (rootfs.path(), mount.root.as_deref().map(OsStrExt::as_bytes));
+    let (rootfs, root) = (&rootfs.path, mount.root.as_deref().map(OsStrExt::as_bytes));
     let number = host_files::device_number(rootfs, mountpoint);
     let is_device = |name: &OsString| match (number, host_files::device_number(rootfs, &links.join(name))) {
         (Some(number), Some(target)) => number == target,

@@ -67,6 +67,15 @@ fn the_later_of_two_rows_on_one_path_counts() {
     let moved = format!("7 9 0:7 / /{POD}/a rw - nfs4 nas:/e rw\n9 1 0:9 / /{POD}/a rw - nfs4 nas:/e rw\n");
     let reading = read_table(moved.as_bytes(), &rootfs, None, true, with_the_usual);
     assert_eq!(reading.mounts[0].id, Some(7));
+    // In whichever order the rows of a stack are, and a file may have rows that are mounted on each other.
+    for (parents, topmost) in [([9, 1, 8], 7), ([1, 7, 8], 9), ([8, 7, 1], 9), ([9, 7, 9], 8), ([7, 8, 9], 9)]
+    {
+        let rows =
+            (7..).zip(parents).map(|(id, on)| format!("{id} {on} 0:{id} / /{POD}/a rw - nfs4 nas:/e rw\n"));
+        let reading = read_table(rows.collect::<String>().as_bytes(), &rootfs, None, true, with_the_usual);
+        let ids: Vec<_> = reading.mounts.iter().map(|mount| mount.id).collect();
+        assert_eq!(ids, [Some(topmost)], "{parents:?}");
+    }
 }
 
 #[test]
@@ -95,13 +104,45 @@ fn a_read_only_superblock_is_told_from_a_read_only_mount_where_the_table_does() 
     let mountinfo = |options: &str, of_superblock: &str| {
         read_only(&format!("7 0 0:7 / /{POD}/a {options} - ext4 /dev/sda {of_superblock}\n"))
     };
-    assert_eq!(mountinfo("rw", "rw"), (false, Some(false)));
-    assert_eq!(mountinfo("ro,relatime", "rw"), (true, Some(false)));
+    assert_eq!(mountinfo("rw", "rw"), (Some(false), Some(false)));
+    assert_eq!(mountinfo("ro,relatime", "rw"), (Some(true), Some(false)));
+    assert_eq!(mountinfo("rw master:1", "rw"), (None, Some(false)), "a copy");
+    assert_eq!(mountinfo("ro shared:2 master:1", "rw"), (Some(true), Some(false)));
     for of_superblock in ["ro", "rw,emergency_ro", "rw,shutdown"] {
-        assert_eq!(mountinfo("rw", of_superblock), (false, Some(true)), "{of_superblock}");
+        assert_eq!(mountinfo("rw", of_superblock), (Some(false), Some(true)), "{of_superblock}");
     }
     let mounts = |options: &str| read_only(&format!("/dev/sda /{POD}/a ext4 {options} 0 0\n"));
-    assert_eq!(mounts("rw"), (false, Some(false)));
-    assert_eq!(mounts("ro"), (true, None), "of the mount or of the superblock");
-    assert_eq!(mounts("ro,emergency_ro"), (true, Some(true)));
+    assert_eq!(mounts("rw"), (Some(false), Some(false)));
+    assert_eq!(mounts("ro"), (Some(true), None), "of the mount or of the superblock");
+    assert_eq!(mounts("ro,emergency_ro"), (Some(true), Some(true)));
+}
+
+#[test]
+fn a_mount_has_the_flags_of_the_same_one_of_the_host() {
+    let read = |rows: &[(&str, &str)]| {
+        let rows = rows.iter().map(|(row, options)| {
+            let (id, storage) = row.split_once(' ').unwrap();
+            format!("{id} 0 {storage} /{POD}/a {options} - nfs4 nas:/e rw\n")
+        });
+        let table: String = rows.collect();
+        read_table(table.as_bytes(), &Rootfs::new("/".into()), None, true, with_the_usual).mounts
+    };
+    let read_only = |here: &str, host: &[(&str, &str)]| {
+        let mut mounts = read(&[("7 0:7 /", here)]);
+        take_flags_of_host(&mut mounts, &read(host));
+        (mounts[0].read_only, mounts[0].is_read_only_here)
+    };
+    assert_eq!(read_only("rw master:1", &[("90 0:7 /", "ro shared:1")]), (Some(true), false));
+    assert_eq!(read_only("rw master:1", &[("90 0:7 /", "rw shared:1")]), (Some(false), false));
+    assert_eq!(read_only("ro master:1", &[("90 0:7 /", "rw shared:1")]), (Some(false), true));
+    assert_eq!(read_only("rw", &[("90 0:7 /", "ro")]), (Some(true), false));
+    for other in ["90 0:8 /", "90 0:7 /sub"] {
+        assert_eq!(read_only("rw master:1", &[(other, "ro shared:1")]), (None, false), "{other}");
+        assert_eq!(read_only("rw", &[(other, "ro")]), (Some(false), false), "{other}");
+    }
+    assert_eq!(
+        read_only("rw master:1", &[("90 0:7 /", "rw"), ("91 0:8 /", "ro")]),
+        (None, false),
+        "the topmost"
+    );
 }

@@ -85,17 +85,16 @@ impl Probe for KernelProbe {
         if !self.is_mount_root(&path, &descriptor, &found)? {
             return Err(Reason::NotMounted.into());
         }
-        let is_block = FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice;
-        match (is_block, mount.mode) {
-            // statvfs of a device answers for the file system that its file is in.
-            (true, _) => self.block_size(found.stx_rdev_major, found.stx_rdev_minor),
-            (false, VolumeMode::Block) => Err(Reason::NotMounted.into()),
-            (false, VolumeMode::Filesystem) => {
+        match (FileType::from_raw_mode(found.stx_mode.into()), mount.mode) {
+            (FileType::BlockDevice, _) => self.block_size(found.stx_rdev_major, found.stx_rdev_minor),
+            (FileType::Directory, VolumeMode::Filesystem) => {
                 if mount.fstype == "ceph" {
                     refresh_ceph_usage(&descriptor);
                 }
                 Statvfs::from(fstatvfs(&descriptor).map_err(probe_error)?).measurement()
             }
+            // Of any other file statvfs answers for the file system that it is in, such as the node's own.
+            _ => Err(Reason::NotMounted.into()),
         }
     }
 }

@@ -12,11 +12,10 @@ use crate::volume::{ProbeError, ProbeResult, Reason, VolumeMount, are_same};
 pub(super) const MAX_WORKERS: usize = 64;
 /// A worker that has waited this long for one mount does not count as at work.
 const HUNG_AFTER: Duration = Duration::from_millis(100);
-/// Hung threads before mounts that never answered are tried one at a time only: as many as a node may have volumes. A
-/// thread costs some 30 KiB, most of it the kernel's; mounts that are never probed would lose their figures for good.
-pub(super) const MAX_HUNG: usize = 1024;
-/// All threads, these trials included.
-const MAX_THREADS: usize = 2 * MAX_HUNG;
+/// All threads: as many as a node may have volumes that hang, and these. A thread costs some 30 KiB, most of it the kernel's.
+pub(super) const MAX_THREADS: usize = 1024 + MAX_WORKERS;
+/// Threads that mounts which are likely to hang leave to others, or half of the threads if there are fewer.
+pub(super) const RESERVED: usize = 4;
 
 /// How a mount answered the last time, in the order in which mounts are probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,16 +36,6 @@ struct Target {
 }
 
 impl Target {
-    /// Whether it answered the last time: it may be waited for without fear.
-    fn is_proven(&self) -> bool {
-        self.standing == Standing::Answered
-    }
-
-    /// Those that answered come first, then new ones; within these, the ones that were skipped most often.
-    fn rank(&self) -> (Standing, Reverse<u32>) {
-        (self.standing, Reverse(self.skipped))
-    }
-
     fn record(&mut self, result: ProbeResult) {
         self.standing = match result {
             Err(ProbeError { reason: Reason::Skipped, .. }) => {
@@ -77,7 +66,6 @@ pub(super) struct InFlight {
 /// The state of the pool.
 #[derive(Default)]
 pub(super) struct Schedule {
-    pub(super) max_hung: usize,
     /// The mounts of the round, and what is known of each.
     mounts: Vec<Arc<VolumeMount>>,
     targets: Vec<Target>,
@@ -96,22 +84,18 @@ pub(super) struct Schedule {
     collecting: Option<Thread>,
     /// A mount of the round answered the last time.
     has_proven: bool,
+    /// A mount of the round was skipped in the rounds before.
+    is_short: bool,
     /// Probes that workers have begun, with the time: those that wait longest come first.
     pub(super) in_flight: BTreeMap<u64, (Instant, Arc<VolumeMount>)>,
     /// Probes begun so far.
     probes: u64,
-    /// The last probe of an unproven mount.
-    last_trial: u64,
     pub(super) threads: usize,
     pub(super) idle: usize,
     pub(super) is_closed: bool,
 }
 
 impl Schedule {
-    pub(super) fn new(max_hung: usize) -> Self {
-        Self { max_hung, ..Self::default() }
-    }
-
     /// Sets the mounts of the next rounds. What is known of a mount stays known as long as it is among them; a thread that
     /// waits for it is known until it does not.
     pub(super) fn set_mounts(&mut self, mounts: &[Arc<VolumeMount>]) {
@@ -150,16 +134,21 @@ impl Schedule {
         self.began = Some(Instant::now());
         self.collecting = Some(collecting);
         self.results = vec![None; self.targets.len()];
-        self.has_proven = self.targets.iter().any(Target::is_proven);
+        self.has_proven = self.targets.iter().any(|target| target.standing == Standing::Answered);
+        self.is_short = self.targets.iter().any(|target| target.skipped > 0);
         self.queue = self.order().into();
         self.queue.retain(|position| self.targets[*position].in_flight.is_none());
         self.outstanding = self.queue.len();
     }
 
-    /// The positions of all mounts in the order in which they are probed.
+    /// The positions of all mounts in the order in which they are probed: those that answered come first, then new ones;
+    /// within these, the ones that were skipped most often.
     pub(super) fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.targets.len()).collect();
-        order.sort_by_key(|position| self.targets[*position].rank());
+        order.sort_by_key(|position| {
+            let Target { standing, skipped, .. } = self.targets[*position];
+            (standing, Reverse(skipped))
+        });
         order
     }
 
@@ -195,54 +184,52 @@ impl Schedule {
 
     /// How many workers must be woken or started to have this many at work.
     pub(super) fn missing_workers(&self, wanted: usize, now: Instant) -> usize {
-        if self.is_blocked(now) {
-            return 0;
-        }
-        let at_work = self.in_flight.len() - self.hung(now);
-        let spare = usize::from(self.is_next_unproven());
-        let missing = wanted.saturating_sub(at_work).min(self.queue.len()) + spare;
-        missing.min(self.idle + MAX_THREADS.saturating_sub(self.threads))
-    }
-
-    fn hung(&self, now: Instant) -> usize {
         let is_hung = |since: Instant| now.saturating_duration_since(since) >= HUNG_AFTER;
-        self.in_flight.values().take_while(|(since, _)| is_hung(*since)).count()
+        let hung = self.in_flight.values().take_while(|(since, _)| is_hung(*since)).count();
+        let at_work = self.in_flight.len() - hung;
+        // What is at work may hang, and leaves these threads to others.
+        let spare = if at_work > 0 { RESERVED } else { 0 };
+        wanted.saturating_sub(at_work).min(self.queue.len()) + spare
     }
 
     /// The next mount for a worker.
     pub(super) fn next(&mut self, now: Instant) -> Option<InFlight> {
-        // The system may give no more threads: the last one is for mounts that answer.
-        let is_last = self.has_proven && self.threads < self.in_flight.len() + 2;
-        if self.is_blocked(now) || (is_last && self.is_next_unproven()) {
-            return None;
-        }
-        let position = self.queue.pop_front()?;
+        let position = self.queue.remove(self.next_with_thread()?)?;
         self.probes += 1;
         let (number, round) = (self.probes, self.round);
-        let target = &mut self.targets[position];
-        target.in_flight = Some(number);
-        if !target.is_proven() {
-            self.last_trial = number;
-        }
+        self.targets[position].in_flight = Some(number);
         let mount = Arc::clone(&self.mounts[position]);
         self.in_flight.insert(number, (now, Arc::clone(&mount)));
         Some(InFlight { number, mount, round, position })
     }
 
-    /// Whether too many hang for the next mount to be probed now. Proven mounts come first in the queue, so nothing behind
-    /// it may be probed either. A trial that hangs too makes way for the next one, while threads are left for proven mounts.
-    fn is_blocked(&self, now: Instant) -> bool {
-        let trial = || self.in_flight.get(&self.last_trial);
-        let is_trying =
-            || trial().is_some_and(|(since, _)| now.saturating_duration_since(*since) < HUNG_AFTER);
-        self.is_next_unproven()
-            && self.in_flight.len() >= self.max_hung
-            && self.hung(now) >= self.max_hung
-            && (is_trying() || self.threads >= MAX_THREADS - MAX_WORKERS)
+    /// Where the first mount is in the queue that may have one of the threads that are left. The last one is for mounts that
+    /// answered, the others that are reserved also for new ones that come while others are skipped, or of another server:
+    /// the mounts of one server hang together.
+    fn next_with_thread(&self) -> Option<usize> {
+        let free = self.threads.saturating_sub(self.in_flight.len());
+        let for_proven = usize::from(self.has_proven);
+        let reserved = for_proven.max(RESERVED.min(self.threads / 2));
+        if free > reserved {
+            return (!self.queue.is_empty()).then_some(0);
+        }
+        let busy: HashSet<_> = self.in_flight.values().filter_map(|(_, mount)| mount.server()).collect();
+        let left_to_others = |position: usize| {
+            let server = if busy.is_empty() { None } else { self.mounts[position].server() };
+            let target = &self.targets[position];
+            match target.standing {
+                _ if server.as_ref().is_some_and(|server| busy.contains(server)) => reserved,
+                Standing::Answered => 0,
+                Standing::New if target.skipped == 0 && (self.is_short || server.is_some()) => for_proven,
+                _ => reserved,
+            }
+        };
+        self.queue.iter().position(|position| free > left_to_others(*position))
     }
 
-    fn is_next_unproven(&self) -> bool {
-        self.queue.front().is_some_and(|position| !self.targets[*position].is_proven())
+    /// Whether the round waits for nothing but threads that others' probes have.
+    pub(super) fn is_out_of_threads(&self) -> bool {
+        self.outstanding == self.queue.len() && self.next_with_thread().is_none()
     }
 
     /// Takes a result; if it is the last of its round, returns the thread that waits for it.

@@ -238,22 +238,44 @@ fn a_round_that_was_cut_short_goes_on_with_its_collection() {
 }
 
 #[test]
-fn beyond_the_limit_mounts_that_never_answered_are_tried_one_by_one() {
+fn beyond_the_limit_no_thread_is_started() {
     let (mut pool, scripted) = pool();
-    pool.shared.lock().max_hung = 10;
-    let hung: Vec<String> = (0..200).map(|number| format!("hung-{number}")).collect();
+    // As if so many hung.
+    pool.shared.lock().threads += MAX_THREADS - 2;
+    let hung: Vec<String> = (0..5).map(|number| format!("hung-{number}")).collect();
     scripted.set_hanging(&hung);
-    let all = [mounts(&hung), healthy(1)].concat();
-    assert_eq!(pool.results(&all, &soon())[200], SKIPPED, "it is not its turn yet");
-    // Before any of them counted as hung, as many as the workers were probed.
-    assert!(pool.stats().threads < MAX_WORKERS + 20, "{:?}", pool.stats());
-    // What was skipped is still new, and comes before what timed out.
-    assert_eq!(
-        pool.results(&all[190..], &Deadline::after(Duration::from_secs(5))).last(),
-        Some(&SIZE),
-        "its turn comes"
-    );
+    let results = pool.results(&mounts(&hung), &soon());
+    assert_eq!(results, [TIMEOUT, TIMEOUT, SKIPPED, SKIPPED, SKIPPED]);
+    assert_eq!(pool.stats(), PoolStats { threads: MAX_THREADS, in_flight: 2 });
     scripted.set_hanging([""; 0]);
+}
+
+#[test]
+fn mounts_that_hang_leave_threads_to_other_servers_and_to_mounts_that_come_later() {
+    let mut schedule = Schedule::default();
+    schedule.threads = 10;
+    let mut servers = vec!["a"; 20];
+    servers.push("b");
+    assert_eq!(probed_of(&mut schedule, &servers), [0, 1, 2, 3, 4, 5, 20], "the rest is for other servers");
+    assert_eq!(probed_of(&mut schedule, &servers), [0; 0]);
+    servers.extend(["a", "c", "c", "d", "e"]);
+    assert_eq!(probed_of(&mut schedule, &servers), [22, 24, 25], "one of each, until no thread is left");
+}
+
+/// A round of these servers' mounts by a pool that is given no more threads, and in which every mount hangs: those that
+/// are probed, by number.
+fn probed_of(schedule: &mut Schedule, servers: &[&str]) -> Vec<usize> {
+    let mount = |(number, server): (usize, &&str)| {
+        let name = number.to_string();
+        Arc::new(VolumeMount { device: format!("{server}:/{name}").into(), ..mount(&name, "nfs", "uid") })
+    };
+    let mounts: Vec<_> = servers.iter().enumerate().map(mount).collect();
+    schedule.set_mounts(&mounts);
+    schedule.begin_round(thread::current());
+    let number = |probe: schedule::InFlight| probe.mount.name.parse().unwrap();
+    let probed = std::iter::from_fn(|| schedule.next(Instant::now())).map(number).collect();
+    schedule.end_round();
+    probed
 }
 
 /// What a mount does from some round on.

@@ -3,7 +3,7 @@
 use std::slice::from_ref;
 
 use super::*;
-use crate::volume::{ClaimKey, ClaimRef, VolumeSource};
+use crate::volume::{ClaimKey, ClaimRef, MountedVolume, VolumeSource};
 
 /// Names, with their numbers of mounts, and how many are ambiguous; and the pods that are left out.
 fn shown(mounts: &[VolumeMount], metadata: &Metadata) -> (Vec<(String, usize)>, usize, String) {
@@ -70,6 +70,23 @@ fn the_pod_object_decides_whether_an_nfs_mount_is_of_a_claim() {
 }
 
 #[test]
+fn mounts_of_pods_that_use_the_volumes_claim_are_of_one_volume() {
+    let fuse = |uid: &str, number| {
+        let fuse = VolumeMount { device: "s3fs".into(), device_number: Some(number), ..nfs(uid, "", 0) };
+        VolumeMount { plugin: "acme/s3".into(), fstype: "fuse.s3fs".into(), ..fuse }
+    };
+    let mounts = [fuse("1", (0, 61)), fuse("2", (0, 62))];
+    let of_one = with_pod(with_source("acme/s3", "acme/s3", "", Some("c")), "1", &["c"]);
+    let of_both = with_pod(of_one.clone(), "2", &["c"]);
+    assert_eq!(shown(&mounts, &of_both), volumes(2, 0, ""));
+    assert_eq!(shown(&mounts, &of_one), volumes(1, 0, "2"), "nothing tells about the other");
+    let of_others = with_pod(of_one, "2", &["another"]);
+    assert_eq!(shown(&mounts, &of_others), volumes(1, 0, "2"));
+    let disks = [fuse("1", (8, 0)), fuse("2", (8, 16))];
+    assert_eq!(shown(&disks, &of_both), volumes(0, 1, "12"), "one may be gone");
+}
+
+#[test]
 fn a_name_that_vol_data_proves_beats_one_that_only_a_path_tells() {
     let proven = csi("data", "1", "h", (8, 0));
     let (inline, unread) = (nfs("2", "nas:/data", 51), VolumeMount { csi: None, ..proven.clone() });
@@ -92,8 +109,8 @@ fn a_name_that_vol_data_proves_beats_one_that_only_a_path_tells() {
 fn a_mount_of_an_earlier_volume_of_the_name_is_left_out() {
     let mut metadata = with_source("nfs", "nfs", "nas:/data", None);
     let volume = Arc::make_mut(&mut metadata.volumes).get_mut("data").unwrap();
-    volume.pods = Some(Arc::new(["2".to_owned()].into()));
-    volume.earlier_pods = Arc::new(["1".to_owned()].into());
+    let pods = [("1", MountedVolume::Earlier), ("2", MountedVolume::Current)];
+    volume.pods = Some(Arc::new(pods.map(|(uid, volume)| (uid.to_owned(), volume)).into()));
     let mounts = [nfs("1", "nas:/data", 50), nfs("2", "nas:/data", 50)];
     assert_eq!(shown(&mounts, &metadata), volumes(1, 0, "1"));
     assert_eq!(shown(&mounts[..1], &metadata), volumes(0, 0, "1"));

@@ -1,7 +1,7 @@
 //! Which objects are those of a volume, and which mounts are no volumes by what objects say.
 
 use super::*;
-use crate::volume::{ClaimKey, ClaimRef};
+use crate::volume::{ClaimKey, ClaimRef, MountedVolume};
 
 fn key(namespace: &str, name: &str) -> ClaimKey {
     ClaimKey { namespace: namespace.into(), name: name.into() }
@@ -48,7 +48,8 @@ fn answers_hold_for_the_pods_that_they_are_about_and_for_those_that_use_the_clai
     let pv = PersistentVolume { claim: Some(reference), ..PersistentVolume::default() };
     let mut metadata = with_volume("pv", Lookup::Found(Arc::new(pv)), Some(Lookup::Absent));
     let volumes = Arc::make_mut(&mut metadata.volumes);
-    volumes.get_mut("pv").unwrap().pods = Some(Arc::new(["asked".to_owned(), String::new()].into()));
+    let pods = ["asked", ""].map(|uid| (uid.to_owned(), MountedVolume::Current));
+    volumes.get_mut("pv").unwrap().pods = Some(Arc::new(pods.into()));
     let uses = |namespace: &str, claim: &str, has_more_volumes| {
         let claims = [claim.to_owned()].into();
         Arc::new(Pod { namespace: namespace.into(), claims, has_more_volumes, ..Pod::default() })

@@ -67,7 +67,7 @@ impl ProbePool {
         self.shared.wait(deadline);
         let mut schedule = self.shared.lock();
         if deadline.is_cut() && schedule.outstanding > 0 {
-            schedule.cut_round()
+            schedule.results_so_far()
         } else {
             schedule.end_round()
         }

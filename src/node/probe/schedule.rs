@@ -76,10 +76,8 @@ pub(super) struct Schedule {
     results: Vec<Option<TimedResult>>,
     /// Results that are not there yet.
     pub(super) outstanding: usize,
-    /// When the round began.
+    /// When the round began, until it has ended.
     began: Option<Instant>,
-    /// The round was cut short, and can be gone on with.
-    is_cut: bool,
     /// The thread that waits for the round.
     collecting: Option<Thread>,
     /// A mount of the round answered the last time.
@@ -120,12 +118,12 @@ impl Schedule {
 
     /// Goes on with a round of these mounts that was cut short, if it is one that began after `started`.
     pub(super) fn resume(&mut self, mounts: &[Arc<VolumeMount>], started: Instant) -> bool {
-        let is_cut = std::mem::take(&mut self.is_cut);
-        let is_same = self.began.is_some_and(|began| began >= started) && are_same(&self.mounts, mounts);
-        if is_cut && !is_same {
+        let Some(began) = self.began else { return false };
+        let is_same = began >= started && are_same(&self.mounts, mounts);
+        if !is_same {
             self.end_round();
         }
-        is_cut && is_same
+        is_same
     }
 
     /// Queues every mount. One that an earlier round still waits for has its result: timeout.
@@ -156,20 +154,15 @@ impl Schedule {
     pub(super) fn end_round(&mut self) -> Vec<TimedResult> {
         let results = self.results_so_far();
         self.round += 1;
-        self.collecting = None;
+        (self.began, self.collecting) = (None, None);
         self.queue.clear();
         self.results.clear();
         self.targets.iter_mut().zip(&results).for_each(|(target, (result, _))| target.record(*result));
         results
     }
 
-    /// The same of a round that goes on.
-    pub(super) fn cut_round(&mut self) -> Vec<TimedResult> {
-        self.is_cut = true;
-        self.results_so_far()
-    }
-
-    fn results_so_far(&self) -> Vec<TimedResult> {
+    /// The same of a round that can be gone on with.
+    pub(super) fn results_so_far(&self) -> Vec<TimedResult> {
         let queued: HashSet<usize> = self.queue.iter().copied().collect();
         let missing = |position: usize| {
             if queued.contains(&position) {

@@ -1,6 +1,7 @@
 //! One collection: the node's volumes, their measurements and metadata, and the kubelet's stats, as a snapshot.
 
 mod claims;
+mod filesystems;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod hold_back;
@@ -151,20 +152,21 @@ impl Collector {
         if self.mounts.is_none() {
             snapshot.excluded = excluded_claims;
         }
+        let nothing = HashSet::new();
+        let left_out_pods = self.mounts.as_ref().map_or(&nothing, |mounts| &mounts.joined.left_out_pods);
         let max_age = kubelet.map(|kubelet| kubelet.max_age).unwrap_or_default();
         snapshot.kubelet = kubelet.and_then(Kubelet::summary_status).map(|status| KubeletStatus {
             answered: status.answered,
-            stale: summary.is_some().then(|| claims::count_stale(&reported, max_age, time)),
+            stale: summary.is_some().then(|| claims::count_stale(&reported, left_out_pods, max_age, time)),
         });
         if let Some(names) = self.names {
             let exposed = kubelet.and_then(|kubelet| kubelet.exposed_claims(start));
-            let nothing = HashSet::new();
-            let settling = names
-                .only_missing_after
-                .map(|delay| self.settling.update(&snapshot.volumes, &reported, delay, start));
+            let settling = names.only_missing_after.map(|delay| {
+                self.settling.update(&snapshot.volumes, &reported, exposed.as_ref(), delay, start)
+            });
             let sources = claims::ClaimStatsInputs {
                 volumes: &snapshot.volumes,
-                left_out_pods: self.mounts.as_ref().map_or(&nothing, |mounts| &mounts.joined.left_out_pods),
+                left_out_pods,
                 reported: &reported,
                 max_age,
                 exposed: exposed.as_ref(),

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 pub use blocking_worker::{BlockingWorker, Job, JobLost, SingleJob};
 pub use clients::{Clients, catch_panic};
-pub use deadline::{CancelHandle, Deadline};
+pub use deadline::{CancelHandle, Cutoff, Deadline};
 
 /// How far the clocks of a cluster may be apart.
 const MAX_CLOCK_SKEW: Duration = Duration::from_mins(2);

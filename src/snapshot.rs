@@ -85,6 +85,9 @@ pub struct MeasuredVolume {
     pub volume: Arc<Volume>,
     /// One for each mount, in the order of `volume.mounts`.
     results: Box<[ProbeResult]>,
+    /// How many volumes of this node are on its file system, itself included; `None` for a block device, and where the mount
+    /// table has no device numbers.
+    pub filesystem_volumes: Option<usize>,
 }
 
 /// A claim's `kubelet_volume_stats_*` values.
@@ -124,7 +127,7 @@ impl MeasuredVolume {
     pub fn new(volume: Arc<Volume>, results: impl Into<Box<[ProbeResult]>>) -> Self {
         let results = results.into();
         assert_eq!(volume.mounts.len(), results.len(), "one result for each mount of {}", volume.pv_name);
-        Self { volume, results }
+        Self { volume, results, filesystem_volumes: None }
     }
 
     /// Its mounts, each with the result of its probe. Nothing else pairs them.
@@ -147,16 +150,6 @@ impl MeasuredVolume {
     /// The figures: those of the first mount that has any.
     pub fn measurement(&self) -> Option<Measurement> {
         self.results.iter().find_map(|result| result.ok())
-    }
-
-    /// What tells its file system from the others of this node: the device number and the size. `None` for a block device,
-    /// and where the mount table has no device numbers.
-    pub fn filesystem(&self) -> Option<((u32, u32), u128)> {
-        let measured = self.mounts().find_map(|(of, result)| Some((&of.mount, result.ok()?)));
-        match measured? {
-            (mount, Measurement::Filesystem(usage)) => Some((mount.device_number?, usage.total)),
-            (_, Measurement::Block { .. }) => None,
-        }
     }
 
     /// Whether every mount of a measured file system is read-only now; `None` where one may be writable: it was not measured,

@@ -50,7 +50,8 @@ pub struct BoundClaim {
 impl BoundClaim {
     /// Namespace and name, unless the claim is gone: then they may be another claim's.
     pub fn current_key(&self) -> Option<&Arc<ClaimKey>> {
-        self.key.as_ref().filter(|_| self.object != Some(Lookup::Absent))
+        let is_gone = matches!(self.object, Some(Lookup::Gone(_) | Lookup::Absent));
+        self.key.as_ref().filter(|_| !is_gone)
     }
 
     /// The object.

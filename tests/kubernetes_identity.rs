@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use disk_usage_exporter::volume::Lookup;
 use serde_json::{Value, json};
 
 use crate::support::apiserver::{Fault, PVS, Server};
 use crate::support::objects::{NODE, bound, claim, claim_of, pod, pv};
-use crate::support::virtual_node::{MAX_REFRESH, MINUTE, SECOND, VirtualNode, fail_all, of_version, pass};
+use crate::support::virtual_node::{MINUTE, REFRESH, SECOND, VirtualNode, fail_all, of_version, pass};
 
 #[tokio::test(start_paused = true)]
 async fn claim_is_identified_by_its_uid() {
@@ -29,12 +29,25 @@ async fn claim_is_identified_by_its_uid() {
     server.remove([claim_of_uid("uid-1")]);
     server.put([claim_of_uid("uid-2")]);
     node.mount(&[("old", "app"), ("new", "app")]);
-    pass(MAX_REFRESH).await;
+    // It is not necessary to wait for a refresh.
+    pass(3 * SECOND).await;
     assert_eq!(["old", "new"].map(|name| node.tiers(name, "app")), ["first uid-1", "first uid-2"]);
+    let claims = ["old", "new"].map(|name| node.volume(name, "app").unwrap().claim);
+    assert!(matches!(claims, [Some(Lookup::Gone(_)), Some(Lookup::Found(_))]), "{claims:?}");
     // A node that sees only the second claim does not take it for the first.
     let node = VirtualNode::start(&server, &[("old", "app")]);
     pass(SECOND).await;
     assert_eq!(node.volume("old", "app").unwrap().claim, Some(Lookup::Absent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_a_claim_is_gone_confirms_what_was_known_of_it() {
+    let node = VirtualNode::with_volumes(&["pv-1"]).await;
+    node.server.remove([claim(&claim_of("pv-1"), "first")]);
+    pass(5 * REFRESH).await;
+    assert_eq!(node.tiers("pv-1", "app"), "first first");
+    let age = SystemTime::now().duration_since(node.handle.metadata().oldest.unwrap()).unwrap();
+    assert!(age < 2 * REFRESH, "{age:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,8 @@ mod fixtures;
 mod hostility;
 /// Mounts that hang, recover or are unmounted, also more than there are workers; stopping meanwhile.
 mod hung_mounts;
+/// Clients with less time than others, or than a mount needs.
+mod hurried_scrapes;
 /// Installing it as the documents say, with `kubectl` and Helm.
 mod install;
 /// The kubelet beside mounts: its names for what is mounted, and claims that it does not expose itself.
@@ -95,6 +97,8 @@ mod scrape_limits;
 mod server;
 /// What clients of the HTTP server may take of it: time, connections, memory.
 mod server_limits;
+/// Which volumes count as sharing a file system.
+mod shared_filesystems;
 mod support;
 /// What whoever may make pods, claims and labels can do to the exporter: nothing.
 mod tenants;

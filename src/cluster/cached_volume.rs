@@ -42,7 +42,9 @@ pub(super) struct CachedObject<T> {
 
 impl<T: Clone + Default + PartialEq> CachedObject<T> {
     fn lookup(&self) -> Option<Lookup<T>> {
-        self.contents.clone().map(Lookup::Found).or_else(|| self.missing.clone())
+        let Some(contents) = self.contents.clone() else { return self.missing.clone() };
+        let is_gone = matches!(self.missing, Some(Lookup::Absent));
+        Some(if is_gone { Lookup::Gone(contents) } else { Lookup::Found(contents) })
     }
 
     /// Whether the last request came to something, if there was any.
@@ -61,7 +63,7 @@ impl<T: Clone + Default + PartialEq> CachedObject<T> {
                 *self = Self { contents, version, confirmed: Some(Instant::now()), ..Self::default() };
                 return None;
             }
-            Ok(None) => self.missing = Some(Lookup::Absent),
+            Ok(None) => (self.missing, self.confirmed) = (Some(Lookup::Absent), Some(Instant::now())),
             Err(ref error) if error.is_forbidden() => self.missing = Some(Lookup::Forbidden),
             Err(_) => self.is_failing = true,
         }
@@ -129,6 +131,12 @@ impl CachedVolume {
 
     fn claim_ref(&self) -> Option<&ClaimRef> {
         self.pv.contents.as_ref()?.claim.as_ref()
+    }
+
+    /// The claim of the last answer, with the uid that it has.
+    pub(super) fn current_claim(&self) -> Option<ClaimRef> {
+        let claim = self.claim.contents.as_ref().filter(|_| self.claim.missing.is_none())?;
+        Some(ClaimRef { key: self.claim_ref()?.key.clone(), uid: Some(claim.uid.clone()?) })
     }
 
     fn has_unanswered_pods(&self) -> bool {

@@ -19,7 +19,7 @@ use super::request_error::RequestError;
 use super::requests::{ApiClient, ApiResource, CLAIMS, PODS, PVS};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::catch_panic;
-use crate::volume::{Metadata, Selections, SourceStatus, VolumeMount, is_valid_object_name};
+use crate::volume::{ClaimRef, Metadata, Selections, SourceStatus, VolumeMount, is_valid_object_name};
 
 /// The time between two refreshes, of a `PersistentVolume` and its claim each: at most 2 requests a second.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -269,11 +269,24 @@ impl Store {
         if volume.is_mounted() {
             volume.due = due;
         }
+        if let Some(claim) = volume.current_claim() {
+            self.recheck_earlier_claims(&claim, now);
+        }
         if failures.as_ref().is_ok_and(Vec::is_empty) {
             self.server.send_modify(|status| *status = Ok(()));
         }
         for (resource, error) in failures.iter().flatten() {
             self.record_failure(*resource, Some(name), error);
+        }
+    }
+
+    /// There is this claim, and so none of its name with another uid any more: volumes that had such a one are looked up again.
+    fn recheck_earlier_claims(&mut self, claim: &ClaimRef, now: Instant) {
+        for volume in self.volumes.values_mut().filter(|volume| volume.is_mounted()) {
+            let known = volume.current_claim();
+            if known.is_some_and(|known| known.key == claim.key && known.uid != claim.uid) {
+                volume.due = volume.due.min(now);
+            }
         }
     }
 

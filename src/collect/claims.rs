@@ -26,9 +26,16 @@ pub(super) struct ClaimStatsInputs<'a> {
     pub(super) settling: &'a HashSet<Arc<ClaimKey>>,
 }
 
-/// How many of these volumes have stale stats.
-pub(super) fn count_stale(reported: &[ReportedVolume], max_age: Duration, now: SystemTime) -> usize {
-    reported.iter().filter(|volume| !is_fresh(volume, max_age, now)).count()
+/// How many of these volumes have stale stats. Those of pods with a mount that is left out here may be that mount's, and are
+/// not used in any case.
+pub(super) fn count_stale(
+    reported: &[ReportedVolume],
+    left_out_pods: &HashSet<String>,
+    max_age: Duration,
+    now: SystemTime,
+) -> usize {
+    let is_used = |volume: &&ReportedVolume| !left_out_pods.contains(&*volume.pod_uid);
+    reported.iter().filter(is_used).filter(|volume| !is_fresh(volume, max_age, now)).count()
 }
 
 /// Old stats are stale: the kubelet repeats the last ones of a volume that hangs. A volume without a timestamp counts as
@@ -91,7 +98,7 @@ struct MountedClaims<'a> {
     measured: Vec<(&'a Arc<ClaimKey>, &'a MeasuredVolume, Measurement)>,
     /// Claims whose volume was not measured.
     failed: HashSet<&'a ClaimKey>,
-    /// Pods with volumes of unknown claims that were not measured or are not shown.
+    /// Pods with volumes of unknown claims that were not measured or are not shown, and of claims that are gone.
     failed_pods: HashSet<&'a str>,
 }
 
@@ -102,7 +109,8 @@ impl<'a> MountedClaims<'a> {
         for volume in inputs.volumes {
             match volume.volume.claim.current_key() {
                 Some(claim) => by_claim.entry(claim).or_default().push(volume),
-                None if may_be_frozen(volume) => {
+                // Of a claim that is gone, the kubelet tells under the name that another one may have by now.
+                None if volume.volume.claim.key.is_some() || may_be_frozen(volume) => {
                     failed_pods.extend(volume.mounts().filter_map(|(of, _)| of.mount.pod_uid.as_deref()));
                 }
                 None => {}
@@ -165,17 +173,25 @@ fn bound_volume<'a>(volumes: &[&'a MeasuredVolume]) -> Option<&'a MeasuredVolume
 /// A claim and the uid of a pod that mounts it.
 type MountKey = (Arc<ClaimKey>, String);
 
-/// Claims that the kubelet may be about to expose, which it does only after it has measured their volume in a pod: when
-/// pods were first seen with the claims that they mount.
+/// Claims that the kubelet may be about to expose, which it does only after it has measured their volume in a pod.
 #[derive(Debug, Default)]
-pub(super) struct SettlingClaims(HashMap<MountKey, Instant>);
+pub(super) struct SettlingClaims {
+    /// When pods were first seen with the claims that they mount.
+    mounted: HashMap<MountKey, Instant>,
+    /// The claims that the kubelet exposed the last time.
+    exposed: Arc<HashSet<ClaimKey>>,
+    /// Since when claims that it exposed are not exposed: one that was restarted has measured nothing yet.
+    vanished: HashMap<ClaimKey, Instant>,
+}
 
 impl SettlingClaims {
-    /// Takes what is mounted now; returns the claims that no pod has mounted for as long as `delay`.
+    /// Takes what is mounted now; returns the claims that no pod has mounted for as long as `delay`, and those that the kubelet
+    /// exposed until less than that ago.
     pub(super) fn update(
         &mut self,
         volumes: &[MeasuredVolume],
         reported: &[ReportedVolume],
+        exposed: Option<&ExposedClaims>,
         delay: Duration,
         now: Instant,
     ) -> HashSet<Arc<ClaimKey>> {
@@ -184,14 +200,28 @@ impl SettlingClaims {
             pod_uids.filter_map(|pod_uid| Some((Arc::clone(volume.claim.current_key()?), pod_uid)))
         });
         let reported = reported.iter().map(|of| (Arc::clone(&of.claim), of.pod_uid.to_string()));
-        let before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.mounted);
         let first_seen = |key: &MountKey| before.get(key).copied().unwrap_or(now);
         let mounted = mounted.chain(reported).map(|key| (first_seen(&key), key));
-        self.0 = mounted.map(|(first_seen, key)| (key, first_seen)).collect();
-        let is_old = |first_seen: Instant| now.saturating_duration_since(first_seen) >= delay;
-        let old = self.0.iter().filter(|(_, first_seen)| is_old(**first_seen));
+        self.mounted = mounted.map(|(first_seen, key)| (key, first_seen)).collect();
+        if let Some(ExposedClaims::Known(exposed)) = exposed {
+            self.update_exposed(exposed, now);
+        }
+        let is_old = |since: Instant| now.saturating_duration_since(since) >= delay;
+        self.vanished.retain(|_, since| !is_old(*since));
+        let old = self.mounted.iter().filter(|(_, first_seen)| is_old(**first_seen));
         let old: HashSet<_> = old.map(|((claim, _), _)| claim).collect();
-        self.0.keys().map(|(claim, _)| claim).filter(|claim| !old.contains(claim)).cloned().collect()
+        let new = self.mounted.keys().map(|(claim, _)| claim).filter(|claim| !old.contains(claim));
+        new.cloned().chain(self.vanished.keys().cloned().map(Arc::new)).collect()
+    }
+
+    fn update_exposed(&mut self, exposed: &Arc<HashSet<ClaimKey>>, now: Instant) {
+        if !Arc::ptr_eq(&self.exposed, exposed) {
+            let vanished = self.exposed.difference(exposed).map(|claim| (claim.clone(), now));
+            self.vanished.extend(vanished);
+            self.vanished.retain(|claim, _| !exposed.contains(claim));
+            self.exposed = Arc::clone(exposed);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::filesystems::Filesystems;
 use super::join::JoinedVolumes;
 use crate::snapshot::{MountTableStatus, Snapshot};
 use crate::volume::{Metadata, ProbeResult, VolumeMount};
@@ -17,10 +18,7 @@ pub fn snapshot(
     let mut known = JoinedVolumes::default();
     known.update(mounts, metadata, Instant::now());
     let answers = known.mounts.iter().map(|mount| measure(mount)).collect();
-    Snapshot {
-        volumes: known.measured(answers),
-        ambiguous: known.ambiguous,
-        table: Some(table),
-        ..Snapshot::default()
-    }
+    let mut volumes = known.measured(answers);
+    Filesystems::default().count(&mut volumes);
+    Snapshot { volumes, ambiguous: known.ambiguous, table: Some(table), ..Snapshot::default() }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
+use super::filesystems::Filesystems;
 use super::join::JoinedVolumes;
 use super::metrics::CollectorMetrics;
 use crate::cluster::MetadataHandle;
@@ -18,11 +19,13 @@ pub(super) struct Mounts {
     pub(super) joined: JoinedVolumes,
     /// The size of each volume when it was measured last, by the volume's name.
     sizes: HashMap<String, u128>,
+    filesystems: Filesystems,
 }
 
 impl Mounts {
     pub(super) fn new(node: Node, metadata: MetadataHandle, exclusions: Exclusions) -> Self {
-        Self { node, metadata, joined: JoinedVolumes::new(exclusions), sizes: HashMap::new() }
+        let joined = JoinedVolumes::new(exclusions);
+        Self { node, metadata, joined, sizes: HashMap::new(), filesystems: Filesystems::default() }
     }
 
     /// Finds the volumes that are mounted now.
@@ -40,15 +43,16 @@ impl Mounts {
         let results: Vec<_> = results.into_iter().map(|(result, _)| result).collect();
         let is_gone = |result: &ProbeResult| result.is_err_and(|error| error.reason == Reason::NotMounted);
         let has_gone = results.iter().any(is_gone);
-        let volumes = self.joined.measured(results);
+        let mut volumes = self.joined.measured(results);
         self.report_resizes(&volumes);
-        if !has_gone {
-            return volumes;
+        if has_gone {
+            let mounted = self.node.rescan(Instant::now());
+            let mounted: HashSet<_> = mounted.iter().map(|mount| mount.identity()).collect();
+            let is_mounted = |mount: &VolumeMount| mounted.contains(&mount.identity());
+            volumes = volumes.into_iter().filter_map(|volume| volume.retain_mounts(is_mounted)).collect();
         }
-        let mounted = self.node.rescan(Instant::now());
-        let mounted: HashSet<_> = mounted.iter().map(|mount| mount.identity()).collect();
-        let is_mounted = |mount: &VolumeMount| mounted.contains(&mount.identity());
-        volumes.into_iter().filter_map(|volume| volume.retain_mounts(is_mounted)).collect()
+        self.filesystems.count(&mut volumes);
+        volumes
     }
 
     /// Has the claims of volumes read again that are larger or smaller than at the last collection.

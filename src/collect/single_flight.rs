@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::runtime::{CancelHandle, Deadline};
+use crate::runtime::{CancelHandle, Cutoff, Deadline};
 use crate::snapshot::Snapshot;
 
 /// The minimum time for measuring, however short a scrape's timeout is or how little of it another collection left.
@@ -42,10 +43,21 @@ impl<K, B> WaitingScrape<K, B> {
     }
 }
 
+/// The collection that is under way.
+#[derive(Default)]
+struct Running {
+    /// The longest time that a scrape gives it; zero for none.
+    measuring: Duration,
+    /// Ends it for a scrape that has less time.
+    cutoff: Cutoff,
+}
+
 /// The asking side; any number of clones. `B` is what a representation is encoded to, shared by its scrapes.
 #[derive(Clone)]
 pub struct SingleFlight<K, B> {
     requests: mpsc::Sender<WaitingScrape<K, B>>,
+    running: Arc<Mutex<Running>>,
+    thread: Thread,
 }
 
 /// The collection panicked.
@@ -62,9 +74,11 @@ impl<K: Copy + Eq + Hash + Send + 'static, B: Clone + Send + 'static> SingleFlig
         encode: impl Fn(&S, K) -> B + Send + 'static,
     ) -> std::io::Result<Self> {
         let (requests, queue) = mpsc::channel();
+        let running = Arc::new(Mutex::new(Running::default()));
+        let of_thread = Arc::clone(&running);
         let thread = std::thread::Builder::new().name("collect".into());
-        thread.spawn(move || serve(&queue, &cancel, &mut collect, &encode))?;
-        Ok(Self { requests })
+        let thread = thread.spawn(move || serve(&queue, &of_thread, &cancel, &mut collect, &encode))?;
+        Ok(Self { requests, running, thread: thread.thread().clone() })
     }
 
     /// Requests the encoded result of a collection that ends after this call, and may have begun before.
@@ -73,20 +87,35 @@ impl<K: Copy + Eq + Hash + Send + 'static, B: Clone + Send + 'static> SingleFlig
         request: ScrapeRequest<K>,
     ) -> impl Future<Output = Result<B, CollectionPanicked>> + Send + use<K, B> {
         let (reply, response) = oneshot::channel();
+        let (since, measuring) = (Instant::now(), request.measuring);
         // If the thread has ended, the reply is dropped with the request.
-        let _ = self.requests.send(WaitingScrape { request, since: Instant::now(), reply });
+        let _ = self.requests.send(WaitingScrape { request, since, reply });
+        let running = lock(&self.running);
+        if measuring < running.measuring {
+            running.cutoff.bring_forward(since + measuring.max(MIN_MEASURING_TIME));
+            self.thread.unpark();
+        }
+        drop(running);
         async { response.await.map_err(|_| CollectionPanicked) }
     }
 }
 
+/// Poisoning is ignored: no code holding this lock can panic.
+fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn serve<S: AsRef<Snapshot>, K: Copy + Eq + Hash, B: Clone>(
     queue: &mpsc::Receiver<WaitingScrape<K, B>>,
+    running: &Mutex<Running>,
     cancel: &CancelHandle,
     collect: &mut impl FnMut(&Deadline, Option<Duration>) -> S,
     encode: &impl Fn(&S, K) -> B,
 ) {
     let mut last_total = None;
     let mut earliest_start = Instant::now();
+    // When the last collection began, if it was cut short.
+    let mut cut = None;
     let mut waiting: Vec<WaitingScrape<K, B>> = Vec::new();
     loop {
         if waiting.is_empty() {
@@ -98,24 +127,35 @@ fn serve<S: AsRef<Snapshot>, K: Copy + Eq + Hash, B: Clone>(
         waiting.extend(queue.try_iter());
         // Drop requests whose client has disconnected.
         waiting.retain(|waiting| !waiting.reply.is_closed());
-        // Use the longest deadline of all waiting scrapes, so that a short timeout never truncates another's results.
+        // Use the longest deadline of all waiting scrapes, so that a short timeout never truncates another's results. A scrape
+        // that has less time gets what is measured by then, and the collection goes on for the scrapes that it began for.
         let now = Instant::now();
         let deadline = waiting.iter().map(|waiting| waiting.deadline(now)).max();
         let measuring = waiting.iter().map(|waiting| waiting.request.measuring).max();
         let (Some(deadline), Some(measuring)) = (deadline, measuring) else {
             continue;
         };
+        let cutoff = Cutoff::default();
+        let hurried = waiting.iter().filter(|waiting| waiting.request.measuring < measuring);
+        hurried.for_each(|waiting| cutoff.bring_forward(waiting.deadline(now)));
+        *lock(running) = Running { measuring, cutoff: cutoff.clone() };
+        let is_for = |began: &Instant| waiting.iter().any(|waiting| waiting.since <= *began);
+        let began = cut.take().filter(is_for).unwrap_or(now);
+        let deadline = Deadline::new(deadline, cancel).resuming(began, cutoff);
         earliest_start = now + MIN_COLLECTION_INTERVAL;
         let since = waiting[0].since;
         let mut served = std::mem::take(&mut waiting);
         // A panic loses this collection: its scrapes get an error, and the next one is tried.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let collected = collect(&Deadline::new(deadline, cancel), last_total);
+            let collected = collect(&deadline, last_total);
             // Scrapes that came meanwhile share it; later ones start the next collection.
+            *lock(running) = Running::default();
             served.extend(queue.try_iter());
-            let is_complete = collected.as_ref().complete;
-            let is_served =
-                |waiting: &WaitingScrape<K, B>| is_complete || waiting.request.measuring <= measuring;
+            let (is_complete, is_cut, now) = (collected.as_ref().complete, deadline.is_cut(), Instant::now());
+            let is_over = |WaitingScrape { request, since, .. }: &WaitingScrape<K, B>| {
+                if is_cut { *since + request.measuring <= now } else { request.measuring <= measuring }
+            };
+            let is_served = |waiting: &WaitingScrape<K, B>| is_complete || is_over(waiting);
             let (served, too_early): (Vec<_>, Vec<_>) = served.into_iter().partition(is_served);
             reply(served, &collected, encode);
             too_early
@@ -123,6 +163,7 @@ fn serve<S: AsRef<Snapshot>, K: Copy + Eq + Hash, B: Clone>(
         if let Ok(too_early) = outcome {
             last_total = Some(since.elapsed());
             waiting = too_early;
+            cut = deadline.is_cut().then_some(began);
         }
     }
 }
@@ -144,7 +185,6 @@ fn reply<S, K: Copy + Eq + Hash, B: Clone>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     const LONG: Duration = Duration::from_mins(10);
@@ -300,8 +340,36 @@ mod tests {
         let (longest, longer) = (within(900), within(500));
         go_on.send(false).unwrap();
         assert!(!block_on(short).unwrap());
-        assert!(is_collecting.recv().unwrap() > 500, "the longest timeout");
+        assert!(is_collecting.recv().unwrap() > 400, "not the short timeout");
         go_on.send(true).unwrap();
         block_on(async { assert!(longest.await.unwrap() && longer.await.unwrap()) });
+    }
+
+    // One that came during a longer one's collection got none of its figures.
+    #[test]
+    fn a_scrape_with_less_time_gets_what_is_measured_and_the_other_one_all() {
+        let (entered, is_collecting) = mpsc::channel();
+        let (go_on, gate) = mpsc::channel();
+        let collect = move |deadline: &Deadline, _: Option<Duration>| {
+            entered.send(deadline.started()).unwrap();
+            let is_measured = deadline.wait_for(|| gate.try_recv().ok()).is_some();
+            complete(is_measured)
+        };
+        let encode = |snapshot: &Arc<Snapshot>, _: u8| snapshot.complete;
+        let scrapes = SingleFlight::start(CancelHandle::default(), collect, encode).unwrap();
+        let within = |measuring| scrapes.scrape(ScrapeRequest { measuring, representation: 1 });
+        let long = within(LONG);
+        let began = is_collecting.recv().unwrap();
+        for hurried in [Duration::from_millis(150), Duration::ZERO] {
+            assert!(!block_on(within(hurried)).unwrap());
+            assert_eq!(is_collecting.recv().unwrap(), began, "it goes on");
+        }
+        go_on.send(()).unwrap();
+        // If nobody else comes, the thread waits for the rest of the long time.
+        scrapes.thread.unpark();
+        assert!(block_on(long).unwrap());
+        let next = within(Duration::ZERO);
+        assert!(is_collecting.recv().unwrap() > began, "and is another one then");
+        assert!(!block_on(next).unwrap());
     }
 }

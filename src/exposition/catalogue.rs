@@ -1,7 +1,6 @@
 //! The families that are made from a snapshot, all of them gauges: full name, samples and help. The registry's follow them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use super::info_metrics::error_labels;
@@ -82,7 +81,7 @@ pub const FAMILIES: &[Family] = &[
     family("pv_disk_usage_volume_info", |s| Box::new(s.volumes().map(|(labels, _)| one(&labels.info))),
         "1 for each volume, with what its PersistentVolume, or else vol_data.json, says of it."),
     family("pv_disk_usage_filesystem_volumes", filesystem_volumes,
-        "Volumes of this node on the volume's file system, itself included: those of its device number and its size; filesystem is the server of a network file system, else the device number."),
+        "Volumes of this node on the volume's file system, itself included: those of its device number, without directories that have figures of their own by a quota; filesystem is the server of a network file system, else the device number."),
     family("pv_disk_usage_claim_requested_bytes", requested_bytes,
         "Bytes that the volume's PersistentVolumeClaim requests."),
     family("kubelet_volume_stats_capacity_bytes", |s| of_claims(s, |c| Some(Count(c.stats?.size()))),
@@ -176,12 +175,9 @@ fn requested_bytes(series: &Series) -> Samples<'_> {
 }
 
 fn filesystem_volumes(series: &Series) -> Samples<'_> {
-    let mut volumes: HashMap<_, usize> = HashMap::new();
-    for filesystem in series.snapshot.volumes.iter().filter_map(MeasuredVolume::filesystem) {
-        *volumes.entry(filesystem).or_default() += 1;
-    }
-    Box::new(series.volumes().filter_map(move |(labels, measured)| {
-        Some((Cow::Borrowed(labels.filesystem.as_ref()?), count(volumes[&measured.filesystem()?])))
+    let measured = series.volumes().filter(|(_, volume)| volume.measurement().is_some());
+    Box::new(measured.filter_map(|(labels, volume)| {
+        Some((Cow::Borrowed(labels.filesystem.as_ref()?), count(volume.filesystem_volumes?)))
     }))
 }
 

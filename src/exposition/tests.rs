@@ -161,30 +161,33 @@ fn volumes_that_are_pending_or_excluded_are_counted_where_there_is_a_table() {
 }
 
 #[test]
-fn volumes_of_one_device_number_and_size_share_a_file_system() {
-    let volume_of = |name: &str, number, total, fstype: &str| {
+fn volumes_on_a_file_system_are_told_with_its_server_or_its_device() {
+    let volume_of = |name: &str, number, on_filesystem, fstype: &str| {
         let mount = VolumeMount {
             device_number: Some((0, number)),
             fstype: fstype.into(),
             ..mount(name, "nfs", "uid")
         };
-        let usage = Usage { total, used: Some(0), available: Some(total), inodes: None, read_only: false };
-        MeasuredVolume::new(Arc::new(volume(vec![Arc::new(mount)])), [Ok(Measurement::Filesystem(usage))])
+        let usage = Usage { total: 9, used: Some(0), available: Some(9), inodes: None, read_only: false };
+        let usage = [Ok(Measurement::Filesystem(usage))];
+        let mut measured = MeasuredVolume::new(Arc::new(volume(vec![Arc::new(mount)])), usage);
+        measured.filesystem_volumes = Some(on_filesystem);
+        measured
     };
+    let mut failed = status("z-failed", &[Err(Reason::Io.into())]);
+    failed.filesystem_volumes = Some(3);
     let volumes = vec![
-        volume_of("a", 50, 1000, "nfs4"),
-        volume_of("b", 50, 1000, "nfs4"),
-        volume_of("quota", 50, 10, "nfs4"),
-        volume_of("z-local", 51, 1000, "xfs"),
+        volume_of("a", 50, 3, "nfs4"),
+        volume_of("quota", 50, 1, "nfs4"),
+        volume_of("z-local", 51, 1, "xfs"),
         status("z-none", &[BLOCK]),
-        status("z-failed", &[Err(Reason::Io.into())]),
+        failed,
     ];
     let text = written(volumes, &mut Encoder::default(), Format::Text);
     assert_eq!(
         lines(&text, "pv_disk_usage_filesystem_volumes")[2..],
         [
-            r#"pv_disk_usage_filesystem_volumes{pv_name="a",filesystem="server"} 2"#,
-            r#"pv_disk_usage_filesystem_volumes{pv_name="b",filesystem="server"} 2"#,
+            r#"pv_disk_usage_filesystem_volumes{pv_name="a",filesystem="server"} 3"#,
             r#"pv_disk_usage_filesystem_volumes{pv_name="quota",filesystem="server"} 1"#,
             r#"pv_disk_usage_filesystem_volumes{pv_name="z-local",filesystem="0:51"} 1"#,
         ]

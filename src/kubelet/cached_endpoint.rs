@@ -85,7 +85,7 @@ impl<T: Send + Sync> CachedEndpoint<T> {
     /// Waits for a request that is under way; whether none is any more.
     pub(super) fn wait(&mut self, deadline: &Deadline) -> bool {
         let has_ended = self.has_ended(deadline);
-        self.is_hanging |= !has_ended;
+        self.is_hanging |= !has_ended && !deadline.is_cut();
         has_ended
     }
 

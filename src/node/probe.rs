@@ -55,14 +55,22 @@ impl ProbePool {
         Self { shared }
     }
 
-    /// Probes every mount once, until the deadline: one result each, in the same order.
+    /// Probes every mount once, until the deadline: one result each, in the same order. A round that was cut short goes on
+    /// with the collection.
     pub(super) fn probe(&mut self, mounts: &[Arc<VolumeMount>], deadline: &Deadline) -> Vec<TimedResult> {
         let mut schedule = self.shared.lock();
-        schedule.set_mounts(mounts);
-        schedule.begin_round(thread::current());
+        if !schedule.resume(mounts, deadline.started()) {
+            schedule.set_mounts(mounts);
+            schedule.begin_round(thread::current());
+        }
         drop(schedule);
         self.shared.wait(deadline);
-        self.shared.lock().end_round()
+        let mut schedule = self.shared.lock();
+        if deadline.is_cut() && schedule.outstanding > 0 {
+            schedule.results_so_far()
+        } else {
+            schedule.end_round()
+        }
     }
 }
 

@@ -34,18 +34,35 @@ impl CancelHandle {
     }
 }
 
+/// A time at which waits end early, set while they last. Whoever sets it calls [`Thread::unpark`] on the waiting thread.
+#[derive(Debug, Clone, Default)]
+pub struct Cutoff(Arc<Mutex<Option<Instant>>>);
+
+impl Cutoff {
+    /// Ends the waits at this time, if they do not end before.
+    pub fn bring_forward(&self, at: Instant) {
+        let mut cutoff = self.lock();
+        *cutoff = Some(cutoff.map_or(at, |cutoff| cutoff.min(at)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Until when one collection may wait. Passed down to everything that waits.
 #[derive(Debug, Clone)]
 pub struct Deadline {
     started: Instant,
     at: Instant,
     cancel: CancelHandle,
+    cutoff: Cutoff,
 }
 
 impl Deadline {
     /// A deadline that `cancel` can end early.
     pub fn new(at: Instant, cancel: &CancelHandle) -> Self {
-        Self { started: Instant::now(), at, cancel: cancel.clone() }
+        Self { started: Instant::now(), at, cancel: cancel.clone(), cutoff: Cutoff::default() }
     }
 
     /// A deadline that nothing ends early.
@@ -56,7 +73,7 @@ impl Deadline {
     /// The same cancellation at another time.
     #[must_use]
     pub fn at(&self, at: Instant) -> Self {
-        Self { started: self.started, at, cancel: self.cancel.clone() }
+        Self { at, ..self.clone() }
     }
 
     /// The same cancellation, at this time if it is earlier.
@@ -65,10 +82,27 @@ impl Deadline {
         self.at(at.min(self.at))
     }
 
+    /// The same for a collection that goes on with what began at `started`, and that `cutoff` ends early.
+    #[must_use]
+    pub fn resuming(self, started: Instant, cutoff: Cutoff) -> Self {
+        Self { started, cutoff, ..self }
+    }
+
+    /// When the collection began, or the one that it goes on with.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Whether its cutoff was before it and is reached: what is outstanding may still be waited for later.
+    pub fn is_cut(&self) -> bool {
+        self.cutoff.lock().is_some_and(|cutoff| cutoff < self.at && cutoff <= Instant::now())
+    }
+
     /// When it is reached: earlier than it was meant to if it is cancelled.
     pub fn instant(&self) -> Instant {
+        let at = self.cutoff.lock().map_or(self.at, |cutoff| self.at.min(cutoff));
         let cancelled = self.cancel.0.cancelled_at.get();
-        cancelled.map_or(self.at, |cancelled| self.at.min(self.started.max(*cancelled) + CANCEL_GRACE))
+        cancelled.map_or(at, |cancelled| at.min(self.started.max(*cancelled) + CANCEL_GRACE))
     }
 
     /// How much of it is left.
@@ -123,6 +157,29 @@ mod tests {
         assert!(over.is_over());
         assert_eq!(over.wait_for(|| Some(1)), Some(1));
         assert_eq!(over.wait_for(|| None::<u8>), None);
+    }
+
+    #[test]
+    fn a_cutoff_ends_waits_that_are_under_way() {
+        let cutoff = Cutoff::default();
+        let deadline = Deadline::after(LONG).resuming(Instant::now(), cutoff.clone());
+        let waiter = thread::current();
+        let other = thread::spawn({
+            let cutoff = cutoff.clone();
+            move || {
+                cutoff.bring_forward(Instant::now() + Duration::from_millis(20));
+                waiter.unpark();
+            }
+        });
+        assert_eq!(deadline.wait_for(|| None::<u8>), None);
+        other.join().unwrap();
+        assert!(deadline.is_cut() && deadline.at(Instant::now() + LONG).is_over());
+        cutoff.bring_forward(Instant::now() + LONG);
+        assert!(deadline.is_over(), "it only comes nearer");
+        let (over, later) = (Deadline::after(Duration::ZERO), Cutoff::default());
+        later.bring_forward(over.instant() + Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(2));
+        assert!(!over.resuming(Instant::now(), later).is_cut(), "it was over before");
     }
 
     #[test]

@@ -128,6 +128,8 @@ impl Pod {
 pub enum Lookup<T> {
     /// The object, as it was last seen.
     Found(Arc<T>),
+    /// There is none any more, or another one of its name; this is the one that there was.
+    Gone(Arc<T>),
     /// There is none.
     Absent,
     /// It must not be read.
@@ -135,10 +137,10 @@ pub enum Lookup<T> {
 }
 
 impl<T> Lookup<T> {
-    /// The object.
+    /// The object, even if it is gone: what it said of its volume stays, so that labels do not flap.
     pub fn found(&self) -> Option<&Arc<T>> {
         match self {
-            Self::Found(object) => Some(object),
+            Self::Found(object) | Self::Gone(object) => Some(object),
             Self::Absent | Self::Forbidden => None,
         }
     }

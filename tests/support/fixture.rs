@@ -75,12 +75,19 @@ impl Fixture {
 
     /// Gives the node objects.
     pub(crate) fn set_objects(&self, objects: &Value) {
-        std::fs::write(self.path().join("objects.json"), objects.to_string()).unwrap();
+        self.replace("objects.json", &objects.to_string());
     }
 
     pub(crate) fn write(&self) {
-        std::fs::write(self.path().join("mountinfo"), self.rows.join("\n")).unwrap();
-        std::fs::write(self.path().join("statvfs.json"), json!(self.figures).to_string()).unwrap();
+        self.replace("mountinfo", &self.rows.join("\n"));
+        self.replace("statvfs.json", &json!(self.figures).to_string());
+    }
+
+    /// At once: the program may be reading it.
+    fn replace(&self, name: &str, text: &str) {
+        let written = self.path().join("new");
+        std::fs::write(&written, text).unwrap();
+        std::fs::rename(written, self.path().join(name)).unwrap();
     }
 }
 

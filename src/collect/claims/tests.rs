@@ -171,6 +171,24 @@ fn of_several_volumes_that_name_a_claim_the_bound_one_counts() {
     }
 }
 
+/// A claim that was made again and has another volume, while a pod still has the old one.
+#[test]
+fn a_claim_has_no_figures_of_the_volume_of_an_earlier_one() {
+    let of_earlier = |object| {
+        let mut volume = table_volume("old", Some("a"), &[("uid-of-x", None)], MEASURED);
+        Arc::make_mut(&mut volume.volume).claim.object = Some(object);
+        volume
+    };
+    for object in [Lookup::Gone(Arc::default()), Lookup::Absent] {
+        let kubelets = || vec![reported("a", "x", 1, 7)];
+        assert_eq!(World::new(vec![of_earlier(object.clone())], kubelets()).brief(), []);
+        let new = bound(table_volume("new", Some("a"), &[("2", None)], failed()));
+        assert_eq!(World::new(vec![of_earlier(object.clone()), new], kubelets()).brief(), []);
+        let new = bound(table_volume("new", Some("a"), &[("2", None)], MEASURED));
+        assert_eq!(World::new(vec![of_earlier(object), new], kubelets()).brief(), brief(&[("a", 100)]));
+    }
+}
+
 #[test]
 fn what_was_measured_too_long_ago_is_counted_and_not_shown() {
     let mut volumes = vec![reported("a", "x", 600, 1), reported("b", "x", 601, 2), reported("c", "x", 1, 3)];
@@ -181,7 +199,9 @@ fn what_was_measured_too_long_ago_is_counted_and_not_shown() {
         ..reported(claim, "x", 0, 4)
     };
     volumes.extend([ahead("d", 120), ahead("e", 121), ahead("f", 1 << 40)]);
-    assert_eq!(count_stale(&volumes, MAX_AGE, now()), 4);
+    assert_eq!(count_stale(&volumes, &HashSet::new(), MAX_AGE, now()), 4);
+    let left_out = ["uid-of-x".to_owned()].into();
+    assert_eq!(count_stale(&volumes, &left_out, MAX_AGE, now()), 0, "it may be of a volume that is excluded");
     assert_eq!(World::new(vec![], volumes).brief(), brief(&[("a", 1), ("d", 4)]));
     // In one pod it hangs, in another it does not.
     let world = World::new(vec![], vec![reported("a", "hangs", 700, 1), reported("a", "works", 60, 2)]);
@@ -217,7 +237,8 @@ fn a_claim_is_new_until_a_pod_has_mounted_it_for_the_delay() {
     };
     let mut claims = SettlingClaims::default();
     let mut new_at = |seconds: u64, volumes: &[MeasuredVolume], reported: &[ReportedVolume]| {
-        let new = claims.update(volumes, reported, 120 * SECOND, start + Duration::from_secs(seconds));
+        let now = start + Duration::from_secs(seconds);
+        let new = claims.update(volumes, reported, None, 120 * SECOND, now);
         let mut names: Vec<_> = new.iter().map(|claim| claim.name.clone()).collect();
         names.sort();
         names.concat()
@@ -230,6 +251,33 @@ fn a_claim_is_new_until_a_pod_has_mounted_it_for_the_delay() {
     assert_eq!(new_at(240, &[of("a", &["2"]), of("b", &["2"])], &[]), "b");
     assert_eq!(new_at(360, &[of("a", &["2"])], &[]), "");
     assert_eq!(new_at(361, &[of("a", &["2"]), of("b", &["2"])], &[]), "b", "it was gone meanwhile");
+}
+
+/// A kubelet exposes nothing for some seconds after it was restarted, however long its claims have been mounted.
+#[test]
+fn a_claim_that_the_kubelet_exposed_is_new_again_when_it_vanishes_there() {
+    const DELAY: Duration = Duration::from_mins(2);
+    let start = Instant::now();
+    let volumes = ["a", "b"].map(|claim| table_volume(claim, Some(claim), &[("1", None)], MEASURED));
+    let mut claims = SettlingClaims::default();
+    let mut new_at = |seconds: u64, exposed: &ExposedClaims| {
+        let new = claims.update(&volumes, &[], Some(exposed), DELAY, start + Duration::from_secs(seconds));
+        let mut names: Vec<_> = new.iter().map(|claim| claim.name.clone()).collect();
+        names.sort();
+        names.concat()
+    };
+    let known = |names: &[&str]| {
+        ExposedClaims::Known(Arc::new(names.iter().map(|name| ClaimKey::clone(&key(name))).collect()))
+    };
+    assert_eq!(new_at(0, &known(&["a"])), "ab");
+    assert_eq!(new_at(200, &known(&["a"])), "");
+    assert_eq!(new_at(210, &ExposedClaims::Unavailable), "", "the kubelet is down");
+    assert_eq!(new_at(500, &known(&[])), "a", "it is back");
+    assert_eq!(new_at(619, &known(&[])), "a");
+    assert_eq!(new_at(620, &known(&[])), "", "it does not expose it any more");
+    assert_eq!(new_at(630, &known(&["a"])), "");
+    assert_eq!(new_at(640, &known(&[])), "a");
+    assert_eq!(new_at(650, &known(&["a"])), "", "it exposes it again");
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub(super) struct Schedule {
     results: Vec<Option<TimedResult>>,
     /// Results that are not there yet.
     pub(super) outstanding: usize,
+    /// When the round began, until it has ended.
+    began: Option<Instant>,
     /// The thread that waits for the round.
     collecting: Option<Thread>,
     /// A mount of the round answered the last time.
@@ -114,9 +116,20 @@ impl Schedule {
         self.mounts = mounts.to_vec();
     }
 
+    /// Goes on with a round of these mounts that was cut short, if it is one that began after `started`.
+    pub(super) fn resume(&mut self, mounts: &[Arc<VolumeMount>], started: Instant) -> bool {
+        let Some(began) = self.began else { return false };
+        let is_same = began >= started && are_same(&self.mounts, mounts);
+        if !is_same {
+            self.end_round();
+        }
+        is_same
+    }
+
     /// Queues every mount. One that an earlier round still waits for has its result: timeout.
     pub(super) fn begin_round(&mut self, collecting: Thread) {
         self.round += 1;
+        self.began = Some(Instant::now());
         self.collecting = Some(collecting);
         self.results = vec![None; self.targets.len()];
         self.has_proven = self.targets.iter().any(|target| target.standing == Standing::Answered);
@@ -139,22 +152,27 @@ impl Schedule {
 
     /// The results: a mount that is still being probed timed out, one that is still queued was skipped.
     pub(super) fn end_round(&mut self) -> Vec<TimedResult> {
+        let results = self.results_so_far();
         self.round += 1;
-        self.collecting = None;
-        for position in self.queue.drain(..) {
-            self.results[position] = Some((Err(Reason::Skipped.into()), None));
-        }
-        let in_flight = &self.in_flight;
-        let end = |(target, result): (&mut Target, Option<TimedResult>)| {
-            let timed_out = || {
-                let since = target.in_flight.and_then(|number| in_flight.get(&number));
-                (Err(Reason::Timeout.into()), since.map(|(since, _)| since.elapsed()))
-            };
-            let result = result.unwrap_or_else(timed_out);
-            target.record(result.0);
-            result
+        (self.began, self.collecting) = (None, None);
+        self.queue.clear();
+        self.results.clear();
+        self.targets.iter_mut().zip(&results).for_each(|(target, (result, _))| target.record(*result));
+        results
+    }
+
+    /// The same of a round that can be gone on with.
+    pub(super) fn results_so_far(&self) -> Vec<TimedResult> {
+        let queued: HashSet<usize> = self.queue.iter().copied().collect();
+        let missing = |position: usize| {
+            if queued.contains(&position) {
+                return (Err(Reason::Skipped.into()), None);
+            }
+            let since = self.targets[position].in_flight.and_then(|number| self.in_flight.get(&number));
+            (Err(Reason::Timeout.into()), since.map(|(since, _)| since.elapsed()))
         };
-        self.targets.iter_mut().zip(std::mem::take(&mut self.results)).map(end).collect()
+        let results = self.results.iter().enumerate();
+        results.map(|(position, result)| result.unwrap_or_else(|| missing(position))).collect()
     }
 
     /// How many workers must be woken, and how many threads started, to have this many at work.

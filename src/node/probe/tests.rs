@@ -1,5 +1,5 @@
 use super::*;
-use crate::runtime::CancelHandle;
+use crate::runtime::{CancelHandle, Cutoff};
 use crate::volume::samples::mount;
 use crate::volume::{Measurement, ProbeError, ProbeResult};
 use proptest::prelude::*;
@@ -210,6 +210,30 @@ fn cancelling_ends_the_round_with_the_results_of_healthy_mounts() {
     };
     assert_eq!(pool.results(&mounts(["hung", "ok"]), &deadline), [TIMEOUT, SIZE]);
     cancelling.join().unwrap();
+    scripted.set_hanging([""; 0]);
+}
+
+#[test]
+fn a_round_that_was_cut_short_goes_on_with_its_collection() {
+    let (mut pool, scripted) = pool();
+    let all = mounts(["hung", "ok"]);
+    scripted.set_hanging(["hung"]);
+    let began = Instant::now();
+    let cut = || {
+        let cutoff = Cutoff::default();
+        cutoff.bring_forward(Instant::now() + Duration::from_millis(300));
+        late().resuming(began, cutoff)
+    };
+    assert_eq!(pool.results(&all, &cut()), [TIMEOUT, SIZE]);
+    assert_eq!(pool.results(&all, &cut()), [TIMEOUT, SIZE], "it is still waited for");
+    scripted.set_hanging([""; 0]);
+    assert_eq!(pool.results(&all, &late().resuming(began, Cutoff::default())), [SIZE; 2]);
+    assert_eq!(["hung", "ok"].map(|name| scripted.count(name)), [1, 1], "in one round");
+    scripted.set_hanging(["hung"]);
+    assert_eq!(pool.results(&all, &cut()), [TIMEOUT, SIZE]);
+    // One that nobody goes on with has ended.
+    assert_eq!(pool.results(&all, &late()), [TIMEOUT, SIZE]);
+    assert_eq!(["hung", "ok"].map(|name| scripted.count(name)), [2, 3]);
     scripted.set_hanging([""; 0]);
 }
 

@@ -90,9 +90,12 @@ impl Collector {
     /// Makes a snapshot. Waits for mounts until the deadline, for the kubelet as far as needed, and for nothing else.
     pub fn collect(&mut self, deadline: &Deadline) -> Snapshot {
         let start = Instant::now();
+        let measuring = deadline.remaining().min(MIN_MEASURING_TIME);
         if let Some(mounts) = &mut self.mounts {
             mounts.scan(start, deadline);
         }
+        // However long the mount table is.
+        let deadline = &deadline.at_least(Instant::now() + measuring);
         // The kubelet answers while the mounts are measured.
         if let Some(kubelet) = &mut self.kubelet {
             kubelet.refresh_if_stale(start);

@@ -127,4 +127,17 @@ mod tests {
         assert_eq!(kept("[1, 2, 3"), None);
         assert_eq!(kept("{}"), None);
     }
+
+    #[test]
+    fn something_of_too_many_values_is_not_read() {
+        let read = |values: usize| {
+            let json = format!("[{}]", vec!["{}"; values].join(","));
+            let read: serde_json::Result<Vec<IgnoredAny>> =
+                few_values(&mut serde_json::Deserializer::from_str(&json));
+            read.map(|read| read.len()).map_err(|error| error.to_string())
+        };
+        // One before each element, and one in it.
+        assert_eq!(read(MAX_VALUES / 2), Ok(MAX_VALUES / 2));
+        assert_eq!(read(MAX_VALUES / 2 + 1), Err("more than 10000 values".to_owned()));
+    }
 }

@@ -36,6 +36,9 @@ use probe::ProbePool;
 /// Looking up names may take this fraction of a scrape's time: most of it is for probing.
 const LOOKUP_TIME_DIVISOR: u32 = 4;
 
+/// They have at least this time, if the scrape had four times as much, however long reading the mount table took.
+const MIN_LOOKUP_TIME: Duration = Duration::from_millis(20);
+
 /// Where a node is read, and which of its mounts are volumes.
 #[derive(Debug, Clone)]
 pub struct NodeSettings {
@@ -121,14 +124,18 @@ impl Node {
 
     /// The mounts that are volumes now. A table that cannot be read shows none: an old one proves nothing.
     pub fn scan(&mut self, now: Instant, deadline: &Deadline) -> Vec<Arc<VolumeMount>> {
-        let lookups = deadline.at_most(now + deadline.remaining() / LOOKUP_TIME_DIVISOR);
-        if self.refresh_host_table(now, &lookups) {
+        let lookup_time = deadline.remaining() / LOOKUP_TIME_DIVISOR;
+        let lookups = || {
+            let at_least = Instant::now() + lookup_time.min(MIN_LOOKUP_TIME);
+            deadline.at(at_least.max(now + lookup_time))
+        };
+        if self.refresh_host_table(now, lookups) {
             self.table.expire();
         }
         if let Some(reading) = self.table.refresh(now) {
-            self.apply(reading, &lookups);
+            self.apply(reading, &lookups());
         }
-        self.mounts.resolve(&lookups);
+        self.mounts.resolve(&lookups());
         self.mounts.mounts()
     }
 
@@ -188,7 +195,7 @@ impl Node {
     }
 
     /// Whether other volumes are mounted there now, or in another way.
-    fn refresh_host_table(&mut self, now: Instant, deadline: &Deadline) -> bool {
+    fn refresh_host_table(&mut self, now: Instant, lookups: impl Fn() -> Deadline) -> bool {
         let Some(table) = &mut self.host_table else {
             return false;
         };
@@ -196,7 +203,7 @@ impl Node {
             return false;
         };
         let host = Rootfs::new("/".into());
-        let roots = |found| self.kubelet_roots.trusted(SearchedTable::Host, found, deadline);
+        let roots = |found| self.kubelet_roots.trusted(SearchedTable::Host, found, &lookups());
         let mounts =
             reading.map(|lines| read_table(&lines, &host, self.volume_regex.as_ref(), true, roots).mounts);
         if self.kubelet_roots.is_pending() {

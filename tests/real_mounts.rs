@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::{OFlag, openat, renameat};
 use nix::mount::MsFlags;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::mkfifo;
 
@@ -14,7 +16,7 @@ use crate::support::exporter::Exporter;
 use crate::support::exposition::Exposition;
 use crate::support::http;
 use crate::support::namespace::{
-    Needs, Node, PODS, bind, in_namespace, propagation, remount_read_only, tmpfs, unmount,
+    Needs, Node, PODS, bind, in_namespace, propagation, remount_read_only, tmpfs, unmount, unmount_all,
 };
 use crate::support::subject::wait_until;
 use crate::support::tool::is_there;
@@ -154,6 +156,45 @@ fn next_scrape_sees_what_changed_and_an_unchanged_table_is_not_read() {
         assert_shown(4, &[("second", 1)]);
         unmount(&second);
         assert_shown(5, &[]);
+    });
+}
+
+/// A tenant's volume has subPaths, and a container that sees all of it moves their directories into deep ones.
+#[test]
+fn paths_of_megabytes_in_the_table_cost_no_other_volume_and_little_memory() {
+    in_namespace(Needs::Mounts, |node| {
+        let healthy = node.tmpfs_volume("healthy", "size=1m");
+        let tenants = node.tmpfs_volume("tenants", "size=64m");
+        let moved = tenants.join("moved");
+        let mut bound = vec![node.volume(PODS[1], "local-volume", "moved")];
+        bound.extend((0..40).map(|number| node.path().join(format!("subpath-{number}"))));
+        for (number, path) in bound.iter().enumerate() {
+            fs::create_dir_all(path).unwrap();
+            let source = moved.join(number.to_string());
+            fs::create_dir_all(&source).unwrap();
+            bind(&source, path);
+        }
+        let open_dir =
+            |at: &OwnedFd, name: &str| openat(at, name, OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        let top = OwnedFd::from(fs::File::open(&tenants).unwrap());
+        let name = " ".repeat(250);
+        let mut deepest = open_dir(&top, ".");
+        for _ in 0..1000 {
+            mkdirat(&deepest, &*name, Mode::S_IRWXU).unwrap();
+            deepest = open_dir(&deepest, &name);
+        }
+        renameat(&top, "moved", &deepest, "moved").unwrap();
+        assert!(fs::read("/proc/self/mountinfo").unwrap().len() > 40_000_000);
+
+        let scrape = exporter().scrape();
+        assert_eq!(names(&scrape), ["healthy", "tenants"]);
+        assert_eq!(scrape.volume("healthy")["pv_disk_usage_up"], 1.0);
+        assert_eq!(scrape.value("disk_usage_exporter_malformed_mount_lines", &[]), Some(41.0));
+        let memory = scrape.value("process_resident_memory_bytes", &[]).unwrap();
+        assert!(memory < f64::from(64 << 20), "{memory}");
+        drop((top, deepest));
+        unmount_all(&bound);
+        unmount_all(&[tenants, healthy]);
     });
 }
 

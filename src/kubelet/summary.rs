@@ -19,13 +19,15 @@ pub(super) static PAGE: KubeletPage<Vec<ReportedVolume>> =
 pub(super) fn parse(json: &[u8]) -> Result<Parsed<Vec<ReportedVolume>>, String> {
     let summary: Summary<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     let mut parsed = Parsed { value: Vec::new(), malformed: 0 };
-    let pods = summary.pods.unwrap_or_default();
+    let mut pods = summary.pods.unwrap_or_default();
     if pods.has_more {
         return Err(format!("more than {MAX_ENTRIES} pods"));
     }
+    // A pod with volumes without end takes no room from the others.
+    pods.items.sort_by_key(|pod| pod.get().len());
     for pod in pods.items {
         match serde_json::from_str::<Pod<'_>>(pod.get()) {
-            Ok(pod) => pod.collect_volumes(&mut parsed)?,
+            Ok(pod) => pod.collect_volumes(&mut parsed),
             Err(_) => parsed.malformed += 1,
         }
     }
@@ -84,12 +86,13 @@ struct Health {
 }
 
 impl Pod<'_> {
-    fn collect_volumes(self, parsed: &mut Parsed<Vec<ReportedVolume>>) -> Result<(), String> {
+    fn collect_volumes(self, parsed: &mut Parsed<Vec<ReportedVolume>>) {
         let PodReference { name, namespace, uid } = self.pod_ref;
         if [&name, &namespace, &uid].iter().any(|name| name.len() > MAX_NAME_BYTES) {
             parsed.malformed += 1;
-            return Ok(());
+            return;
         }
+        let others = parsed.value.len();
         let (name, uid) = (Arc::from(name), Arc::from(uid));
         let volumes = self.volume.unwrap_or_default();
         for item in volumes.items {
@@ -101,9 +104,9 @@ impl Pod<'_> {
             }
         }
         if volumes.has_more || parsed.value.len() > MAX_ENTRIES {
-            return Err(format!("more than {MAX_ENTRIES} volumes of claims"));
+            parsed.value.truncate(others);
+            parsed.malformed += 1;
         }
-        Ok(())
     }
 }
 

@@ -82,6 +82,12 @@ impl Deadline {
         self.at(at.min(self.at))
     }
 
+    /// The same cancellation, at this time if it is later.
+    #[must_use]
+    pub fn at_least(&self, at: Instant) -> Self {
+        self.at(at.max(self.at))
+    }
+
     /// The same for a collection that goes on with what began at `started`, and that `cutoff` ends early.
     #[must_use]
     pub fn resuming(self, started: Instant, cutoff: Cutoff) -> Self {

@@ -258,8 +258,8 @@ mod tests {
         let all = TableLines::read_limited(&table[..], table.len()).unwrap();
         assert_eq!((all.bytes.len(), all.dropped), (table.len(), 0));
         let lines = TableLines::read_limited(&table[..], 100_000).unwrap();
-        let short: String = (0..100).map(|number| format!("short {number}\n")).collect();
-        assert_eq!((lines.bytes, lines.dropped), (short.into_bytes(), 100));
+        let short = table.split_inclusive(|byte| *byte == b'\n').filter(|line| line.starts_with(b"short"));
+        assert_eq!((lines.bytes, lines.dropped), (short.collect::<Vec<_>>().concat(), 100));
         let none = TableLines::read_limited(&table[..], 5).unwrap();
         assert_eq!((none.bytes.len(), none.dropped), (0, 200));
     }

@@ -5,9 +5,9 @@ fn read_table(
     rootfs: &Rootfs,
     regex: Option<&Regex>,
     own: bool,
-    roots: impl FnOnce(Vec<Vec<u8>>) -> Vec<Vec<u8>>,
+    trusted: impl FnOnce(Vec<Vec<u8>>) -> Vec<Vec<u8>>,
 ) -> TableReading {
-    super::read_table(&TableLines::read(table).unwrap(), rootfs, regex, own, roots)
+    super::read_table(&TableLines::read(table).unwrap(), rootfs, regex, own, trusted)
 }
 
 fn with_the_usual(mut found: Vec<Vec<u8>>) -> Vec<Vec<u8>> {

@@ -245,7 +245,7 @@ fn beyond_the_limit_no_thread_is_started() {
     schedule.threads += hung_before;
     schedule.probes = hung_before as u64;
     let (long_ago, lost) = (
-        Instant::now() - Duration::from_secs(1),
+        Instant::now().checked_sub(Duration::from_secs(1)).unwrap(),
         VolumeMount { device: "other:/".into(), ..mount("lost", "nfs", "uid") },
     );
     let lost = Arc::new(lost);

@@ -10,7 +10,7 @@ use super::namespace::{Node, PODS};
 use super::{PATIENCE, ask_until};
 
 /// Threads of the program besides one for each mount that hangs.
-pub(crate) const FEW_THREADS: usize = 10;
+pub(crate) const FEW_THREADS: usize = 11;
 
 pub(crate) type Volumes = Vec<(String, Behaviour)>;
 

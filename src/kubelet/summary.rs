@@ -19,18 +19,23 @@ pub(super) static PAGE: KubeletPage<Vec<ReportedVolume>> =
 pub(super) fn parse(json: &[u8]) -> Result<Parsed<Vec<ReportedVolume>>, String> {
     let summary: Summary<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     let mut parsed = Parsed { value: Vec::new(), malformed: 0 };
-    let mut pods = summary.pods.unwrap_or_default();
+    let pods = summary.pods.unwrap_or_default();
     if pods.has_more {
         return Err(format!("more than {MAX_ENTRIES} pods"));
     }
     // A pod with volumes without end takes no room from the others.
-    pods.items.sort_by_key(|pod| pod.get().len());
-    for pod in pods.items {
-        match serde_json::from_str::<Pod<'_>>(pod.get()) {
-            Ok(pod) => pod.collect_volumes(&mut parsed),
+    let mut shortest_first: Vec<usize> = (0..pods.items.len()).collect();
+    shortest_first.sort_by_key(|index| pods.items[*index].get().len());
+    let mut of_pods = vec![Vec::new(); pods.items.len()];
+    let mut room = MAX_ENTRIES;
+    for index in shortest_first {
+        match serde_json::from_str::<Pod<'_>>(pods.items[index].get()) {
+            Ok(pod) => of_pods[index] = pod.volumes(room, &mut parsed.malformed),
             Err(_) => parsed.malformed += 1,
         }
+        room -= of_pods[index].len();
     }
+    parsed.value = of_pods.into_iter().flatten().collect();
     // The kubelet lists pods in any order. Of a claim in several pods the first entry is used.
     parsed.value.sort_by_key(|volume| Reverse(volume.measured));
     Ok(parsed)
@@ -86,27 +91,29 @@ struct Health {
 }
 
 impl Pod<'_> {
-    fn collect_volumes(self, parsed: &mut Parsed<Vec<ReportedVolume>>) {
+    /// The volumes of claims, if there is room for them; counts what is malformed.
+    fn volumes(self, room: usize, malformed: &mut usize) -> Vec<ReportedVolume> {
         let PodReference { name, namespace, uid } = self.pod_ref;
         if [&name, &namespace, &uid].iter().any(|name| name.len() > MAX_NAME_BYTES) {
-            parsed.malformed += 1;
-            return;
+            *malformed += 1;
+            return Vec::new();
         }
-        let others = parsed.value.len();
         let (name, uid) = (Arc::from(name), Arc::from(uid));
-        let volumes = self.volume.unwrap_or_default();
-        for item in volumes.items {
+        let listed = self.volume.unwrap_or_default();
+        let mut volumes = Vec::new();
+        for item in listed.items {
             match serde_json::from_str::<Volume>(item.get()) {
                 Ok(volume) if volume.has_valid_names() => {
-                    parsed.value.extend(volume.reported(&namespace, &name, &uid));
+                    volumes.extend(volume.reported(&namespace, &name, &uid));
                 }
-                Ok(_) | Err(_) => parsed.malformed += 1,
+                Ok(_) | Err(_) => *malformed += 1,
             }
         }
-        if volumes.has_more || parsed.value.len() > MAX_ENTRIES {
-            parsed.value.truncate(others);
-            parsed.malformed += 1;
+        if listed.has_more || volumes.len() > room {
+            *malformed += 1;
+            return Vec::new();
         }
+        volumes
     }
 }
 

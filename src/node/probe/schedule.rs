@@ -12,6 +12,9 @@ use crate::volume::{ProbeError, ProbeResult, Reason, VolumeMount, are_same};
 pub(super) const MAX_WORKERS: usize = 64;
 /// A worker that has waited this long for one mount does not count as at work.
 const HUNG_AFTER: Duration = Duration::from_millis(100);
+/// A probe that a round shorter than this began, less than this ago, is waited for by the next round too: a hurried scrape may
+/// have less time than a healthy mount takes.
+pub(super) const ADOPTED_WITHIN: Duration = Duration::from_millis(500);
 /// All threads: as many as a node may have volumes that hang, and these. A thread costs some 30 KiB, most of it the kernel's.
 pub(super) const MAX_THREADS: usize = 1024 + MAX_WORKERS;
 /// Threads that mounts which are likely to hang leave to others, or half of the threads if there are fewer.
@@ -33,6 +36,8 @@ struct Target {
     skipped: u32,
     /// The number of its probe that a thread waits for, in this round or since an earlier one.
     in_flight: Option<u64>,
+    /// That probe is of an earlier round, and this one waits for it.
+    is_adopted: bool,
 }
 
 impl Target {
@@ -78,6 +83,8 @@ pub(super) struct Schedule {
     pub(super) outstanding: usize,
     /// When the round began, until it has ended.
     began: Option<Instant>,
+    /// How long the last round was.
+    last_round: Duration,
     /// The thread that waits for the round.
     collecting: Option<Thread>,
     /// A mount of the round answered the last time.
@@ -110,6 +117,7 @@ impl Schedule {
                 standing: Standing::New,
                 skipped: 0,
                 in_flight: in_flight.get(&mount.identity()).copied(),
+                is_adopted: false,
             },
         };
         self.targets = mounts.iter().map(target).collect();
@@ -126,7 +134,7 @@ impl Schedule {
         is_same
     }
 
-    /// Queues every mount. One that an earlier round still waits for has its result: timeout.
+    /// Queues every mount. One that an earlier round still waits for has its result, timeout, or is adopted.
     pub(super) fn begin_round(&mut self, collecting: Thread) {
         self.round += 1;
         self.began = Some(Instant::now());
@@ -136,7 +144,12 @@ impl Schedule {
         self.is_short = self.targets.iter().any(|target| target.skipped > 0);
         self.queue = self.order().into();
         self.queue.retain(|position| self.targets[*position].in_flight.is_none());
-        self.outstanding = self.queue.len();
+        for target in &mut self.targets {
+            let since = target.in_flight.and_then(|number| self.in_flight.get(&number));
+            let is_recent = since.is_some_and(|(since, _)| since.elapsed() < ADOPTED_WITHIN);
+            target.is_adopted = is_recent && self.last_round < ADOPTED_WITHIN;
+        }
+        self.outstanding = self.queue.len() + self.targets.iter().filter(|target| target.is_adopted).count();
     }
 
     /// The positions of all mounts in the order in which they are probed: those that answered come first, then new ones;
@@ -154,6 +167,7 @@ impl Schedule {
     pub(super) fn end_round(&mut self) -> Vec<TimedResult> {
         let results = self.results_so_far();
         self.round += 1;
+        self.last_round = self.began.map(|began| began.elapsed()).unwrap_or_default();
         (self.began, self.collecting) = (None, None);
         self.queue.clear();
         self.results.clear();
@@ -236,16 +250,18 @@ impl Schedule {
     /// Takes a result; if it is the last of its round, returns the thread that waits for it.
     pub(super) fn finish(&mut self, probe: &InFlight, result: ProbeResult) -> Option<Thread> {
         let duration = self.in_flight.remove(&probe.number).map(|(since, _)| since.elapsed());
+        let mut position = probe.position;
         if probe.round != self.round {
-            // A late answer is dropped. Its mount may be at another position by now.
-            let is_late = |target: &&mut Target| target.in_flight == Some(probe.number);
-            if let Some(target) = self.targets.iter_mut().find(is_late) {
-                target.in_flight = None;
+            // A late answer is dropped, unless it was waited for. Its mount may be at another position by now.
+            let is_late = |target: &Target| target.in_flight == Some(probe.number);
+            position = self.targets.iter().position(is_late)?;
+            if !std::mem::take(&mut self.targets[position].is_adopted) || self.collecting.is_none() {
+                self.targets[position].in_flight = None;
+                return None;
             }
-            return None;
         }
-        self.targets[probe.position].in_flight = None;
-        self.results[probe.position] = Some((result, duration));
+        self.targets[position].in_flight = None;
+        self.results[position] = Some((result, duration));
         self.outstanding -= 1;
         if self.outstanding == 0 { self.collecting.take() } else { None }
     }

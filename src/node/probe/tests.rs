@@ -1,3 +1,4 @@
+use super::schedule::ADOPTED_WITHIN;
 use super::*;
 use crate::runtime::{CancelHandle, Cutoff};
 use crate::volume::samples::mount;
@@ -102,7 +103,7 @@ fn healthy(count: usize) -> Vec<Arc<VolumeMount>> {
 
 /// Long enough for healthy mounts, and what a test waits for mounts that hang.
 fn soon() -> Deadline {
-    Deadline::after(Duration::from_millis(300))
+    Deadline::after(2 * ADOPTED_WITHIN)
 }
 
 fn late() -> Deadline {
@@ -231,8 +232,8 @@ fn a_round_that_was_cut_short_goes_on_with_its_collection() {
     assert_eq!(["hung", "ok"].map(|name| scripted.count(name)), [1, 1], "in one round");
     scripted.set_hanging(["hung"]);
     assert_eq!(pool.results(&all, &cut()), [TIMEOUT, SIZE]);
-    // One that nobody goes on with has ended.
-    assert_eq!(pool.results(&all, &late()), [TIMEOUT, SIZE]);
+    // One that nobody goes on with has ended; its probe is waited for once more.
+    assert_eq!(pool.results(&all, &soon()), [TIMEOUT, SIZE]);
     assert_eq!(["hung", "ok"].map(|name| scripted.count(name)), [2, 3]);
     scripted.set_hanging([""; 0]);
 }
@@ -244,13 +245,10 @@ fn beyond_the_limit_no_thread_is_started() {
     let hung_before = MAX_THREADS - 2;
     schedule.threads += hung_before;
     schedule.probes = hung_before as u64;
-    let (long_ago, lost) = (
-        Instant::now().checked_sub(Duration::from_secs(1)).unwrap(),
-        VolumeMount { device: "other:/".into(), ..mount("lost", "nfs", "uid") },
-    );
-    let lost = Arc::new(lost);
-    schedule.in_flight =
-        (1..=schedule.probes).map(|number| (number, (long_ago, Arc::clone(&lost)))).collect();
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+    let lost = Arc::new(VolumeMount { device: "other:/".into(), ..mount("lost", "nfs", "uid") });
+    let probes = 1..=schedule.probes;
+    schedule.in_flight = probes.map(|number| (number, (long_ago, Arc::clone(&lost)))).collect();
     drop(schedule);
     let hung: Vec<String> = (0..5).map(|number| format!("hung-{number}")).collect();
     scripted.set_hanging(&hung);
@@ -292,9 +290,27 @@ fn no_more_workers_are_at_work_than_may_be_however_many_threads_there_are() {
     let now = Instant::now();
     assert_eq!(std::iter::from_fn(|| schedule.next(now)).count(), MAX_WORKERS);
     assert_eq!(schedule.missing_workers(MAX_WORKERS, now), (0, 0));
-    // Those hang now.
-    let later = now + Duration::from_secs(1);
-    assert_eq!(std::iter::from_fn(|| schedule.next(later)).count(), MAX_WORKERS);
+}
+
+#[test]
+fn a_probe_that_a_short_round_began_is_waited_for_by_the_next() {
+    let mut schedule = Schedule::default();
+    schedule.threads = 1;
+    schedule.set_mounts(&mounts(["slow"]));
+    schedule.begin_round(thread::current());
+    let probe = schedule.next(Instant::now()).unwrap();
+    assert_eq!(schedule.end_round()[0].0, TIMEOUT);
+    schedule.begin_round(thread::current());
+    assert_eq!(schedule.outstanding, 1);
+    assert!(schedule.finish(&probe, SIZE).is_some());
+    assert_eq!(schedule.end_round()[0].0, SIZE);
+    // One that was waited for long enough has its result.
+    schedule.begin_round(thread::current());
+    let probe = schedule.next(Instant::now().checked_sub(Duration::from_secs(1)).unwrap()).unwrap();
+    assert_eq!(schedule.end_round()[0].0, TIMEOUT);
+    schedule.begin_round(thread::current());
+    assert_eq!(schedule.outstanding, 0);
+    assert!(schedule.finish(&probe, SIZE).is_none());
 }
 
 /// A round of these servers' mounts by a pool that is given no more threads, and in which every mount hangs: those that
@@ -363,7 +379,7 @@ proptest! {
             let inside_before = scripted.lock().inside.clone();
             let probed_before = scripted.lock().probed.len();
             let is_new_hang = hanging.iter().any(|name| !inside_before.contains(&(*name).to_owned()));
-            let deadline = if is_new_hang { Deadline::after(Duration::from_millis(500)) } else { late() };
+            let deadline = if is_new_hang { Deadline::after(2 * ADOPTED_WITHIN) } else { late() };
             let results = pool.results(&mounts(present.iter().map(|(name, _)| name)), &deadline);
             let expected: Vec<ProbeResult> = present.iter().map(|(_, behaviour)| match behaviour {
                 Behaviour::Answers | Behaviour::Unmounted => SIZE,

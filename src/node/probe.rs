@@ -137,7 +137,7 @@ impl PoolShared {
     fn work(&self) {
         let mut schedule = self.lock();
         loop {
-            let Some(in_flight) = schedule.next(Instant::now()) else {
+            let Some((number, mount)) = schedule.next(Instant::now()) else {
                 if schedule.is_closed || schedule.idle > RESERVED {
                     schedule.threads -= 1;
                     return;
@@ -148,10 +148,10 @@ impl PoolShared {
                 continue;
             };
             drop(schedule);
-            let result = catch_unwind(AssertUnwindSafe(|| self.probe.probe(&in_flight.mount)))
+            let result = catch_unwind(AssertUnwindSafe(|| self.probe.probe(&mount)))
                 .unwrap_or_else(|_| Err(Reason::Other.into()));
             schedule = self.lock();
-            if let Some(collecting) = schedule.finish(&in_flight, result) {
+            if let Some(collecting) = schedule.finish(number, result) {
                 drop(schedule);
                 collecting.unpark();
                 schedule = self.lock();

@@ -36,8 +36,6 @@ struct Target {
     skipped: u32,
     /// The number of its probe that a thread waits for, in this round or since an earlier one.
     in_flight: Option<u64>,
-    /// That probe is of an earlier round, and this one waits for it.
-    is_adopted: bool,
 }
 
 impl Target {
@@ -60,12 +58,10 @@ pub type TimedResult = (ProbeResult, Option<Duration>);
 
 /// A probe that a worker has begun.
 pub(super) struct InFlight {
-    /// Its place among all probes.
-    number: u64,
+    pub(super) since: Instant,
     pub(super) mount: Arc<VolumeMount>,
-    /// The round and the position in it that wants the result.
-    round: u64,
-    position: usize,
+    /// The position that its result has in the round that waits for it, if one does.
+    pub(super) position: Option<usize>,
 }
 
 /// The state of the pool.
@@ -74,8 +70,6 @@ pub(super) struct Schedule {
     /// The mounts of the round, and what is known of each.
     mounts: Vec<Arc<VolumeMount>>,
     targets: Vec<Target>,
-    /// Results of earlier rounds are dropped.
-    round: u64,
     /// Positions of mounts that wait for a worker.
     pub(super) queue: VecDeque<usize>,
     results: Vec<Option<TimedResult>>,
@@ -91,8 +85,8 @@ pub(super) struct Schedule {
     has_proven: bool,
     /// A mount of the round was skipped in the rounds before.
     is_short: bool,
-    /// Probes that workers have begun, with the time: those that wait longest come first.
-    pub(super) in_flight: BTreeMap<u64, (Instant, Arc<VolumeMount>)>,
+    /// Probes that workers have begun, by number: those that wait longest come first.
+    pub(super) in_flight: BTreeMap<u64, InFlight>,
     /// Probes begun so far.
     pub(super) probes: u64,
     pub(super) threads: usize,
@@ -109,7 +103,7 @@ impl Schedule {
         }
         let before = self.mounts.iter().zip(&self.targets);
         let known: HashMap<_, &Target> = before.map(|(mount, target)| (mount.identity(), target)).collect();
-        let in_flight = self.in_flight.iter().map(|(number, (_, mount))| (mount.identity(), *number));
+        let in_flight = self.in_flight.iter().map(|(number, probe)| (probe.mount.identity(), *number));
         let in_flight: HashMap<_, u64> = in_flight.collect();
         let target = |mount: &Arc<VolumeMount>| match known.get(&mount.identity()) {
             Some(target) => **target,
@@ -117,7 +111,6 @@ impl Schedule {
                 standing: Standing::New,
                 skipped: 0,
                 in_flight: in_flight.get(&mount.identity()).copied(),
-                is_adopted: false,
             },
         };
         self.targets = mounts.iter().map(target).collect();
@@ -136,7 +129,6 @@ impl Schedule {
 
     /// Queues every mount. One that an earlier round still waits for has its result, timeout, or is adopted.
     pub(super) fn begin_round(&mut self, collecting: Thread) {
-        self.round += 1;
         self.began = Some(Instant::now());
         self.collecting = Some(collecting);
         self.results = vec![None; self.targets.len()];
@@ -144,12 +136,21 @@ impl Schedule {
         self.is_short = self.targets.iter().any(|target| target.skipped > 0);
         self.queue = self.order().into();
         self.queue.retain(|position| self.targets[*position].in_flight.is_none());
-        for target in &mut self.targets {
-            let since = target.in_flight.and_then(|number| self.in_flight.get(&number));
-            let is_recent = since.is_some_and(|(since, _)| since.elapsed() < ADOPTED_WITHIN);
-            target.is_adopted = is_recent && self.last_round < ADOPTED_WITHIN;
+        self.outstanding = self.queue.len();
+        if self.last_round < ADOPTED_WITHIN {
+            self.adopt_recent();
         }
-        self.outstanding = self.queue.len() + self.targets.iter().filter(|target| target.is_adopted).count();
+    }
+
+    /// Waits for the probes that earlier rounds have just begun.
+    fn adopt_recent(&mut self) {
+        for (position, target) in self.targets.iter().enumerate() {
+            let probe = target.in_flight.and_then(|number| self.in_flight.get_mut(&number));
+            if let Some(probe) = probe.filter(|probe| probe.since.elapsed() < ADOPTED_WITHIN) {
+                probe.position = Some(position);
+                self.outstanding += 1;
+            }
+        }
     }
 
     /// The positions of all mounts in the order in which they are probed: those that answered come first, then new ones;
@@ -166,11 +167,11 @@ impl Schedule {
     /// The results: a mount that is still being probed timed out, one that is still queued was skipped.
     pub(super) fn end_round(&mut self) -> Vec<TimedResult> {
         let results = self.results_so_far();
-        self.round += 1;
         self.last_round = self.began.map(|began| began.elapsed()).unwrap_or_default();
         (self.began, self.collecting) = (None, None);
         self.queue.clear();
         self.results.clear();
+        self.in_flight.values_mut().for_each(|probe| probe.position = None);
         self.targets.iter_mut().zip(&results).for_each(|(target, (result, _))| target.record(*result));
         results
     }
@@ -182,8 +183,8 @@ impl Schedule {
             if queued.contains(&position) {
                 return (Err(Reason::Skipped.into()), None);
             }
-            let since = self.targets[position].in_flight.and_then(|number| self.in_flight.get(&number));
-            (Err(Reason::Timeout.into()), since.map(|(since, _)| since.elapsed()))
+            let probe = self.targets[position].in_flight.and_then(|number| self.in_flight.get(&number));
+            (Err(Reason::Timeout.into()), probe.map(|probe| probe.since.elapsed()))
         };
         let results = self.results.iter().enumerate();
         results.map(|(position, result)| result.unwrap_or_else(|| missing(position))).collect()
@@ -201,21 +202,21 @@ impl Schedule {
     /// Workers that do not hang.
     fn at_work(&self, now: Instant) -> usize {
         let is_hung = |since: Instant| now.saturating_duration_since(since) >= HUNG_AFTER;
-        self.in_flight.len() - self.in_flight.values().take_while(|(since, _)| is_hung(*since)).count()
+        self.in_flight.len() - self.in_flight.values().take_while(|probe| is_hung(probe.since)).count()
     }
 
-    /// The next mount for a worker.
-    pub(super) fn next(&mut self, now: Instant) -> Option<InFlight> {
+    /// The next mount for a worker, and the number of its probe.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(u64, Arc<VolumeMount>)> {
         if self.queue.is_empty() || self.at_work(now) >= MAX_WORKERS {
             return None;
         }
         let position = self.queue.remove(self.next_with_thread()?)?;
         self.probes += 1;
-        let (number, round) = (self.probes, self.round);
-        self.targets[position].in_flight = Some(number);
+        self.targets[position].in_flight = Some(self.probes);
         let mount = Arc::clone(&self.mounts[position]);
-        self.in_flight.insert(number, (now, Arc::clone(&mount)));
-        Some(InFlight { number, mount, round, position })
+        let probe = InFlight { since: now, mount: Arc::clone(&mount), position: Some(position) };
+        self.in_flight.insert(self.probes, probe);
+        Some((self.probes, mount))
     }
 
     /// Where the first mount is in the queue that may have one of the threads that are left. The last one is for mounts that
@@ -228,7 +229,7 @@ impl Schedule {
         if free > reserved {
             return (!self.queue.is_empty()).then_some(0);
         }
-        let busy: HashSet<_> = self.in_flight.values().filter_map(|(_, mount)| mount.server()).collect();
+        let busy: HashSet<_> = self.in_flight.values().filter_map(|probe| probe.mount.server()).collect();
         let left_to_others = |position: usize| {
             let server = if busy.is_empty() { None } else { self.mounts[position].server() };
             let target = &self.targets[position];
@@ -248,20 +249,16 @@ impl Schedule {
     }
 
     /// Takes a result; if it is the last of its round, returns the thread that waits for it.
-    pub(super) fn finish(&mut self, probe: &InFlight, result: ProbeResult) -> Option<Thread> {
-        let duration = self.in_flight.remove(&probe.number).map(|(since, _)| since.elapsed());
-        let mut position = probe.position;
-        if probe.round != self.round {
-            // A late answer is dropped, unless it was waited for. Its mount may be at another position by now.
-            let is_late = |target: &Target| target.in_flight == Some(probe.number);
-            position = self.targets.iter().position(is_late)?;
-            if !std::mem::take(&mut self.targets[position].is_adopted) || self.collecting.is_none() {
-                self.targets[position].in_flight = None;
-                return None;
-            }
-        }
+    pub(super) fn finish(&mut self, number: u64, result: ProbeResult) -> Option<Thread> {
+        let InFlight { since, position, .. } = self.in_flight.remove(&number)?;
+        let Some(position) = position else {
+            // A late answer is dropped. Its mount may be at another position by now.
+            let is_late = |target: &&mut Target| target.in_flight == Some(number);
+            self.targets.iter_mut().find(is_late).into_iter().for_each(|target| target.in_flight = None);
+            return None;
+        };
         self.targets[position].in_flight = None;
-        self.results[position] = Some((result, duration));
+        self.results[position] = Some((result, Some(since.elapsed())));
         self.outstanding -= 1;
         if self.outstanding == 0 { self.collecting.take() } else { None }
     }

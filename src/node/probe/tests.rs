@@ -247,8 +247,8 @@ fn beyond_the_limit_no_thread_is_started() {
     schedule.probes = hung_before as u64;
     let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
     let lost = Arc::new(VolumeMount { device: "other:/".into(), ..mount("lost", "nfs", "uid") });
-    let probes = 1..=schedule.probes;
-    schedule.in_flight = probes.map(|number| (number, (long_ago, Arc::clone(&lost)))).collect();
+    let probe = || schedule::InFlight { since: long_ago, mount: Arc::clone(&lost), position: None };
+    schedule.in_flight = (1..=schedule.probes).map(|number| (number, probe())).collect();
     drop(schedule);
     let hung: Vec<String> = (0..5).map(|number| format!("hung-{number}")).collect();
     scripted.set_hanging(&hung);
@@ -298,19 +298,19 @@ fn a_probe_that_a_short_round_began_is_waited_for_by_the_next() {
     schedule.threads = 1;
     schedule.set_mounts(&mounts(["slow"]));
     schedule.begin_round(thread::current());
-    let probe = schedule.next(Instant::now()).unwrap();
+    let (probe, _) = schedule.next(Instant::now()).unwrap();
     assert_eq!(schedule.end_round()[0].0, TIMEOUT);
     schedule.begin_round(thread::current());
     assert_eq!(schedule.outstanding, 1);
-    assert!(schedule.finish(&probe, SIZE).is_some());
+    assert!(schedule.finish(probe, SIZE).is_some());
     assert_eq!(schedule.end_round()[0].0, SIZE);
     // One that was waited for long enough has its result.
     schedule.begin_round(thread::current());
-    let probe = schedule.next(Instant::now().checked_sub(Duration::from_secs(1)).unwrap()).unwrap();
+    let (probe, _) = schedule.next(Instant::now().checked_sub(Duration::from_secs(1)).unwrap()).unwrap();
     assert_eq!(schedule.end_round()[0].0, TIMEOUT);
     schedule.begin_round(thread::current());
     assert_eq!(schedule.outstanding, 0);
-    assert!(schedule.finish(&probe, SIZE).is_none());
+    assert!(schedule.finish(probe, SIZE).is_none());
 }
 
 /// A round of these servers' mounts by a pool that is given no more threads, and in which every mount hangs: those that
@@ -323,7 +323,7 @@ fn probed_of(schedule: &mut Schedule, servers: &[&str]) -> Vec<usize> {
     let mounts: Vec<_> = servers.iter().enumerate().map(mount).collect();
     schedule.set_mounts(&mounts);
     schedule.begin_round(thread::current());
-    let number = |probe: schedule::InFlight| probe.mount.name.parse().unwrap();
+    let number = |(_, mount): (u64, Arc<VolumeMount>)| mount.name.parse().unwrap();
     let probed = std::iter::from_fn(|| schedule.next(Instant::now())).map(number).collect();
     schedule.end_round();
     probed

@@ -11,6 +11,7 @@ mod mounts;
 mod single_flight;
 mod transition_log;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::{Instant, SystemTime};
 
@@ -150,8 +151,8 @@ impl Collector {
         let time = SystemTime::now();
         let kubelet = self.kubelet.as_ref();
         let summary = kubelet.and_then(|kubelet| kubelet.summary(start));
-        let mut reported = summary.as_ref().map(|summary| summary.as_slice().to_vec()).unwrap_or_default();
-        let excluded_claims = self.remove_excluded(&mut reported);
+        let summary_stats = summary.as_ref().map(|summary| summary.as_slice()).unwrap_or_default();
+        let (reported, excluded_claims) = self.without_excluded(summary_stats);
         if self.mounts.is_none() {
             snapshot.excluded = excluded_claims;
         }
@@ -179,13 +180,18 @@ impl Collector {
         }
     }
 
-    /// Removes the kubelet's stats of excluded claims; returns how many claims these are.
-    fn remove_excluded(&self, reported: &mut Vec<ReportedVolume>) -> usize {
+    /// The kubelet's stats without those of excluded claims, and how many claims these are.
+    fn without_excluded<'a>(&self, reported: &'a [ReportedVolume]) -> (Cow<'a, [ReportedVolume]>, usize) {
         let of_mounts = self.mounts.iter().flat_map(|mounts| mounts.joined.excluded.values().flatten());
         let of_mounts: HashSet<_> = of_mounts.collect();
-        let is_excluded = |volume: &mut ReportedVolume| {
+        let is_excluded = |volume: &&ReportedVolume| {
             self.exclusions.matches_claim(&volume.claim) || of_mounts.contains(&volume.claim)
         };
-        reported.extract_if(.., is_excluded).map(|volume| volume.claim).collect::<HashSet<_>>().len()
+        let excluded: HashSet<_> = reported.iter().filter(is_excluded).map(|volume| &volume.claim).collect();
+        if excluded.is_empty() {
+            return (reported.into(), 0);
+        }
+        let others = reported.iter().filter(|volume| !excluded.contains(&volume.claim)).cloned();
+        (others.collect(), excluded.len())
     }
 }

@@ -125,10 +125,8 @@ impl Node {
     /// The mounts that are volumes now. A table that cannot be read shows none: an old one proves nothing.
     pub fn scan(&mut self, now: Instant, deadline: &Deadline) -> Vec<Arc<VolumeMount>> {
         let lookup_time = deadline.remaining() / LOOKUP_TIME_DIVISOR;
-        let lookups = || {
-            let at_least = Instant::now() + lookup_time.min(MIN_LOOKUP_TIME);
-            deadline.at(at_least.max(now + lookup_time))
-        };
+        let lookups =
+            || deadline.at(now + lookup_time).at_least(Instant::now() + lookup_time.min(MIN_LOOKUP_TIME));
         if self.refresh_host_table(now, lookups) {
             self.table.expire();
         }

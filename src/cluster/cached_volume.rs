@@ -246,7 +246,7 @@ impl CachedVolume {
             return failures;
         }
         if self.pv.missing.is_some() && !self.is_about_mounts(index) {
-            // What is known is of an earlier volume of that name.
+            // The cached objects are of an earlier volume of that name.
             self.pv = CachedObject { missing: self.pv.missing.take(), ..CachedObject::default() };
             self.claim = CachedObject::default();
         }

@@ -79,11 +79,11 @@ impl PodWatcher {
             }
             let failure = |text: &str| RequestError::Connect(text.into());
             let mut error = result.err().unwrap_or_else(|| failure("the watch ended at once"));
-            if error.is_status(400) {
-                // The version may be what the server does not understand.
+            // The version is too old, or may be what the server does not understand.
+            if error.is_status(410) || error.is_status(400) {
                 self.version = None;
-            } else if error.is_status(410) {
-                self.version = None;
+            }
+            if error.is_status(410) {
                 if !std::mem::replace(&mut has_expired, true) {
                     continue;
                 }

@@ -26,7 +26,7 @@ pub(super) struct SlimObject<Spec: DeserializeOwned, Status: DeserializeOwned> {
     pub(super) status: Option<Status>,
 }
 
-/// What is used of an object's metadata.
+/// The fields of an object's metadata that labels and lookups use.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SlimMetadata {

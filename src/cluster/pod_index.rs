@@ -33,6 +33,8 @@ pub(super) struct PodIndex {
     by_uid: HashMap<String, Vec<IndexedPod>>,
     /// Pods that are not known yet will be told.
     pub(super) is_awaited: bool,
+    /// Counts the changes of what is known of pods.
+    pub(super) changes: u64,
     /// The last outcome of the watch.
     pub(super) outcome: Option<Result<(), RequestError>>,
     pub(super) confirmed: Option<Instant>,
@@ -45,13 +47,15 @@ impl PodIndex {
 
     /// The watch works.
     pub(super) fn record_success(&mut self) {
-        self.is_awaited = true;
+        self.changes += u64::from(!std::mem::replace(&mut self.is_awaited, true));
         (self.outcome, self.confirmed) = (Some(Ok(())), Some(Instant::now()));
     }
 
     /// The watch failed, and will be tried again.
     pub(super) fn record_failure(&mut self, error: RequestError) {
-        self.is_awaited &= !error.is_forbidden();
+        let is_awaited = self.is_awaited && !error.is_forbidden();
+        self.changes += u64::from(is_awaited != self.is_awaited);
+        self.is_awaited = is_awaited;
         self.outcome = Some(Err(error));
     }
 
@@ -68,6 +72,7 @@ impl PodIndex {
     fn change_presence(&mut self, from: Presence, to: Presence) {
         let entries = self.by_uid.values_mut().flatten().filter(|entry| entry.presence == from);
         entries.for_each(|entry| entry.presence = to);
+        self.changes += 1;
     }
 
     /// Adds a pod. What is used of it never changes, so an older state from a server that lags behind does no harm.
@@ -76,6 +81,11 @@ impl PodIndex {
         let pod = Arc::new(pod);
         for uid in path_uids {
             let entries = self.by_uid.entry(uid.clone()).or_default();
+            let is_shown = |entry: &IndexedPod| entry.owner == owner && entry.presence == Presence::Shown;
+            if entries.iter().any(|entry| is_shown(entry) && entry.pod == pod) {
+                continue;
+            }
+            self.changes += 1;
             let same = resolve(&uid, entries).filter(|known| **known == pod).unwrap_or(&pod);
             let entry = IndexedPod { owner: owner.clone(), pod: Arc::clone(same), presence: Presence::Shown };
             // Pods that are gone are replaced, except the one whose own uid this is.
@@ -91,6 +101,7 @@ impl PodIndex {
     pub(super) fn remove(&mut self, pod: &SlimPod) {
         let entries = self.by_uid.values_mut().flatten().filter(|entry| entry.owner == pod.uid);
         entries.for_each(|entry| entry.presence = Presence::Gone);
+        self.changes += 1;
     }
 
     /// Drops pods that are gone and mount nothing here.
@@ -125,4 +136,30 @@ fn resolve<'a>(uid: &str, entries: &'a [IndexedPod]) -> Option<&'a Arc<Pod>> {
     let present = entries.iter().filter(|entry| entry.presence != Presence::Gone).collect();
     let only = || is_only(present).or_else(|| is_only(entries.iter().collect()));
     own.or_else(only).map(|entry| &entry.pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_that_tells_nothing_new_is_no_change() {
+        let pod = |phase: &str| -> SlimPod {
+            let metadata = json!({"namespace": "shop", "name": "app", "uid": "uid"});
+            let pod = json!({"metadata": metadata, "spec": {}, "status": {"phase": phase}});
+            serde_json::from_str(&pod.to_string()).unwrap()
+        };
+        let mut index = PodIndex::new(true);
+        index.put(pod("Pending"));
+        assert_eq!(index.changes, 1);
+        index.put(pod("Running"));
+        index.record_success();
+        assert_eq!(index.changes, 1);
+        index.remove(&pod("Running"));
+        assert_eq!(index.changes, 2);
+        index.put(pod("Running"));
+        assert_eq!(index.changes, 3, "it is there again");
+    }
 }

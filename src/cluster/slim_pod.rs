@@ -35,7 +35,7 @@ pub(super) struct SlimPod {
     /// The uids that the kubelet's paths may carry.
     pub(super) path_uids: Vec<String>,
     pub(super) resource_version: Option<String>,
-    /// What is used of it.
+    /// What labels and volumes need to know.
     pub(super) pod: Pod,
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Store {
     backoff: Backoff,
     not_before: Instant,
     next_refresh: Instant,
+    /// The changes of pods that the volumes know.
+    pod_changes: u64,
     /// Resources whose failure was logged, and whether they are forbidden.
     logged: BTreeMap<&'static str, bool>,
 }
@@ -83,6 +85,7 @@ impl Store {
             backoff: Backoff::new(Duration::from_secs(1), MAX_BACKOFF_WINDOW),
             not_before: now,
             next_refresh: now,
+            pod_changes: 0,
             logged: BTreeMap::new(),
         }
     }
@@ -92,6 +95,8 @@ impl Store {
         self.volumes.values_mut().for_each(|volume| volume.is_looked_up = false);
         let mut pods = self.pods.subscribe();
         self.apply_pods();
+        // Also what a panic has left undone.
+        self.update_wanted();
         let mut lookups = FuturesUnordered::new();
         let mut publish_at = None;
         loop {
@@ -188,7 +193,11 @@ impl Store {
             }
             None => {}
         }
-        self.update_wanted();
+        // Most events are about a state that is not used here.
+        let changes = self.pods.borrow().changes;
+        if std::mem::replace(&mut self.pod_changes, changes) != changes {
+            self.update_wanted();
+        }
     }
 
     /// Publishes whether the server answers, even if it refuses. Logs that a resource fails, once for each reason, with the

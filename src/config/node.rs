@@ -60,17 +60,27 @@ pub(super) struct NodeArgs {
 impl NodeArgs {
     /// Which volumes are not measured.
     pub(super) fn exclusions(&self) -> Exclusions {
-        let Self { fs_types_exclude, storage_classes_exclude, namespaces_exclude, .. } = self.clone();
         Exclusions {
-            fs_types: fs_types_exclude.unwrap_or_default(),
-            storage_classes: storage_classes_exclude.unwrap_or_default(),
-            namespaces: namespaces_exclude.unwrap_or_default(),
+            fs_types: self.fs_types_exclude.clone().unwrap_or_default(),
+            storage_classes: self.storage_classes_exclude.clone().unwrap_or_default(),
+            namespaces: self.namespaces_exclude.clone().unwrap_or_default(),
         }
     }
 
     /// Where the node is read, and the file of objects of a recorded one.
     pub(super) fn settings(self) -> (NodeSettings, Option<PathBuf>) {
-        let Self { rootfs, kubelet_root, mount_table, volume_regex, fixture, .. } = self;
+        let Self {
+            rootfs,
+            kubelet_root,
+            mount_table,
+            volume_regex,
+            fixture,
+            // Of the server, and of the collector.
+            stat_timeout: _,
+            fs_types_exclude: _,
+            storage_classes_exclude: _,
+            namespaces_exclude: _,
+        } = self;
         let matcher = VolumeMatcher { kubelet_root, volume_regex };
         if let Some(fixture) = fixture {
             let (rootfs, mount_table) = (fixture.join("rootfs"), recorded_mount_table(&fixture));

@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::stat::Mode;
@@ -9,12 +8,11 @@ use nix::unistd::mkfifo;
 use serde_json::json;
 
 use crate::endurance::unmount;
-use crate::hostility::{Client, INTERVAL, missed_requests, series_of_volumes};
+use crate::hostility::{Attacker, INTERVAL, assert_nothing_missed, series_of_volumes};
 use crate::support::apiserver::{self, ApiServer, CLAIMS, PODS, PVS};
 use crate::support::env_number;
 use crate::support::exporter::Exporter;
 use crate::support::fuse::{Behaviour, Fuse};
-use crate::support::hostile::ATTACKS;
 use crate::support::kubelet::{self, Kubelet, SUMMARY};
 use crate::support::memory_limit::MemoryLimit;
 use crate::support::namespace::{self, Needs, Node, in_namespace, tmpfs};
@@ -40,35 +38,19 @@ fn well_behaved_scraper_misses_nothing_under_all_attacks_at_once() {
         let exporter = start(node, &server, &kubelet, &limit);
         // Dropped before the exporter, whose threads cannot end while they hang.
         let attackers = Attackers { node, server, kubelet, fuse: Fuse::start() };
-        let client = |keeps_connection| Client { address: exporter.address, stream: None, keeps_connection };
-        let expected = series_of_volumes(&client(false).get("/metrics").unwrap());
-        let stop = &AtomicBool::new(false);
-        let missed = std::thread::scope(|scope| {
-            for (_, attack) in ATTACKS {
-                let address = exporter.address;
-                scope.spawn(move || repeat(stop, INTERVAL, |_| attack(address)));
-            }
-            let attackers = &attackers;
-            let others: [fn(&Attackers<'_>, usize); 5] = [
-                |attackers, round| attackers.tenant_floods(round),
-                |attackers, round| attackers.user_mounts(round),
-                |attackers, round| attackers.mount_hangs(round),
-                |attackers, round| attackers.api_server_fails(round),
-                |attackers, round| attackers.kubelet_fails(round),
-            ];
-            for attack in others {
-                scope.spawn(move || repeat(stop, INTERVAL * 4, |round| attack(attackers, round)));
-            }
-            let clients = [(false, "/metrics"), (true, "/metrics"), (false, "/healthz")];
-            let clients = clients.map(|(keeps_connection, path)| {
-                let (client, expected) = (client(keeps_connection), &expected);
-                scope.spawn(move || missed_requests(client, path, time, expected))
-            });
-            let missed = clients.map(std::thread::ScopedJoinHandle::join);
-            stop.store(true, Ordering::Relaxed);
-            missed.map(Result::unwrap)
+        let expected = series_of_volumes(&exporter.get("/metrics"));
+        let attacks: [fn(&Attackers<'_>, usize); 5] = [
+            |attackers, round| attackers.tenant_floods(round),
+            |attackers, round| attackers.user_mounts(round),
+            |attackers, round| attackers.mount_hangs(round),
+            |attackers, round| attackers.api_server_fails(round),
+            |attackers, round| attackers.kubelet_fails(round),
+        ];
+        let attackers = &attackers;
+        let attacks = attacks.map(|attack| -> Attacker<'_> {
+            (Box::new(move |round| attack(attackers, round)), 4 * INTERVAL)
         });
-        assert_eq!(missed, [(); 3].map(|()| Vec::<String>::new()));
+        assert_nothing_missed(exporter.address, time, &expected, attacks.into());
         limit.assert_kept("all attacks at once", &exporter);
         assert_eq!(exporter.logged("panic").len(), 0);
         for event in
@@ -109,16 +91,6 @@ fn start(node: &Node, server: &ApiServer, kubelet: &Kubelet, limit: &MemoryLimit
             && shown("pod_name").contains(&*format!("name-of-{HEALTHY}"))
     });
     exporter
-}
-
-fn repeat(stop: &AtomicBool, interval: Duration, mut attack: impl FnMut(usize)) {
-    for round in 0.. {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        attack(round);
-        std::thread::sleep(interval);
-    }
 }
 
 struct Attackers<'a> {

@@ -39,8 +39,7 @@ fn well_behaved_scraper_misses_nothing_during_attacks() {
         let claims: Vec<_> = names.iter().map(|name| (name.clone(), format!("claim-of-{name}"))).collect();
         let objects = objects_flag(node, &claims);
         let exporter = Exporter::start(&["--rootfs=/", &objects]);
-        let client = |keeps_connection| Client { address: exporter.address, stream: None, keeps_connection };
-        let first = client(false).get("/metrics").unwrap();
+        let first = exporter.get("/metrics");
         assert_as_the_kernel_says(&Exposition::parse(&first.text()), &volumes);
         let expected = series_of_volumes(&first);
         assert!(
@@ -48,40 +47,50 @@ fn well_behaved_scraper_misses_nothing_during_attacks() {
             "no metadata"
         );
         let before = Resources::at_rest(exporter.pid());
-        let stop = AtomicBool::new(false);
-        let missed = std::thread::scope(|scope| {
-            for (_, attack) in ATTACKS {
-                let (stop, address) = (&stop, exporter.address);
-                scope.spawn(move || {
-                    while !stop.load(Ordering::Relaxed) {
-                        attack(address);
-                        std::thread::sleep(INTERVAL);
-                    }
-                });
-            }
-            let clients = [(false, "/metrics"), (true, "/metrics"), (false, "/healthz")];
-            let clients = clients.map(|(keeps_connection, path)| {
-                let (client, expected) = (client(keeps_connection), &expected);
-                scope.spawn(move || missed_requests(client, path, time, expected))
-            });
-            let missed = clients.map(std::thread::ScopedJoinHandle::join);
-            stop.store(true, Ordering::Relaxed);
-            missed.map(Result::unwrap)
-        });
-        assert_eq!(missed, [(); 3].map(|()| Vec::<String>::new()));
+        assert_nothing_missed(exporter.address, time, &expected, Vec::new());
         let after = before.wait_until_back(exporter.pid());
         let code = before.resident - before.anonymous;
         assert!(after.peak - code <= MAX_PEAK_KIB, "{before}, then {after}");
     });
 }
 
-/// Sends requests for this time. Every exposition must be as expected.
-pub(crate) fn missed_requests(
-    mut client: Client,
-    path: &str,
+/// What is done again and again, with the number of the time, and the pause in between.
+pub(crate) type Attacker<'a> = (Box<dyn Fn(usize) + Send + 'a>, Duration);
+
+/// Well-behaved clients get everything for this time, while all clients that mean harm attack, and these.
+pub(crate) fn assert_nothing_missed(
+    address: SocketAddr,
     time: Duration,
     expected: &Series,
-) -> Vec<String> {
+    mut attackers: Vec<Attacker<'_>>,
+) {
+    attackers.extend(
+        ATTACKS.map(|(_, attack)| -> Attacker<'_> { (Box::new(move |_| attack(address)), INTERVAL) }),
+    );
+    let stop = &AtomicBool::new(false);
+    let missed = std::thread::scope(|scope| {
+        for (attack, pause) in attackers {
+            scope.spawn(move || {
+                for round in (0..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                    attack(round);
+                    std::thread::sleep(pause);
+                }
+            });
+        }
+        let clients = [(false, "/metrics"), (true, "/metrics"), (false, "/healthz")];
+        let clients = clients.map(|(keeps_connection, path)| {
+            let client = Client { address, stream: None, keeps_connection };
+            scope.spawn(move || missed_requests(client, path, time, expected))
+        });
+        let missed = clients.map(std::thread::ScopedJoinHandle::join);
+        stop.store(true, Ordering::Relaxed);
+        missed.map(Result::unwrap)
+    });
+    assert_eq!(missed, [(); 3].map(|()| Vec::<String>::new()));
+}
+
+/// Sends requests for this time. Every exposition must be as expected.
+fn missed_requests(mut client: Client, path: &str, time: Duration, expected: &Series) -> Vec<String> {
     let start = Instant::now();
     let mut missed = Vec::new();
     while start.elapsed() < time {
@@ -107,16 +116,16 @@ pub(crate) fn series_of_volumes(response: &Response) -> Series {
 }
 
 /// A client on another address than the attackers.
-pub(crate) struct Client {
-    pub(crate) address: SocketAddr,
-    pub(crate) stream: Option<BufReader<TcpStream>>,
-    pub(crate) keeps_connection: bool,
+struct Client {
+    address: SocketAddr,
+    stream: Option<BufReader<TcpStream>>,
+    keeps_connection: bool,
 }
 
 impl Client {
     /// One request, as Prometheus sends it. Like every HTTP client it repeats one whose kept connection the server has
     /// closed meanwhile.
-    pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
+    fn get(&mut self, path: &str) -> io::Result<Response> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: test\r\nAccept-Encoding: gzip\r\n\
              X-Prometheus-Scrape-Timeout-Seconds: {}\r\n\r\n",
